@@ -1,0 +1,1 @@
+//! Finding the end of a head that arrives in pieces.
