@@ -1,0 +1,2 @@
+//! The kit, tried on itself: what the other crates' tests rely on must hold first.
+mod origins;
