@@ -4,3 +4,10 @@
 //! lead the fetch, pick a node, send, receive, store, shape, reply, account.
 
 pub mod config;
+
+pub mod access_log;
+pub mod forward;
+pub mod normalise;
+pub mod reason;
+pub mod request_id;
+pub mod router;

@@ -1,0 +1,405 @@
+//! Sockets as the edge sees them: a stream, what was read and not yet used, what is to be written, and two timers.
+//!
+//! **Intuition.** A client and a node are the same thing with the roles exchanged, so both are a [`Socket`]. It splits
+//! into a [`Reader`] and a [`Writer`] that work at the same time in one task, which is what a body streamed both ways
+//! needs. Nothing is read before there is room and nothing is kept that could be written, so back-pressure is simply
+//! the absence of reading.
+//!
+//! **Mechanism.** Read buffers and outgoing heads come from a small pool of the thread and go back to it as soon as they
+//! are empty: an idle connection holds none. Every read and write is first tried on the socket; only one that would
+//! block arms a timer, and arming is a store.
+//!
+//! **Failure.** [`IoError`] says which of the few ways it went wrong: the peer left, stood still, or was too slow. After
+//! any of them the stream's position is unknown and the socket is closed. Buffers are bounded by [`BUFFER_BYTES`], or by
+//! the head's limit where a head needs more.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tenfold_service::timer::Timer;
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+
+/// What one read may bring. Four ordinary heads, and large enough that a body costs a system call per 16 KiB.
+pub(crate) const BUFFER_BYTES: usize = 16 * 1024;
+/// Free read buffers kept by a thread: 2 MiB.
+const FREE_BUFFERS_MAX: usize = 128;
+/// Free outgoing buffers kept by a thread; those that grew beyond [`BUFFER_BYTES`] are not.
+const FREE_OUTBOXES_MAX: usize = 128;
+
+thread_local! {
+    static FREE_BUFFERS: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+    static FREE_OUTBOXES: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Why a read or a write did not happen.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum IoError {
+    /// The peer closed its side in an orderly way.
+    #[error("the peer closed the connection")]
+    Closed,
+    /// The peer reset the connection, or the network did.
+    #[error("connection lost: {0}")]
+    Lost(io::Error),
+    /// Nothing moved for as long as was allowed.
+    #[error("nothing moved for too long")]
+    Idle,
+    /// The peer takes bytes, but slower than the minimum rate.
+    #[error("the peer reads too slowly")]
+    TooSlow,
+}
+
+/// An outgoing buffer of the thread's pool, empty.
+pub(crate) fn take_outbox() -> Vec<u8> {
+    FREE_OUTBOXES.with_borrow_mut(Vec::pop).unwrap_or_default()
+}
+
+/// Gives an outgoing buffer back.
+pub(crate) fn give_outbox(mut outbox: Vec<u8>) {
+    let capacity = outbox.capacity();
+    if capacity == 0 || capacity > BUFFER_BYTES {
+        return;
+    }
+    outbox.clear();
+    // At thread exit the pool may be gone before the last connection.
+    let _ = FREE_OUTBOXES.try_with(|free| {
+        let mut free = free.borrow_mut();
+        if free.len() < FREE_OUTBOXES_MAX {
+            free.push(outbox);
+        }
+    });
+}
+
+/// Bytes read and not yet used: `storage[start..end]`. Holds storage only while there are any, or a read is under way.
+#[derive(Debug, Default)]
+pub(crate) struct Inbox {
+    storage: Vec<u8>,
+    start: usize,
+    /// Always ≥ `start` and ≤ `storage.len()`.
+    end: usize,
+}
+
+impl Inbox {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.storage[self.start..self.end]
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.end - self.start
+    }
+
+    /// Marks the first `count` bytes as used.
+    pub(crate) fn consume(&mut self, count: usize) {
+        self.start = (self.start + count).min(self.end);
+        if self.start == self.end {
+            self.start = 0;
+            self.end = 0;
+        }
+    }
+
+    /// Gives the storage back to the pool if it holds nothing.
+    pub(crate) fn release(&mut self) {
+        if self.is_empty() && !self.storage.is_empty() {
+            let storage = std::mem::take(&mut self.storage);
+            self.start = 0;
+            self.end = 0;
+            give_buffer(storage);
+        }
+    }
+
+    /// Is there room for more without growing?
+    pub(crate) fn has_room(&self) -> bool {
+        self.len() < self.storage.len().max(BUFFER_BYTES)
+    }
+
+    /// Makes room for more up to `bytes_max` in all; false if that much is already waiting.
+    pub(crate) fn make_room(&mut self, bytes_max: usize) -> bool {
+        if self.storage.is_empty() {
+            self.storage = take_buffer();
+        }
+        if self.is_empty() {
+            self.start = 0;
+            self.end = 0;
+        }
+        if self.end < self.storage.len() {
+            return true;
+        }
+        if self.start > 0 {
+            self.storage.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+            return true;
+        }
+        let grown = bytes_max.min(self.storage.len() * 2);
+        if grown <= self.storage.len() {
+            return false;
+        }
+        self.storage.resize(grown, 0);
+        true
+    }
+
+    /// The unread bytes and the cursor for a decoder that moves payload together in place; see `body::gather`.
+    pub(crate) fn window(&mut self) -> (&mut [u8], usize, usize) {
+        (&mut self.storage, self.start, self.end)
+    }
+
+    /// Bytes by position in the storage, as `body::gather` left them.
+    pub(crate) fn at(&self, start: usize, len: usize) -> &[u8] {
+        &self.storage[start..start + len]
+    }
+
+    /// Everything before `position` in the storage is used; the bytes stay where they are until the next read.
+    pub(crate) fn advance_to(&mut self, position: usize) {
+        self.start = position.min(self.end);
+    }
+}
+
+impl Drop for Inbox {
+    fn drop(&mut self) {
+        if !self.storage.is_empty() {
+            give_buffer(std::mem::take(&mut self.storage));
+        }
+    }
+}
+
+fn take_buffer() -> Vec<u8> {
+    FREE_BUFFERS.with_borrow_mut(Vec::pop).unwrap_or_else(|| vec![0; BUFFER_BYTES])
+}
+
+fn give_buffer(buffer: Vec<u8>) {
+    if buffer.len() != BUFFER_BYTES {
+        return;
+    }
+    let _ = FREE_BUFFERS.try_with(|free| {
+        let mut free = free.borrow_mut();
+        if free.len() < FREE_BUFFERS_MAX {
+            free.push(buffer);
+        }
+    });
+}
+
+/// One TCP connection with its buffers and timers.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    pub(crate) stream: TcpStream,
+    pub(crate) inbox: Inbox,
+    /// Heads and small bodies not yet written.
+    pub(crate) outbox: Vec<u8>,
+    pub(crate) read_timer: Timer,
+    pub(crate) write_timer: Timer,
+}
+
+impl Socket {
+    pub(crate) fn new(stream: TcpStream, read_timer: Timer, write_timer: Timer) -> Self {
+        Self { stream, inbox: Inbox::default(), outbox: Vec::new(), read_timer, write_timer }
+    }
+
+    /// Both directions, for use at the same time.
+    pub(crate) fn split(&mut self, pace: Pace) -> (Reader<'_>, Writer<'_>) {
+        let (read, write) = self.stream.split();
+        let reader = Reader { half: read, inbox: &mut self.inbox, timer: &self.read_timer };
+        let writer = Writer { half: write, outbox: &mut self.outbox, timer: &self.write_timer, pace, written: 0 };
+        (reader, writer)
+    }
+
+    pub(crate) fn reader(&mut self) -> Reader<'_> {
+        let (read, _) = self.stream.split();
+        Reader { half: read, inbox: &mut self.inbox, timer: &self.read_timer }
+    }
+
+    pub(crate) fn writer(&mut self, pace: Pace) -> Writer<'_> {
+        let (_, write) = self.stream.split();
+        Writer { half: write, outbox: &mut self.outbox, timer: &self.write_timer, pace, written: 0 }
+    }
+
+    /// Closes with a reset, so that the peer cannot take what it got for the whole.
+    pub(crate) fn abort(&self) {
+        // Fails only on a socket that is closed already.
+        let _ = self.stream.set_zero_linger();
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        give_outbox(std::mem::take(&mut self.outbox));
+    }
+}
+
+/// The reading side of a [`Socket`].
+#[derive(Debug)]
+pub(crate) struct Reader<'s> {
+    half: ReadHalf<'s>,
+    pub(crate) inbox: &'s mut Inbox,
+    pub(crate) timer: &'s Timer,
+}
+
+impl Reader<'_> {
+    /// Reads once into the inbox, as far as its room goes; the caller has seen to it that there is some. `Ok(0)` is the
+    /// end of the stream. Takes a buffer only once there is something to read. Looks at no timer.
+    pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.inbox.storage.is_empty() {
+            let stream: &TcpStream = self.half.as_ref();
+            ready!(stream.poll_read_ready(cx))?;
+        }
+        if !self.inbox.make_room(0) {
+            return Poll::Pending;
+        }
+        let mut buffer = ReadBuf::new(&mut self.inbox.storage[self.inbox.end..]);
+        match Pin::new(&mut self.half).poll_read(cx, &mut buffer) {
+            Poll::Ready(Ok(())) => {
+                let count = buffer.filled().len();
+                self.inbox.end += count;
+                Poll::Ready(Ok(count))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => {
+                self.inbox.release();
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Waits for more bytes, at most until the timer that the caller armed expires. Cancellation safe.
+    pub(crate) async fn fill_armed(&mut self) -> Result<usize, IoError> {
+        poll_fn(|cx| {
+            if let Poll::Ready(result) = self.poll_fill(cx) {
+                return Poll::Ready(finish_read(result));
+            }
+            ready!(self.timer.poll_expired(cx));
+            Poll::Ready(Err(IoError::Idle))
+        })
+        .await
+    }
+
+    /// Waits for more bytes, at most for `limit`. Cancellation safe.
+    pub(crate) async fn fill(&mut self, limit: Duration) -> Result<usize, IoError> {
+        self.timer.arm(limit);
+        let result = self.fill_armed().await;
+        self.timer.disarm();
+        result
+    }
+}
+
+fn finish_read(result: io::Result<usize>) -> Result<usize, IoError> {
+    match result {
+        Ok(0) => Err(IoError::Closed),
+        Ok(count) => Ok(count),
+        Err(error) => Err(IoError::Lost(error)),
+    }
+}
+
+/// How slow a peer may take what is written to it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    /// How long not a single byte may move.
+    pub(crate) idle: Duration,
+    /// Bytes a second, measured over `idle`; zero for none.
+    pub(crate) rate_min: u64,
+}
+
+impl Pace {
+    /// May a peer that took `written` bytes in one `idle` go on?
+    fn suffices(self, written: u64) -> Result<(), IoError> {
+        if written == 0 {
+            return Err(IoError::Idle);
+        }
+        let wanted = u128::from(self.rate_min) * self.idle.as_millis() / 1000;
+        if u128::from(written) < wanted { Err(IoError::TooSlow) } else { Ok(()) }
+    }
+}
+
+/// The writing side of a [`Socket`].
+#[derive(Debug)]
+pub(crate) struct Writer<'s> {
+    half: WriteHalf<'s>,
+    /// Goes out before anything else.
+    pub(crate) outbox: &'s mut Vec<u8>,
+    timer: &'s Timer,
+    pace: Pace,
+    /// Bytes that have left since this writer was made.
+    pub(crate) written: u64,
+}
+
+impl Writer<'_> {
+    /// Writes the outbox and then the three parts, whole. Not cancellation safe: a cancelled write leaves the stream in
+    /// the middle of a message, so whoever cancels must close.
+    pub(crate) async fn write(&mut self, parts: [&[u8]; 3]) -> Result<(), IoError> {
+        let total = self.outbox.len() + parts.iter().map(|part| part.len()).sum::<usize>();
+        let mut done = 0;
+        if total > 0 {
+            done = self.try_write(parts, 0)?;
+        }
+        if done < total {
+            self.write_rest(parts, done, total).await?;
+        }
+        self.outbox.clear();
+        self.written += total as u64;
+        Ok(())
+    }
+
+    /// Writes the outbox alone.
+    pub(crate) async fn flush(&mut self) -> Result<(), IoError> {
+        self.write([&[], &[], &[]]).await
+    }
+
+    #[cold]
+    #[inline(never)]
+    async fn write_rest(&mut self, parts: [&[u8]; 3], mut done: usize, total: usize) -> Result<(), IoError> {
+        let mut window_start = done;
+        self.timer.arm(self.pace.idle);
+        while done < total {
+            let expired = poll_fn(|cx| {
+                let stream: &TcpStream = self.half.as_ref();
+                if let Poll::Ready(result) = stream.poll_write_ready(cx) {
+                    return Poll::Ready(result.map(|()| false));
+                }
+                self.timer.poll_expired(cx).map(|()| Ok(true))
+            })
+            .await
+            .map_err(IoError::Lost)?;
+            if expired {
+                self.pace.suffices((done - window_start) as u64)?;
+                window_start = done;
+                self.timer.arm(self.pace.idle);
+                continue;
+            }
+            done += self.try_write(parts, done)?;
+        }
+        self.timer.disarm();
+        Ok(())
+    }
+
+    /// One attempt at what lies behind the first `done` bytes. Zero if the socket takes none now.
+    fn try_write(&self, parts: [&[u8]; 3], done: usize) -> Result<usize, IoError> {
+        let mut skip = done;
+        let mut slices = [IoSlice::new(&[]); 4];
+        let mut used = 0;
+        for part in [self.outbox.as_slice(), parts[0], parts[1], parts[2]] {
+            let skipped = skip.min(part.len());
+            skip -= skipped;
+            if skipped < part.len() {
+                slices[used] = IoSlice::new(&part[skipped..]);
+                used += 1;
+            }
+        }
+        let stream: &TcpStream = self.half.as_ref();
+        let result = match &slices[..used] {
+            [one] => stream.try_write(one),
+            many => stream.try_write_vectored(many),
+        };
+        match result {
+            Ok(count) => Ok(count),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+            Err(error) => Err(IoError::Lost(error)),
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! Why a request was refused: one closed list, said the same way everywhere.
+//!
+//! A refusal that doesn't explain itself costs its reader an evening. Each reason here is at once the label of
+//! `tenfold_edge_refusals_total`, the `Tenfold-Reason` field of the answer and the `reason` of the log line, and the
+//! answer's body says in a sentence what to do, as problem JSON (RFC 9457).
+//!
+//! What the client reads gives away nothing of the backend: no address, no error of the operating system. Those stand in
+//! the log.
+
+use tenfold_http1::Error as Malformed;
+
+use crate::request_id::RequestId;
+
+/// Why the edge answered in the origin's place, or cut a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reason {
+    /// The bytes are not HTTP/1 as the RFCs have it; which rule was broken.
+    Malformed(Malformed),
+    /// The target has no normal form: a bad percent-encoding, a NUL, or a path above its root.
+    BadTarget,
+    /// The host is not a host.
+    BadHost,
+    /// No route takes this host, path, method and these fields.
+    NoRoute,
+    /// CONNECT or TRACE, which the edge never passes on.
+    MethodRefused,
+    /// The request's body is larger than `edge.body_max`.
+    BodyTooLarge,
+    /// The head did not arrive whole within its time.
+    HeadTimeout,
+    /// The request's body stood still for too long.
+    BodyTimeout,
+    /// The client took the answer too slowly; the connection was cut.
+    SlowReader,
+    /// The client went away before it had its answer.
+    ClientGone,
+    /// The client ended the connection within its request.
+    RequestTruncated,
+    /// Too many connections are open, in all or from this address.
+    TooManyConnections,
+    /// Every node is down or refused the connection.
+    NoNode,
+    /// A node did not take a connection in time.
+    ConnectTimeout,
+    /// A node took the request and sent no head in time.
+    ResponseTimeout,
+    /// A node closed the connection without a whole head.
+    NodeClosed,
+    /// A node's answer broke the protocol.
+    BadResponse,
+    /// A node's answer ended before its end.
+    ResponseTruncated,
+    /// A node's answer stood still for too long.
+    ResponseStalled,
+    /// `only-if-cached`, and it isn't.
+    NotCached,
+    /// The edge is shutting down.
+    Draining,
+    /// A defect of the edge itself.
+    Internal,
+}
+
+/// How a refusal is answered.
+#[derive(Clone, Copy, Debug)]
+struct Text {
+    label: &'static str,
+    status: u16,
+    detail: &'static str,
+}
+
+impl Reason {
+    /// Every reason that isn't the codec's, for the metrics to register.
+    pub const OWN: [Self; 21] = [
+        Self::BadTarget,
+        Self::BadHost,
+        Self::NoRoute,
+        Self::MethodRefused,
+        Self::BodyTooLarge,
+        Self::HeadTimeout,
+        Self::BodyTimeout,
+        Self::SlowReader,
+        Self::ClientGone,
+        Self::RequestTruncated,
+        Self::TooManyConnections,
+        Self::NoNode,
+        Self::ConnectTimeout,
+        Self::ResponseTimeout,
+        Self::NodeClosed,
+        Self::BadResponse,
+        Self::ResponseTruncated,
+        Self::ResponseStalled,
+        Self::NotCached,
+        Self::Draining,
+        Self::Internal,
+    ];
+
+    /// The metric's label, the field's value and the log's word: lower case with underscores.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Malformed(error) => error.reason(),
+            own => own.text().label,
+        }
+    }
+
+    /// The status to answer with. For a connection that is only cut, what it would have been.
+    #[must_use]
+    pub fn status(self) -> u16 {
+        match self {
+            Self::Malformed(error) => error.status(),
+            own => own.text().status,
+        }
+    }
+
+    /// One sentence for whoever reads the answer.
+    #[must_use]
+    pub fn detail(self) -> &'static str {
+        self.text().detail
+    }
+
+    fn text(self) -> Text {
+        let of = |label, status, detail| Text { label, status, detail };
+        match self {
+            Self::Malformed(_) => of(
+                "malformed",
+                400,
+                "The request breaks a rule of HTTP/1.1 that keeps messages unambiguous; Tenfold-Reason names the rule.",
+            ),
+            Self::BadTarget => of(
+                "bad_target",
+                400,
+                "The path has a malformed percent-encoding or leaves its root.",
+            ),
+            Self::BadHost => of("bad_host", 400, "The Host field does not hold a host."),
+            Self::NoRoute => of("no_route", 404, "No route is configured for this host, path and method."),
+            Self::MethodRefused => of("method_refused", 405, "This method is not passed on."),
+            Self::BodyTooLarge => of("body_too_large", 413, "The request's body is larger than is accepted here."),
+            Self::HeadTimeout => of("head_timeout", 408, "The request's head did not arrive in time."),
+            Self::BodyTimeout => of("body_timeout", 408, "The request's body stood still for too long."),
+            Self::SlowReader => of("slow_reader", 408, "The answer was taken too slowly."),
+            Self::ClientGone => of("client_gone", 499, "The client went away."),
+            Self::RequestTruncated => of("request_truncated", 400, "The request ended before its end."),
+            Self::TooManyConnections => {
+                of("too_many_connections", 503, "Too many connections are open; try again in a moment.")
+            }
+            Self::NoNode => of("no_node", 503, "No server is available for this request; try again in a moment."),
+            Self::ConnectTimeout => of("connect_timeout", 504, "The server could not be reached in time."),
+            Self::ResponseTimeout => of("response_timeout", 504, "The server did not answer in time."),
+            Self::NodeClosed => of("node_closed", 502, "The server closed the connection without an answer."),
+            Self::BadResponse => of("bad_response", 502, "The server's answer was not valid HTTP."),
+            Self::ResponseTruncated => of("response_truncated", 502, "The server's answer ended before its end."),
+            Self::ResponseStalled => of("response_stalled", 504, "The server's answer stood still for too long."),
+            Self::NotCached => {
+                of("not_cached", 504, "The request asked for a stored answer only, and there is none it may have.")
+            }
+            Self::Draining => of("draining", 503, "This server is shutting down; try again."),
+            Self::Internal => of("internal", 500, "The edge failed on this request; the log says how."),
+        }
+    }
+}
+
+impl From<Malformed> for Reason {
+    fn from(error: Malformed) -> Self {
+        Self::Malformed(error)
+    }
+}
+
+/// What a refusal needs besides its reason.
+#[derive(Clone, Copy, Debug)]
+pub struct Refusal<'a> {
+    /// Why.
+    pub reason: Reason,
+    /// Goes into the answer, so that its reader can ask about it.
+    pub request_id: &'a RequestId,
+    /// The connection ends with this answer.
+    pub close: bool,
+    /// The request was HEAD: no body.
+    pub head_only: bool,
+    /// The time as an IMF-fixdate (RFC 9110 §5.6.7).
+    pub date: &'a [u8],
+}
+
+/// Appends a whole response.
+pub fn write_refusal(out: &mut Vec<u8>, refusal: &Refusal<'_>) {
+    let Refusal { reason, request_id, .. } = *refusal;
+    let status = match reason.status() {
+        // Never sent: whoever should read it has gone.
+        499 => 400,
+        status => status,
+    };
+    let title = tenfold_http1::canonical_reason(status);
+    let body = format!(
+        "{{\"type\":\"about:blank\",\"title\":\"{title}\",\"status\":{status},\"detail\":\"{}\",\"reason\":\"{}\",\
+         \"request_id\":\"{}\"}}\n",
+        reason.detail(),
+        reason.as_str(),
+        request_id.as_str(),
+    );
+    let retry = if status == 503 { "Retry-After: 1\r\n" } else { "" };
+    let allow = if reason == Reason::MethodRefused { "Allow: GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE\r\n" } else { "" };
+    let connection = if refusal.close { "Connection: close\r\n" } else { "" };
+    out.extend_from_slice(format!("HTTP/1.1 {status} {title}\r\nDate: ").as_bytes());
+    out.extend_from_slice(refusal.date);
+    let fields = format!(
+        "\r\nContent-Type: application/problem+json\r\nContent-Length: {}\r\nCache-Control: no-store\r\n\
+         Tenfold-Reason: {}\r\nX-Request-Id: {}\r\n{retry}{allow}{connection}\r\n",
+        body.len(),
+        reason.as_str(),
+        request_id.as_str(),
+    );
+    out.extend_from_slice(fields.as_bytes());
+    if !refusal.head_only {
+        out.extend_from_slice(body.as_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request_id::RequestIds;
+
+    fn refusal(reason: Reason, close: bool, head_only: bool) -> String {
+        let request_id = RequestIds::new(7).make();
+        let date = b"Sun, 06 Nov 1994 08:49:37 GMT";
+        let mut out = Vec::new();
+        write_refusal(&mut out, &Refusal { reason, request_id: &request_id, close, head_only, date });
+        String::from_utf8(out).expect("ASCII")
+    }
+
+    #[test]
+    fn labels_are_unique_and_plain() {
+        let mut labels: Vec<_> = Reason::OWN.iter().map(|reason| reason.as_str()).collect();
+        assert!(labels.iter().all(|label| label.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')));
+        labels.sort_unstable();
+        labels.dedup();
+        assert_eq!(labels.len(), Reason::OWN.len());
+    }
+
+    #[test]
+    fn an_answer_names_its_reason_and_measures_its_body() {
+        let text = refusal(Reason::NoNode, true, false);
+        let (head, body) = text.split_once("\r\n\r\n").expect("a head");
+        assert!(head.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{head}");
+        for field in ["Tenfold-Reason: no_node", "Retry-After: 1", "Connection: close"] {
+            assert!(head.contains(field), "{field} in {head}");
+        }
+        assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{head}");
+        assert!(body.contains("\"reason\":\"no_node\""), "{body}");
+    }
+
+    #[test]
+    fn head_gets_no_body() {
+        assert!(refusal(Reason::NoRoute, false, true).ends_with("\r\n\r\n"));
+        assert!(!refusal(Reason::NoRoute, false, true).contains("Connection: close"));
+    }
+}
