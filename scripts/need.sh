@@ -11,6 +11,8 @@
 # shellcheck shell=bash
 
 CREATECLUSTER_CONF=/etc/postgresql-common/createcluster.conf
+# How to become root: nothing, or sudo.
+as_root=()
 
 say() { printf '%s\n' "$*" >&2; }
 die() { say "error: $*"; exit 1; }
@@ -70,7 +72,6 @@ need() {
     packages+=($(packages_for "$word"))
   done
   has apt-get || die "missing: ${missing[*]}. On this system install them by hand (on Debian: ${packages[*]}), then run this again."
-  local as_root=()
   if [ "$(id -u)" -ne 0 ]; then
     has sudo || refuse "${packages[*]}"
     # Without a terminal nobody can type a password, so ask sudo not to wait for one.
@@ -95,7 +96,27 @@ install_packages() {
     *" postgresql "*) forbid_main_cluster ;;
   esac
   say "Installing from the distribution: $*"
-  apt install --no-install-recommends "$@"
+  (
+    trap allow_services EXIT
+    trap 'exit 130' INT TERM
+    forbid_services
+    apt install --no-install-recommends "$@"
+  ) || exit
+}
+
+# Debian starts the services it installs, and nobody asked for an nginx on port 80. A policy file keeps it from doing so
+# for the moment of the installation; one that is there already is somebody else's and stays as it is.
+POLICY=/usr/sbin/policy-rc.d
+POLICY_MARK="for one installation by a script of tenfold"
+
+forbid_services() {
+  [ -e "$POLICY" ] && return 0
+  printf '#!/bin/sh\n# %s\nexit 101\n' "$POLICY_MARK" | "${as_root[@]}" tee "$POLICY" >/dev/null
+  "${as_root[@]}" chmod +x "$POLICY"
+}
+
+allow_services() {
+  if grep -qs "$POLICY_MARK" "$POLICY"; then "${as_root[@]}" rm -f "$POLICY"; fi
 }
 
 # The setting's file belongs to postgresql-common, so that comes first: writing the file before its package would make

@@ -7,20 +7,30 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line program prints")]
 
+mod bench;
+mod interrupt;
 mod tidy;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use bench::{Bench, Options};
 
 const USAGE: &str = "\
 usage: cargo xtask tidy
-           the house rules a program can hold, all findings at once";
+           the house rules a program can hold, all findings at once
+       cargo xtask bench cache-hit|proxy [--short] [--rounds N] [--seconds N] [--connections N]
+           beside nginx and HAProxy; needs a release build (bench/cache-hit and bench/proxy make one)";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let result = match words.as_slice() {
         ["tidy"] => tidy::run(&repository()),
+        ["bench", name, options @ ..] => bench_command(name, options),
         ["-h" | "--help" | "help"] => {
             println!("{USAGE}");
             return ExitCode::SUCCESS;
@@ -43,4 +53,27 @@ fn main() -> ExitCode {
 fn repository() -> PathBuf {
     let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     crate_folder.ancestors().nth(2).expect("crates/xtask sits two below the root").to_path_buf()
+}
+
+fn bench_command(name: &str, options: &[&str]) -> Result<ExitCode> {
+    let Some(bench) = Bench::from_name(name) else {
+        return Ok(usage_error(&format!("no benchmark `{name}`")));
+    };
+    let mut chosen = if options.contains(&"--short") { Options::SHORT } else { Options::FULL };
+    let mut rest = options.iter().filter(|option| **option != "--short");
+    while let Some(option) = rest.next() {
+        let number = rest.next().and_then(|value| value.parse::<u32>().ok()).filter(|&number| number > 0);
+        match (*option, number) {
+            ("--rounds", Some(count)) => chosen.rounds = count as usize,
+            ("--seconds", Some(seconds)) => chosen.round = Duration::from_secs(seconds.into()),
+            ("--connections", Some(count)) => chosen.connections = count,
+            _ => return Ok(usage_error(&format!("`{option}` is unknown or lacks its number"))),
+        }
+    }
+    bench::run(&repository(), bench, chosen)
+}
+
+fn usage_error(what: &str) -> ExitCode {
+    eprintln!("error: {what}\n{USAGE}");
+    ExitCode::from(2)
 }

@@ -1,0 +1,143 @@
+//! Who is compared: Tenfold and its peers, with the settings that are tried for each.
+//!
+//! A peer runs with its best settings. Where it is not known which setting is best on this machine (nginx with or
+//! without sendfile), both run, and the better one counts. The configurations are files in bench/peers/, so that anyone
+//! can read what was measured; the words between `@` in them are filled in here and in `server`.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+
+use super::Bench;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Program {
+    Tenfold,
+    Nginx,
+    Haproxy,
+}
+
+/// One program with one set of settings.
+#[derive(Clone, Debug)]
+pub(crate) struct Side {
+    pub(crate) program: Program,
+    pub(crate) version: String,
+    /// In bench/peers/.
+    pub(crate) template: String,
+    /// `@VARIANT@` in the template; names its files too.
+    pub(crate) variant: &'static str,
+    /// `@OPTION@` in the template.
+    pub(crate) option: &'static str,
+    /// What the variant means, for people; empty if there is one only.
+    pub(crate) note: &'static str,
+}
+
+impl Side {
+    /// Tenfold first, then every peer and variant.
+    pub(crate) fn all(bench: Bench) -> Result<Vec<Self>> {
+        let name = bench.name();
+        let side = |program: Program, extension: &str, variant, option, note| {
+            let version = program.version()?;
+            anyhow::Ok(Self {
+                program,
+                version,
+                template: format!("{name}.{extension}"),
+                variant,
+                option,
+                note,
+            })
+        };
+        let nginx = |variant, note| side(Program::Nginx, "nginx.conf", variant, "", note);
+        let haproxy = |variant, option, note| side(Program::Haproxy, "haproxy.cfg", variant, option, note);
+        let us = side(Program::Tenfold, "tenfold.toml", "", "", "")?;
+        let peers = match bench {
+            Bench::CacheHit => {
+                vec![nginx("on", "sendfile on")?, nginx("off", "sendfile off")?, haproxy("cache", "", "")?]
+            }
+            Bench::Proxy => vec![
+                nginx("on", "buffering on")?,
+                nginx("off", "buffering off")?,
+                haproxy("copy", "", "")?,
+                haproxy("splice", "option splice-auto", "splice")?,
+            ],
+        };
+        Ok([vec![us], peers].concat())
+    }
+
+    pub(crate) fn is_ours(&self) -> bool {
+        self.program == Program::Tenfold
+    }
+
+    /// The program and what was set.
+    pub(crate) fn label(&self) -> String {
+        let name = match self.program {
+            Program::Tenfold => "Tenfold",
+            Program::Nginx => "nginx",
+            Program::Haproxy => "HAProxy",
+        };
+        if self.note.is_empty() { name.to_owned() } else { format!("{name}, {}", self.note) }
+    }
+}
+
+impl Program {
+    pub(crate) fn path(self) -> Result<PathBuf> {
+        match self {
+            Self::Tenfold => {
+                let ours = std::env::current_exe()?.with_file_name("tenfold");
+                if !ours.exists() {
+                    bail!("{} is not built: cargo build --release --package tenfold", ours.display());
+                }
+                Ok(ours)
+            }
+            Self::Nginx => installed("nginx"),
+            Self::Haproxy => installed("haproxy"),
+        }
+    }
+
+    fn version(self) -> Result<String> {
+        let flag = if self == Self::Tenfold { "--version" } else { "-v" };
+        let path = self.path()?;
+        let output =
+            Command::new(&path).arg(flag).output().with_context(|| format!("cannot run {path:?}"))?;
+        // nginx says it on standard error.
+        let text = [output.stdout, output.stderr].concat();
+        version_in(&String::from_utf8_lossy(&text))
+            .with_context(|| format!("{path:?} {flag} names no version"))
+    }
+}
+
+/// Servers are often not on the path of an ordinary user.
+fn installed(program: &str) -> Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain(["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from));
+    let mut places = folders.map(|folder| folder.join(program));
+    places
+        .find(|place| place.is_file())
+        .with_context(|| format!("{program} is not installed: apt-get install {program}"))
+}
+
+/// The first word that looks like 1.2 or 1.2.3.
+fn version_in(text: &str) -> Option<String> {
+    let words = text.split(|c: char| c.is_whitespace() || c == '/');
+    let mut versions = words.map(|word| word.split(['-', '+']).next().unwrap_or_default());
+    let is_version = |word: &&str| word.contains('.') && word.chars().all(|c| c.is_ascii_digit() || c == '.');
+    versions.find(is_version).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_found() {
+        for (text, version) in [
+            ("nginx version: nginx/1.22.1\n", "1.22.1"),
+            ("HAProxy version 2.6.12-1+deb12u4 2026/10/17 - https://haproxy.org/\n", "2.6.12"),
+            ("tenfold 0.1.0\n", "0.1.0"),
+        ] {
+            assert_eq!(version_in(text).as_deref(), Some(version));
+        }
+        assert_eq!(version_in("no version here"), None);
+    }
+}
