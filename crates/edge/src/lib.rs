@@ -7,6 +7,7 @@ pub mod config;
 
 pub mod access_log;
 pub mod forward;
+pub mod metrics;
 pub mod normalise;
 pub mod reason;
 pub mod request_id;

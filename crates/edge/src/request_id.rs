@@ -3,7 +3,9 @@
 //! An id is 32 hexadecimal digits, so that it can be the trace id of a `traceparent` (W3C Trace Context) when the client
 //! brought none: one search finds the request everywhere. A proxy we trust may name the request itself.
 //!
-//! Ids need to be unique, not secret: a counter run through SplitMix64 from a random seed for each worker.
+//! Ids need to be unique, not secret: a small generator from a random seed for each worker.
+
+use tenfold_service::rng::Rng;
 
 /// Ids of a trusted proxy are kept up to this length.
 const LENGTH_MAX: usize = 64;
@@ -52,38 +54,29 @@ impl std::fmt::Debug for RequestId {
 /// Makes ids; one for each worker, each with its own seed.
 #[derive(Clone, Debug)]
 pub struct RequestIds {
-    state: u64,
+    rng: Rng,
 }
 
 impl RequestIds {
     /// `seed` should be random, or two processes make the same ids.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self { state: seed }
+        Self { rng: Rng::new(seed) }
     }
 
     /// The next id.
     pub fn make(&mut self) -> RequestId {
         let mut bytes = [0; LENGTH_MAX];
-        write_hex(self.next_u64(), &mut bytes[..16]);
-        write_hex(self.next_u64(), &mut bytes[16..32]);
+        write_hex(self.rng.next_u64(), &mut bytes[..16]);
+        write_hex(self.rng.next_u64(), &mut bytes[16..32]);
         RequestId { bytes, length: 32 }
     }
 
     /// Sixteen hexadecimal digits, never all zero: a span's id.
     pub fn make_span(&mut self) -> [u8; 16] {
         let mut digits = [0; 16];
-        write_hex(self.next_u64() | 1, &mut digits);
+        write_hex(self.rng.next_u64() | 1, &mut digits);
         digits
-    }
-
-    /// SplitMix64 (Steele, Lea, Flood 2014).
-    fn next_u64(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
     }
 }
 
