@@ -1,1 +1,46 @@
-//! .
+//! HTTP caching: what may be stored, what may be served, and who fetches it.
+//!
+//! **Intuition.** A cache answers three questions: may this response be kept, may that copy be served now, and if
+//! neither, who goes to the origin while the others wait? The first two are [`policy`] (RFC 9111, plain functions of
+//! their input and `now`); the third is a [`Fill`], one fetch that any number of requests follow.
+//!
+//! **Mechanism.** The edge builds a key in a reused [`KeyBuf`], reads the request into [`RequestFacts`] and calls
+//! [`Cache::lookup`]. A hit costs one hash, one shared lock of a shard and one `Arc` clone. Otherwise
+//! [`Cache::join`] says whether to lead a fill, to follow one, or to go alone. Purges are sequence numbers
+//! ([`purge`]), so that removing a million entries costs one atomic store. Nothing here reads a clock, opens a socket
+//! or draws a random number.
+//!
+//! **Failure.** Input is hostile: a header that cannot be understood makes a response staler, never fresher. Every
+//! map, list and window is bounded by [`Config`] or a named constant, and a full one means "go upstream", never an
+//! error. A body that did not end as announced is never stored nor ended as whole.
+
+mod cache;
+mod config;
+mod entry;
+mod fill;
+mod key;
+pub mod policy;
+pub mod purge;
+mod reason;
+mod relay;
+mod rule;
+mod stats;
+mod status;
+mod store;
+mod uncacheable;
+
+pub use cache::{Cache, Hit, Join, Lookup};
+pub use config::{Config, Error};
+pub use entry::{Entry, Head};
+pub use fill::{Event, Fill, Follower, HeadOutcome};
+pub use key::KeyBuf;
+pub use policy::{RequestFacts, Timestamp};
+pub use purge::{Purge, Purged};
+pub use reason::{AloneReason, BypassReason, FailReason, MissReason, ReleaseReason, Uncacheable};
+pub use relay::Relay;
+pub use rule::{KeyPart, Override, Rule};
+pub use stats::Stats;
+pub use status::{CacheStatus, Forward};
+
+/// One header field as it came: the name as on the wire, the value without surrounding whitespace.
+pub type Field<'a> = (&'a [u8], &'a [u8]);

@@ -1,0 +1,50 @@
+//! How much the cache may hold, and what cannot work.
+//!
+//! Everything the cache allocates follows from these four numbers. [`Config`] is checked once, by
+//! [`Cache::new`](crate::Cache::new); afterwards nothing can be wrong with it. An object that its shard could not hold
+//! would be evicted in the moment it is stored, silently, so a configuration that allows one is refused.
+
+use thiserror::Error;
+
+/// Bounds of one cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// `cache.memory`: what all entries together may weigh, their heads, keys and bookkeeping included.
+    pub memory_bytes: u64,
+    /// `cache.object_max`: the largest body that is stored. A larger one streams through a window of this size.
+    pub object_bytes_max: u64,
+    /// `cache.variants_max`: stored responses under one key that differ by `Vary`; the least recently used leaves.
+    pub variants_max: usize,
+    /// `cache.fills_max`: fetches that others may follow, at once. Beyond it requests go upstream alone.
+    pub fills_max: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { memory_bytes: 256 << 20, object_bytes_max: 4 << 20, variants_max: 16, fills_max: 4096 }
+    }
+}
+
+/// Why a cache cannot be built. Each names the setting to change.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Error {
+    /// An object of the permitted size would not fit beside anything else.
+    #[error(
+        "cache.object_max: {object_bytes_max} bytes cannot be kept in cache.memory = {memory_bytes} bytes; at most {possible_bytes_max}"
+    )]
+    ObjectTooLarge {
+        /// What was asked for.
+        object_bytes_max: u64,
+        /// What there is.
+        memory_bytes: u64,
+        /// The largest body that would stay.
+        possible_bytes_max: u64,
+    },
+    /// A count that has to be at least one is zero.
+    #[error("{path}: must be at least 1")]
+    Zero {
+        /// The setting's path.
+        path: &'static str,
+    },
+}

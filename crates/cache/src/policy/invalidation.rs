@@ -1,0 +1,1 @@
+//! What an unsafe method makes out of date. RFC 9111 §4.4.

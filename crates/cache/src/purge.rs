@@ -1,0 +1,254 @@
+//! Purges: sequence numbers instead of searches.
+//!
+//! **Intuition.** Removing everything that carries a tag would mean finding it. Instead a purge writes down *when* it
+//! happened, and each entry knows when its fetch *began*: an entry that began before the purge is not served again.
+//! That costs one store, whatever is in the cache.
+//!
+//! **Mechanism.** URLs and tags hash into a fixed array of 2^20 slots, each the sequence number of its last purge; soft
+//! and hard purges of one thing use different slots, so that a later soft one cannot undo a hard one. Slots are
+//! allocated a page at a time as purges touch them. An entry remembers the global sequence at which it was last found
+//! unpurged, so most hits cost one load. A fill takes its sequence before it asks the origin, so what it stores is
+//! judged by when it was asked for: a fetch that began before a purge cannot store past it, however late it ends.
+//!
+//! **Failure.** Two things in one slot purge each other: too much goes, never too little. Nothing fills up. Purges are
+//! applied under a lock in sequence order, the slot before the global sequence (release/acquire): a lookup that sees
+//! the sequence sees the slot.
+
+use std::hash::BuildHasher as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock};
+
+use crate::key::KeyBuf;
+use crate::store::SeededHash;
+
+/// What to purge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purge<'a> {
+    /// Everything stored for one URL, under whatever rule and variant.
+    Url {
+        /// Lower-cased, with the port if the key has it.
+        authority: &'a [u8],
+        /// Normalised as for the key.
+        path: &'a [u8],
+        /// Without `?`; `None` if the URL has none.
+        query: Option<&'a [u8]>,
+    },
+    /// Everything that carries the tag.
+    Tag(&'a [u8]),
+    /// Everything.
+    All,
+}
+
+/// A purge that has been applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Purged {
+    /// Its place in the order of purges.
+    pub sequence: u64,
+}
+
+/// How an entry stands towards the purges. Later is stronger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Standing {
+    /// None hit it.
+    Untouched,
+    /// It counts as stale.
+    Soft,
+    /// It is never served again.
+    Hard,
+}
+
+/// Slots of the array. 8 MiB once every page is in use.
+const SLOTS: usize = 1 << 20;
+/// Slots allocated together: 8 KiB, two pages of memory.
+const PAGE_SLOTS: usize = 1 << 10;
+
+/// Says which slots a thing has: one for soft and one for hard purges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Slots {
+    soft: u32,
+    hard: u32,
+}
+
+/// The record of all purges.
+#[derive(Debug)]
+pub(crate) struct Purges {
+    hash: SeededHash,
+    pages: Box<[OnceLock<Box<[AtomicU64]>>]>,
+    soft_all: AtomicU64,
+    hard_all: AtomicU64,
+    /// The sequence of the last purge that is visible in its slot.
+    sequence: AtomicU64,
+    /// One purge at a time, so that slots are written in sequence order.
+    applying: Mutex<()>,
+}
+
+impl Purges {
+    pub(crate) fn new(hash: SeededHash) -> Self {
+        Self {
+            hash,
+            pages: (0..SLOTS / PAGE_SLOTS).map(|_| OnceLock::new()).collect(),
+            soft_all: AtomicU64::new(0),
+            hard_all: AtomicU64::new(0),
+            sequence: AtomicU64::new(0),
+            applying: Mutex::new(()),
+        }
+    }
+
+    /// The sequence a fetch that begins now carries.
+    pub(crate) fn sequence(&self) -> u64 {
+        self.sequence.load(Ordering::Acquire)
+    }
+
+    /// Applies a purge: what began before this moment is out of date when this returns.
+    pub(crate) fn apply(&self, purge: &Purge<'_>, soft: bool) -> Purged {
+        let _one_at_a_time = self.applying.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let sequence = self.sequence.load(Ordering::Relaxed) + 1;
+        let slots = match *purge {
+            Purge::Url { authority, path, query } => {
+                let mut key = KeyBuf::new();
+                key.build_url(authority, path, query);
+                Some(self.url_slots(key.url_bytes()))
+            }
+            Purge::Tag(tag) => Some(self.tag_slots(tag)),
+            Purge::All => None,
+        };
+        let slot = match (slots, soft) {
+            (Some(slots), true) => self.slot_allocated(slots.soft),
+            (Some(slots), false) => self.slot_allocated(slots.hard),
+            (None, true) => &self.soft_all,
+            (None, false) => &self.hard_all,
+        };
+        slot.store(sequence, Ordering::Release);
+        self.sequence.store(sequence, Ordering::Release);
+        Purged { sequence }
+    }
+
+    /// Where a key's URL is recorded.
+    pub(crate) fn url_slots(&self, url_bytes: &[u8]) -> Slots {
+        self.slots((b'u', url_bytes))
+    }
+
+    /// Where a tag is recorded.
+    pub(crate) fn tag_slots(&self, tag: &[u8]) -> Slots {
+        self.slots((b't', tag))
+    }
+
+    fn slots(&self, thing: (u8, &[u8])) -> Slots {
+        let hash = self.hash.hash_one(thing);
+        let index = |bits: u64| u32::try_from(bits % SLOTS as u64).expect("below 2^20");
+        Slots { soft: index(hash), hard: index(hash >> 32) }
+    }
+
+    /// How something fetched since `began` stands, with the slots it lies under.
+    pub(crate) fn standing(&self, began: u64, slots: impl IntoIterator<Item = Slots>) -> Standing {
+        let mut soft = self.soft_all.load(Ordering::Acquire);
+        let mut hard = self.hard_all.load(Ordering::Acquire);
+        for slots in slots {
+            soft = soft.max(self.read(slots.soft));
+            hard = hard.max(self.read(slots.hard));
+        }
+        if hard > began {
+            return Standing::Hard;
+        }
+        if soft > began { Standing::Soft } else { Standing::Untouched }
+    }
+
+    fn read(&self, slot: u32) -> u64 {
+        let slot = slot as usize;
+        self.pages[slot / PAGE_SLOTS].get().map_or(0, |page| page[slot % PAGE_SLOTS].load(Ordering::Acquire))
+    }
+
+    fn slot_allocated(&self, slot: u32) -> &AtomicU64 {
+        let slot = slot as usize;
+        let page = self.pages[slot / PAGE_SLOTS].get_or_init(|| {
+            (0..PAGE_SLOTS).map(|_| AtomicU64::new(0)).collect::<Vec<_>>().into_boxed_slice()
+        });
+        &page[slot % PAGE_SLOTS]
+    }
+
+    #[cfg(test)]
+    fn pages_allocated(&self) -> usize {
+        self.pages.iter().filter(|page| page.get().is_some()).count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn purges() -> Purges {
+        Purges::new(SeededHash::new(7))
+    }
+
+    fn url(path: &[u8]) -> Purge<'_> {
+        Purge::Url { authority: b"shop.example", path, query: None }
+    }
+
+    fn slots(purges: &Purges, path: &[u8]) -> Slots {
+        let mut key = KeyBuf::new();
+        key.build_url(b"shop.example", path, None);
+        purges.url_slots(key.url_bytes())
+    }
+
+    #[test]
+    fn what_began_before_is_purged_and_what_began_after_is_not() {
+        let purges = purges();
+        let began_before = purges.sequence();
+        let purged = purges.apply(&url(b"/a"), false);
+        assert_eq!(purges.standing(began_before, [slots(&purges, b"/a")]), Standing::Hard);
+        assert_eq!(purges.standing(purged.sequence, [slots(&purges, b"/a")]), Standing::Untouched);
+        assert_eq!(purges.standing(began_before, [slots(&purges, b"/b")]), Standing::Untouched);
+    }
+
+    #[test]
+    fn a_later_soft_purge_does_not_undo_a_hard_one() {
+        let purges = purges();
+        let began = purges.sequence();
+        purges.apply(&url(b"/a"), false);
+        purges.apply(&url(b"/a"), true);
+        assert_eq!(purges.standing(began, [slots(&purges, b"/a")]), Standing::Hard);
+        assert_eq!(purges.standing(1, [slots(&purges, b"/a")]), Standing::Soft);
+    }
+
+    #[test]
+    fn tags_and_all_reach_what_lies_under_them() {
+        let purges = purges();
+        let tags = [slots(&purges, b"/a"), purges.tag_slots(b"product-1"), purges.tag_slots(b"product-2")];
+        purges.apply(&Purge::Tag(b"product-2"), true);
+        assert_eq!(purges.standing(0, tags), Standing::Soft);
+        assert_eq!(purges.standing(0, [slots(&purges, b"/a")]), Standing::Untouched);
+        purges.apply(&Purge::All, false);
+        assert_eq!(purges.standing(1, []), Standing::Hard);
+        assert_eq!(purges.standing(2, []), Standing::Untouched);
+    }
+
+    #[test]
+    fn memory_is_taken_a_page_at_a_time() {
+        let purges = purges();
+        assert_eq!(purges.pages_allocated(), 0);
+        purges.apply(&Purge::All, false);
+        assert_eq!(purges.pages_allocated(), 0);
+        purges.apply(&url(b"/a"), false);
+        assert_eq!(purges.pages_allocated(), 1);
+    }
+
+    #[test]
+    fn concurrent_purges_are_all_seen_by_who_sees_the_sequence() {
+        let purges = purges();
+        std::thread::scope(|scope| {
+            for thread in 0..4_u8 {
+                let purges = &purges;
+                scope.spawn(move || {
+                    for round in 0..500_u16 {
+                        let path = [thread, round.to_le_bytes()[0], round.to_le_bytes()[1]];
+                        let began = purges.sequence();
+                        purges.apply(&url(&path), false);
+                        assert!(purges.sequence() > began);
+                        assert_eq!(purges.standing(began, [slots(purges, &path)]), Standing::Hard);
+                    }
+                });
+            }
+        });
+        assert_eq!(purges.sequence(), 2000);
+    }
+}
