@@ -45,7 +45,7 @@ pub enum Error {
     /// The field's name is empty or holds a byte that no token has.
     #[error("a field name is not a token")]
     InvalidFieldName,
-    /// Whitespace between a field's name and its colon.
+    /// Whitespace in or behind a field's name.
     #[error("whitespace between field name and colon")]
     SpaceBeforeColon,
     /// A control character in a field value.
@@ -99,7 +99,7 @@ pub enum Error {
     /// A length where none may be: in CONNECT, or in a 1xx response.
     #[error("a body where none may be")]
     UnexpectedBody,
-    /// Connection holds something that is not a token.
+    /// Connection holds something that is not a token, or more tokens than any sane peer sends.
     #[error("Connection is not a list of tokens")]
     InvalidConnection,
     /// Expect asks for something other than `100-continue`.
