@@ -9,10 +9,13 @@
 //! Every server listens on a port the system chose.
 //!
 //! **Failure.** Whatever was started stops when its handle is dropped; child processes also stop when this process
-//! is killed outright. Errors name what is missing and how to install it.
+//! is killed outright (see [`process`]). Errors name what is missing and how to install it.
 
+pub mod fault;
 mod message;
 pub mod origin;
+pub mod postgres;
+pub mod process;
 pub mod raw;
 pub mod wait;
 

@@ -25,14 +25,18 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crate::message::Message;
-use crate::raw::set_reset_on_close;
+use crate::try_wait_for;
 
 /// Requests kept for [`Origin::received`].
 pub const RECEIVED_MAX: usize = 20_000;
 /// Different methods and targets counted one by one; more share no counter.
 pub const COUNTED_TARGETS_MAX: usize = 200_000;
+
+/// How long a stop waits for the connections' threads.
+const STOP_LIMIT: Duration = Duration::from_secs(2);
 
 /// A request as it reached the origin.
 #[derive(Clone, Debug)]
@@ -208,7 +212,7 @@ impl Origin {
 
     /// Closes every connection, idle or not, as an origin's keep-alive timeout does (FIN).
     pub fn close_connections(&self) {
-        for stream in lock(&self.shared.open).values().filter_map(Weak::upgrade) {
+        for stream in lock(&self.shared.open).values().filter_map(|open| open.stream.upgrade()) {
             // A connection that ended on its own in this moment is what was wanted.
             let _ = stream.shutdown(Shutdown::Both);
         }
@@ -216,10 +220,10 @@ impl Origin {
 
     /// Resets every connection (RST), as a killed process does.
     pub fn reset_connections(&self) {
-        for stream in lock(&self.shared.open).values().filter_map(Weak::upgrade) {
-            let _ = set_reset_on_close(&stream);
+        for open in lock(&self.shared.open).values() {
+            open.is_doomed.store(true, Ordering::SeqCst);
             // Wakes the connection's thread without sending a FIN; the reset goes out when it lets go.
-            let _ = stream.shutdown(Shutdown::Read);
+            let _ = open.stream.upgrade().map(|stream| stream.shutdown(Shutdown::Read));
         }
     }
 
@@ -231,6 +235,8 @@ impl Origin {
         let _ = TcpStream::connect(self.addr);
         let _ = acceptor.join();
         self.reset_connections();
+        // A handler that is busy may take longer; what it answers is reset all the same.
+        let _ = try_wait_for("the connections to end", STOP_LIMIT, || self.connections_open() == 0);
     }
 
     /// Listens on the same port again.
@@ -271,9 +277,16 @@ struct Shared {
     requests: AtomicU64,
     connections: AtomicU64,
     abandoned: AtomicU64,
-    /// Weak, so that a connection's end is its thread's last handle, and closing it can reset.
-    open: Mutex<HashMap<u64, Weak<TcpStream>>>,
+    open: Mutex<HashMap<u64, Open>>,
     stopping: AtomicBool,
+}
+
+/// A connection as the test's side sees it.
+struct Open {
+    /// Weak, so that its thread holds the last handle, and letting go of that can reset.
+    stream: Weak<TcpStream>,
+    /// It ends in a reset, whatever its thread was about to say.
+    is_doomed: Arc<AtomicBool>,
 }
 
 impl Shared {

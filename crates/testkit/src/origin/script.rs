@@ -60,12 +60,12 @@ pub(super) fn play(shared: &Shared, connection: &mut Connection, steps: &[Step])
                 shared.record(&request);
             }
             Step::Wait(gate) => {
-                if !connection.pass(shared, gate) {
+                if !connection.pass(gate) {
                     return Ok(());
                 }
             }
             Step::Stall => {
-                connection.pass(shared, &Gate::new());
+                connection.pass(&Gate::new());
                 return Ok(());
             }
             Step::Drain => drop(connection.source.rest()?),

@@ -11,11 +11,11 @@
 use std::io::{self, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use super::{Answer, Behaviour, Gate, Received, Shared, lock, script};
+use super::{Answer, Behaviour, Gate, Open, Received, Shared, lock, script};
 use crate::message::{Framing, Source};
 use crate::raw::set_reset_on_close;
 
@@ -25,6 +25,7 @@ const HELD_CHECK: Duration = Duration::from_millis(5);
 pub(super) struct Connection {
     pub(super) source: Source,
     index: u64,
+    is_doomed: Arc<AtomicBool>,
 }
 
 pub(super) fn accept(listener: TcpListener, shared: Arc<Shared>) -> io::Result<JoinHandle<()>> {
@@ -36,9 +37,11 @@ pub(super) fn accept(listener: TcpListener, shared: Arc<Shared>) -> io::Result<J
             let Ok(stream) = stream else { continue };
             let stream = Arc::new(stream);
             let index = shared.connections.fetch_add(1, Ordering::SeqCst);
-            lock(&shared.open).insert(index, Arc::downgrade(&stream));
+            let is_doomed = Arc::new(AtomicBool::new(false));
+            let open = Open { stream: Arc::downgrade(&stream), is_doomed: Arc::clone(&is_doomed) };
+            lock(&shared.open).insert(index, open);
             let of_thread = Arc::clone(&shared);
-            let connection = Connection { source: Source::new(stream), index };
+            let connection = Connection { source: Source::new(stream), index, is_doomed };
             let spawned = thread::Builder::new().spawn(move || run(&of_thread, connection));
             if spawned.is_err() {
                 lock(&shared.open).remove(&index);
@@ -50,7 +53,7 @@ pub(super) fn accept(listener: TcpListener, shared: Arc<Shared>) -> io::Result<J
 fn run(shared: &Shared, mut connection: Connection) {
     let index = connection.index;
     let ended = serve(shared, &mut connection);
-    if shared.is_stopping() {
+    if connection.is_doomed() {
         // What a killed process leaves behind.
         let _ = set_reset_on_close(connection.source.stream());
     }
@@ -68,9 +71,12 @@ fn serve(shared: &Shared, connection: &mut Connection) -> io::Result<()> {
         return scripts.get(index).map_or(Ok(()), |steps| script::play(shared, connection, steps));
     }
     while let Some(request) = read_request(connection)? {
+        if connection.is_doomed() {
+            break;
+        }
         let count = shared.record(&request);
         let answer = shared.answer(&request, count).to_request(&request);
-        if let Err(error) = connection.answer(shared, &request, &answer) {
+        if let Err(error) = connection.answer(&request, &answer) {
             shared.abandoned.fetch_add(1, Ordering::SeqCst);
             return Err(error);
         }
@@ -96,10 +102,14 @@ pub(super) fn read_request(connection: &mut Connection) -> io::Result<Option<Rec
 }
 
 impl Connection {
-    fn answer(&self, shared: &Shared, request: &Received, answer: &Answer) -> io::Result<()> {
+    fn is_doomed(&self) -> bool {
+        self.is_doomed.load(Ordering::SeqCst)
+    }
+
+    fn answer(&self, request: &Received, answer: &Answer) -> io::Result<()> {
         let mut stream = self.source.stream();
         stream.write_all(&answer.interim)?;
-        self.hold(shared, answer.before_head.as_ref())?;
+        self.hold(answer.before_head.as_ref())?;
         if request.method == "HEAD" {
             return stream.write_all(&answer.head());
         }
@@ -107,28 +117,28 @@ impl Connection {
         let first = pieces.next().unwrap_or_default();
         if answer.before_body.is_some() {
             stream.write_all(&answer.head())?;
-            self.hold(shared, answer.before_body.as_ref())?;
+            self.hold(answer.before_body.as_ref())?;
             stream.write_all(&first)?;
         } else {
             stream.write_all(&[answer.head(), first].concat())?;
         }
         for piece in pieces {
-            self.hold(shared, answer.between_chunks.as_ref())?;
+            self.hold(answer.between_chunks.as_ref())?;
             stream.write_all(&piece)?;
         }
         Ok(())
     }
 
-    fn hold(&self, shared: &Shared, gate: Option<&Gate>) -> io::Result<()> {
+    fn hold(&self, gate: Option<&Gate>) -> io::Result<()> {
         match gate {
-            Some(gate) if !self.pass(shared, gate) => Err(io::ErrorKind::ConnectionAborted.into()),
+            Some(gate) if !self.pass(gate) => Err(io::ErrorKind::ConnectionAborted.into()),
             _ => Ok(()),
         }
     }
 
-    /// Waits at the gate; false if the client left or the origin stopped meanwhile.
-    pub(super) fn pass(&self, shared: &Shared, gate: &Gate) -> bool {
-        gate.pass(HELD_CHECK, || shared.is_stopping() || has_left(self.source.stream()))
+    /// Waits at the gate; false if the client left or the connection was reset meanwhile.
+    pub(super) fn pass(&self, gate: &Gate) -> bool {
+        gate.pass(HELD_CHECK, || self.is_doomed() || has_left(self.source.stream()))
     }
 }
 

@@ -1,14 +1,12 @@
 //! Origins and the raw client, against each other and against bytes written by hand.
 
 use std::io::ErrorKind;
-use std::time::Duration;
 
 use tenfold_testkit::origin::Step;
 use tenfold_testkit::raw::{self, Client};
 use tenfold_testkit::{Answer, Gate, Origin, wait_for};
 
-const SOON: Duration = Duration::from_secs(10);
-const SHORT: Duration = Duration::from_millis(50);
+use crate::{SHORT, SOON};
 
 #[test]
 fn echo_tells_what_it_received() {
