@@ -10,7 +10,7 @@
 
 use std::net::IpAddr;
 
-use tenfold_http1::{Field, RequestHead};
+use tenfold_http1::{Field, RequestHead, hop_by_hop_named, is_hop_by_hop};
 
 use crate::normalise::Target;
 use crate::request_id::{RequestId, RequestIds};
@@ -29,19 +29,6 @@ pub struct Forwarding<'a> {
     /// The answer may be stored: nothing of this one client's state may shape it.
     pub for_cache: bool,
 }
-
-/// Concern one connection only. RFC 9110 §7.6.1, and `Proxy-Connection`, `Keep-Alive`, `HTTP2-Settings` of old.
-const HOP_BY_HOP: [&str; 9] = [
-    "connection",
-    "transfer-encoding",
-    "te",
-    "trailer",
-    "upgrade",
-    "keep-alive",
-    "proxy-connection",
-    "proxy-authenticate",
-    "http2-settings",
-];
 
 /// Set by us, or by nobody.
 const CLAIMED_BY_PROXIES: [&str; 16] = [
@@ -72,7 +59,7 @@ const CONDITIONS: [&str; 6] =
 
 /// Written by the caller, who knows the framing, or by us.
 const WRITTEN_ELSEWHERE: [&str; 6] =
-    ["host", "content-length", "expect", "x-request-id", "traceparent", "proxy-authorization"];
+    ["host", "content-length", "transfer-encoding", "expect", "x-request-id", "traceparent"];
 
 /// Appends the request's line and fields for a node, without those of framing and without the empty line: the caller adds
 /// them. `node_host` takes the place of the client's `Host` where the configuration says so.
@@ -86,7 +73,7 @@ pub fn write_request_head(
 ) {
     write_request_line(out, head.method_text.as_bytes(), target, node_host.unwrap_or(forwarding.host));
     for &(name, value) in &head.fields {
-        if is_passed_on(name, forwarding) && !is_named_by_connection(name, &head.fields) {
+        if is_passed_on(name, forwarding) && !(head.names_hop_by_hop && is_named(name, &head.fields)) {
             write_field(out, name, value);
         }
     }
@@ -115,11 +102,14 @@ fn write_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 
 fn is_passed_on(name: &[u8], forwarding: &Forwarding<'_>) -> bool {
     // Most names begin with a letter that none of the lists holds.
-    if !matches!(name.first().map(u8::to_ascii_lowercase), Some(b'c' | b'e'..=b'i' | b'k' | b'p' | b'r' | b't' | b'u' | b'x')) {
+    if !matches!(
+        name.first().map(u8::to_ascii_lowercase),
+        Some(b'c' | b'e'..=b'i' | b'k' | b'p' | b'r' | b't' | b'u' | b'x')
+    ) {
         return true;
     }
     !(is_in(&WRITTEN_ELSEWHERE, name)
-        || is_in(&HOP_BY_HOP, name)
+        || is_hop_by_hop(name)
         || is_in(&CLAIMED_BY_PROXIES, name)
         || (forwarding.for_cache && (is_in(&CONDITIONS, name) || is_in(&OVERRIDES, name))))
 }
@@ -132,29 +122,9 @@ fn is_in(list: &[&str], name: &[u8]) -> bool {
     })
 }
 
-/// A field that `Connection` names stops here, unless dropping it would change what the request means: `Connection` may
-/// not be used to take away another hop's authorization or framing.
-fn is_named_by_connection(name: &[u8], fields: &[Field<'_>]) -> bool {
-    fields
-        .iter()
-        .filter(|(n, _)| n.eq_ignore_ascii_case(b"connection"))
-        .flat_map(|(_, value)| value.split(|&b| b == b','))
-        .any(|token| token.trim_ascii().eq_ignore_ascii_case(name) && !is_protected(name))
-}
-
-fn is_protected(name: &[u8]) -> bool {
-    const PROTECTED: [&str; 9] = [
-        "authorization",
-        "cookie",
-        "cache-control",
-        "content-type",
-        "content-encoding",
-        "range",
-        "if-match",
-        "if-none-match",
-        "origin",
-    ];
-    is_in(&PROTECTED, name)
+/// A field that `Connection` names stops here, unless it may not name it.
+fn is_named(name: &[u8], fields: &[Field<'_>]) -> bool {
+    hop_by_hop_named(fields).any(|named| named.eq_ignore_ascii_case(name))
 }
 
 fn write_provenance(out: &mut Vec<u8>, fields: &[Field<'_>], forwarding: &Forwarding<'_>) {
@@ -171,7 +141,10 @@ fn write_provenance(out: &mut Vec<u8>, fields: &[Field<'_>], forwarding: &Forwar
     }
     // Writing to a `Vec` cannot fail.
     let _ = write!(out, "{peer}\r\n");
-    let scheme = chain(b"x-forwarded-proto").next().filter(|s| s.eq_ignore_ascii_case(b"https")).map_or("http", |_| "https");
+    let scheme = chain(b"x-forwarded-proto")
+        .next()
+        .filter(|s| s.eq_ignore_ascii_case(b"https"))
+        .map_or("http", |_| "https");
     let _ = write!(out, "X-Forwarded-Proto: {scheme}\r\nX-Forwarded-Host: {host}\r\nForwarded: ");
     for link in chain(b"forwarded") {
         out.extend_from_slice(link);
@@ -207,7 +180,10 @@ fn parse_traceparent(value: &[u8]) -> Option<(&[u8], &[u8])> {
     let hex = |part: &[u8]| part.iter().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(b));
     let mut parts = value.split(|&b| b == b'-');
     let (version, trace, parent, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-    let whole = version.len() == 2 && hex(version) && version != b"ff" && (version != b"00" || parts.next().is_none());
+    let whole = version.len() == 2
+        && hex(version)
+        && version != b"ff"
+        && (version != b"00" || parts.next().is_none());
     let named = is_trace_id(trace) && parent.len() == 16 && hex(parent) && parent.iter().any(|&b| b != b'0');
     (whole && named && flags.len() == 2 && hex(flags)).then_some((trace, flags))
 }
@@ -217,18 +193,11 @@ fn is_trace_id(id: &[u8]) -> bool {
     id.len() == 32 && hex && id.iter().any(|&b| b != b'0')
 }
 
-/// Whether a response's field goes on to the client; framing is the caller's, and so is the request's id.
-#[must_use]
-pub fn is_response_field_passed_on(name: &[u8], fields: &[Field<'_>]) -> bool {
-    let stops = matches!(name.first().map(u8::to_ascii_lowercase), Some(b'c' | b'h' | b'k' | b'p' | b't' | b'u' | b'x'))
-        && (is_in(&HOP_BY_HOP, name) || is_in(&["content-length", "x-request-id"], name));
-    !stops && !is_named_by_connection(name, fields)
-}
-
-/// Appends a response's end-to-end fields.
-pub fn write_response_fields(out: &mut Vec<u8>, fields: &[Field<'_>]) {
+/// Appends a response's end-to-end fields; framing is the caller's, and so is the request's id.
+pub fn write_response_fields(out: &mut Vec<u8>, fields: &[Field<'_>], names_hop_by_hop: bool) {
     for &(name, value) in fields {
-        if is_response_field_passed_on(name, fields) {
+        let ours = name.eq_ignore_ascii_case(b"content-length") || name.eq_ignore_ascii_case(b"x-request-id");
+        if !ours && !is_hop_by_hop(name) && !(names_hop_by_hop && is_named(name, fields)) {
             write_field(out, name, value);
         }
     }
@@ -273,17 +242,25 @@ mod tests {
 
     #[test]
     fn fields_of_one_hop_stop_here() {
-        for field in ["Keep-Alive: timeout=5", "Upgrade: h2c", "Proxy-Connection: x", "TE: trailers", "Trailer: x"] {
+        for field in
+            ["Keep-Alive: timeout=5", "Upgrade: h2c", "Proxy-Connection: x", "TE: trailers", "Trailer: x"]
+        {
             assert!(!passes(field), "{field}");
         }
-        for field in ["Accept: */*", "Authorization: Basic x", "Cookie: a=b", "X-Custom: 1", "Content-Type: a/b"] {
+        for field in
+            ["Accept: */*", "Authorization: Basic x", "Cookie: a=b", "X-Custom: 1", "Content-Type: a/b"]
+        {
             assert!(passes(field), "{field}");
         }
     }
 
     #[test]
     fn connection_names_fields_but_not_every_field() {
-        let head = head_of(&request("Connection: x-private, authorization\r\nX-Private: 1\r\nAuthorization: a\r\n"), false, false);
+        let head = head_of(
+            &request("Connection: x-private, authorization\r\nX-Private: 1\r\nAuthorization: a\r\n"),
+            false,
+            false,
+        );
         assert!(!head.contains("X-Private"), "{head}");
         assert!(!head.contains("Connection"), "{head}");
         assert!(head.contains("Authorization: a"), "{head}");
@@ -291,7 +268,14 @@ mod tests {
 
     #[test]
     fn claims_of_strangers_are_dropped_in_every_spelling() {
-        for field in ["X-Forwarded-For: 1.1.1.1", "X_Forwarded_For: 1.1.1.1", "x-original-url: /admin", "X-Rewrite_URL: /x", "X-Real-IP: 1.1.1.1", "Forwarded: for=1.1.1.1"] {
+        for field in [
+            "X-Forwarded-For: 1.1.1.1",
+            "X_Forwarded_For: 1.1.1.1",
+            "x-original-url: /admin",
+            "X-Rewrite_URL: /x",
+            "X-Real-IP: 1.1.1.1",
+            "Forwarded: for=1.1.1.1",
+        ] {
             let head = head_of(&request(&format!("{field}\r\n")), false, false);
             let (_, value) = field.split_once(": ").expect("a value");
             assert!(!head.contains(value), "{field} in {head}");
@@ -303,7 +287,8 @@ mod tests {
 
     #[test]
     fn the_chain_of_a_trusted_proxy_is_continued() {
-        let head = head_of(&request("X-Forwarded-For: 198.51.100.7\r\nX-Forwarded-Proto: https\r\n"), true, false);
+        let head =
+            head_of(&request("X-Forwarded-For: 198.51.100.7\r\nX-Forwarded-Proto: https\r\n"), true, false);
         assert!(head.contains("X-Forwarded-For: 198.51.100.7, 192.0.2.9\r\n"), "{head}");
         assert!(head.contains("X-Forwarded-Proto: https\r\n"), "{head}");
     }
@@ -312,7 +297,10 @@ mod tests {
     fn a_fetch_for_all_carries_no_condition_and_no_override() {
         let fields = "If-None-Match: \"x\"\r\nRange: bytes=0-1\r\nX-HTTP-Method-Override: DELETE\r\n";
         let shared = head_of(&request(fields), false, true);
-        assert!(!shared.contains("If-None-Match") && !shared.contains("Range") && !shared.contains("Override"), "{shared}");
+        assert!(
+            !shared.contains("If-None-Match") && !shared.contains("Range") && !shared.contains("Override"),
+            "{shared}"
+        );
         let own = head_of(&request(fields), false, false);
         assert!(own.contains("If-None-Match") && own.contains("Range") && own.contains("Override"), "{own}");
     }
@@ -320,12 +308,19 @@ mod tests {
     #[test]
     fn a_trace_is_continued_or_begun() {
         let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
-        let head = head_of(&request(&format!("traceparent: 00-{trace}-00f067aa0ba902b7-01\r\n")), false, false);
+        let head =
+            head_of(&request(&format!("traceparent: 00-{trace}-00f067aa0ba902b7-01\r\n")), false, false);
         assert!(head.contains(&format!("traceparent: 00-{trace}-")), "{head}");
         assert!(!head.contains("00f067aa0ba902b7"), "the span is ours: {head}");
-        for bad in ["00-0-0-0", "00-00000000000000000000000000000000-00f067aa0ba902b7-01", "ff-x-y-z", "00-A-B-C"] {
+        for bad in
+            ["00-0-0-0", "00-00000000000000000000000000000000-00f067aa0ba902b7-01", "ff-x-y-z", "00-A-B-C"]
+        {
             let head = head_of(&request(&format!("traceparent: {bad}\r\n")), false, false);
-            let id = head.split("X-Request-Id: ").nth(1).and_then(|rest| rest.split("\r\n").next()).expect("an id");
+            let id = head
+                .split("X-Request-Id: ")
+                .nth(1)
+                .and_then(|rest| rest.split("\r\n").next())
+                .expect("an id");
             assert!(head.contains(&format!("traceparent: 00-{id}-")), "{head}");
         }
     }
@@ -341,7 +336,7 @@ mod tests {
             (b"Keep-Alive", b"timeout=5"),
         ];
         let mut out = Vec::new();
-        write_response_fields(&mut out, &fields);
+        write_response_fields(&mut out, &fields, true);
         assert_eq!(out, b"Content-Type: text/html\r\nSet-Cookie: a=b\r\n");
     }
 }

@@ -65,8 +65,14 @@ pub enum UpstreamFailure {
 }
 
 impl UpstreamFailure {
-    const ALL: [Self; 6] =
-        [Self::Refused, Self::ConnectTimeout, Self::ResponseTimeout, Self::Closed, Self::Malformed, Self::Body];
+    const ALL: [Self; 6] = [
+        Self::Refused,
+        Self::ConnectTimeout,
+        Self::ResponseTimeout,
+        Self::Closed,
+        Self::Malformed,
+        Self::Body,
+    ];
 
     /// The label's value.
     #[must_use]
@@ -114,12 +120,22 @@ impl RouteMetrics {
                 &labels,
                 LATENCY_BOUNDS_S,
             ),
-            body_bytes: registry.counter("tenfold_edge_response_body_bytes", "Bytes of bodies sent to clients.", &labels),
+            body_bytes: registry.counter(
+                "tenfold_edge_response_body_bytes",
+                "Bytes of bodies sent to clients.",
+                &labels,
+            ),
         }
     }
 
     /// A request was answered; `status` 0 if it got none.
-    pub fn on_request(&self, status: u16, outcome: Option<CacheOutcome>, body_bytes: u64, duration: Duration) {
+    pub fn on_request(
+        &self,
+        status: u16,
+        outcome: Option<CacheOutcome>,
+        body_bytes: u64,
+        duration: Duration,
+    ) {
         self.requests[usize::from(status / 100).min(5)].add(1);
         if let Some(outcome) = outcome {
             self.cache[outcome as usize].add(1);
@@ -172,7 +188,10 @@ impl ClusterMetrics {
             exchanges,
             failures,
             retries: counter("tenfold_edge_retries", "Requests tried again on another node."),
-            retries_denied: counter("tenfold_edge_retries_denied", "Retries for which the budget had nothing left."),
+            retries_denied: counter(
+                "tenfold_edge_retries_denied",
+                "Retries for which the budget had nothing left.",
+            ),
             response: registry.histogram(
                 "tenfold_edge_upstream_response_seconds",
                 "From the end of the request to the head of the response.",
@@ -227,7 +246,9 @@ impl EdgeMetrics {
     /// A request was refused, or a connection cut.
     pub fn on_refusal(&self, reason: Reason) {
         let labels = [("reason", reason.as_str())];
-        self.registry.counter("tenfold_edge_refusals", "Requests refused and connections cut, by reason.", &labels).add(1);
+        self.registry
+            .counter("tenfold_edge_refusals", "Requests refused and connections cut, by reason.", &labels)
+            .add(1);
     }
 }
 

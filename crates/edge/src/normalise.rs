@@ -155,7 +155,8 @@ pub fn client_ip(peer: IpAddr, fields: &[Field<'_>], trusted: &[IpNet]) -> IpAdd
     if trusted.is_empty() || !is_trusted(peer, trusted) {
         return peer;
     }
-    let by_name = |name: &[u8]| fields.iter().rev().filter(move |(n, _)| n.eq_ignore_ascii_case(name));
+    let by_name =
+        |name: &'static [u8]| fields.iter().rev().filter(move |(n, _)| n.eq_ignore_ascii_case(name));
     let listed = by_name(b"x-forwarded-for").flat_map(|(_, value)| value.rsplit(|&b| b == b','));
     let client = nearest_stranger(peer, listed.map(parse_address), trusted);
     if client != peer {
@@ -291,14 +292,23 @@ mod tests {
 
     #[test]
     fn what_strangers_wrote_further_left_is_not_believed() {
-        assert_eq!(client("10.0.0.1", &[("X-Forwarded-For", "1.1.1.1, 198.51.100.7, 10.0.0.2")]), "198.51.100.7");
-        assert_eq!(client("10.0.0.1", &[("X-Forwarded-For", "1.1.1.1"), ("X-Forwarded-For", "10.0.0.3")]), "1.1.1.1");
+        assert_eq!(
+            client("10.0.0.1", &[("X-Forwarded-For", "1.1.1.1, 198.51.100.7, 10.0.0.2")]),
+            "198.51.100.7"
+        );
+        assert_eq!(
+            client("10.0.0.1", &[("X-Forwarded-For", "1.1.1.1"), ("X-Forwarded-For", "10.0.0.3")]),
+            "1.1.1.1"
+        );
         assert_eq!(client("10.0.0.1", &[("X-Forwarded-For", "1.1.1.1, junk, 10.0.0.3")]), "10.0.0.3");
     }
 
     #[test]
     fn forwarded_is_read_where_the_older_field_is_missing() {
-        assert_eq!(client("10.0.0.1", &[("Forwarded", "for=192.0.2.60;proto=http;by=10.0.0.1")]), "192.0.2.60");
+        assert_eq!(
+            client("10.0.0.1", &[("Forwarded", "for=192.0.2.60;proto=http;by=10.0.0.1")]),
+            "192.0.2.60"
+        );
         assert_eq!(client("10.0.0.1", &[("Forwarded", "For=\"[2001:db8::1]:4711\"")]), "2001:db8::1");
         assert_eq!(client("10.0.0.1", &[("Forwarded", "for=_hidden")]), "10.0.0.1");
     }

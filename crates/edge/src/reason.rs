@@ -127,15 +127,15 @@ impl Reason {
                 400,
                 "The request breaks a rule of HTTP/1.1 that keeps messages unambiguous; Tenfold-Reason names the rule.",
             ),
-            Self::BadTarget => of(
-                "bad_target",
-                400,
-                "The path has a malformed percent-encoding or leaves its root.",
-            ),
+            Self::BadTarget => {
+                of("bad_target", 400, "The path has a malformed percent-encoding or leaves its root.")
+            }
             Self::BadHost => of("bad_host", 400, "The Host field does not hold a host."),
             Self::NoRoute => of("no_route", 404, "No route is configured for this host, path and method."),
             Self::MethodRefused => of("method_refused", 405, "This method is not passed on."),
-            Self::BodyTooLarge => of("body_too_large", 413, "The request's body is larger than is accepted here."),
+            Self::BodyTooLarge => {
+                of("body_too_large", 413, "The request's body is larger than is accepted here.")
+            }
             Self::HeadTimeout => of("head_timeout", 408, "The request's head did not arrive in time."),
             Self::BodyTimeout => of("body_timeout", 408, "The request's body stood still for too long."),
             Self::SlowReader => of("slow_reader", 408, "The answer was taken too slowly."),
@@ -144,16 +144,24 @@ impl Reason {
             Self::TooManyConnections => {
                 of("too_many_connections", 503, "Too many connections are open; try again in a moment.")
             }
-            Self::NoNode => of("no_node", 503, "No server is available for this request; try again in a moment."),
+            Self::NoNode => {
+                of("no_node", 503, "No server is available for this request; try again in a moment.")
+            }
             Self::ConnectTimeout => of("connect_timeout", 504, "The server could not be reached in time."),
             Self::ResponseTimeout => of("response_timeout", 504, "The server did not answer in time."),
             Self::NodeClosed => of("node_closed", 502, "The server closed the connection without an answer."),
             Self::BadResponse => of("bad_response", 502, "The server's answer was not valid HTTP."),
-            Self::ResponseTruncated => of("response_truncated", 502, "The server's answer ended before its end."),
-            Self::ResponseStalled => of("response_stalled", 504, "The server's answer stood still for too long."),
-            Self::NotCached => {
-                of("not_cached", 504, "The request asked for a stored answer only, and there is none it may have.")
+            Self::ResponseTruncated => {
+                of("response_truncated", 502, "The server's answer ended before its end.")
             }
+            Self::ResponseStalled => {
+                of("response_stalled", 504, "The server's answer stood still for too long.")
+            }
+            Self::NotCached => of(
+                "not_cached",
+                504,
+                "The request asked for a stored answer only, and there is none it may have.",
+            ),
             Self::Draining => of("draining", 503, "This server is shutting down; try again."),
             Self::Internal => of("internal", 500, "The edge failed on this request; the log says how."),
         }
@@ -198,7 +206,11 @@ pub fn write_refusal(out: &mut Vec<u8>, refusal: &Refusal<'_>) {
         request_id.as_str(),
     );
     let retry = if status == 503 { "Retry-After: 1\r\n" } else { "" };
-    let allow = if reason == Reason::MethodRefused { "Allow: GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE\r\n" } else { "" };
+    let allow = if reason == Reason::MethodRefused {
+        "Allow: GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE\r\n"
+    } else {
+        ""
+    };
     let connection = if refusal.close { "Connection: close\r\n" } else { "" };
     out.extend_from_slice(format!("HTTP/1.1 {status} {title}\r\nDate: ").as_bytes());
     out.extend_from_slice(refusal.date);

@@ -104,7 +104,10 @@ mod tests {
     #[test]
     fn only_harmless_ids_are_adopted() {
         for good in ["12345678", "a-b_c.d:e", &"x".repeat(64)] {
-            assert_eq!(RequestId::adopt(good.as_bytes()).map(|id| id.as_str().to_owned()), Some(good.to_owned()));
+            assert_eq!(
+                RequestId::adopt(good.as_bytes()).map(|id| id.as_str().to_owned()),
+                Some(good.to_owned())
+            );
         }
         for bad in ["", "short", "with space", "quote\"quote", "line\r\nline", &"x".repeat(65)] {
             assert_eq!(RequestId::adopt(bad.as_bytes()), None, "{bad}");

@@ -118,8 +118,11 @@ impl Router {
                 return Some(found);
             }
         }
-        let mut wildcards = self.wildcards.iter().filter(|(s, _)| host.len() > s.len() && host.ends_with(&**s));
-        wildcards.find_map(|(_, routes)| routes.find(path, &request)).or_else(|| self.any.find(path, &request))
+        let mut wildcards =
+            self.wildcards.iter().filter(|(s, _)| host.len() > s.len() && host.ends_with(&**s));
+        wildcards
+            .find_map(|(_, routes)| routes.find(path, &request))
+            .or_else(|| self.any.find(path, &request))
     }
 }
 
@@ -133,7 +136,9 @@ impl Segments {
         match segments.split_first() {
             None => Place(&mut self.here),
             Some((Segment::Rest, _)) => Place(&mut self.rest),
-            Some((Segment::Literal(name), tail)) => self.literals.entry((*name).into()).or_default().place(tail),
+            Some((Segment::Literal(name), tail)) => {
+                self.literals.entry((*name).into()).or_default().place(tail)
+            }
             Some((Segment::Parameter, tail)) => self.parameter.get_or_insert_default().place(tail),
         }
     }
@@ -238,7 +243,9 @@ fn parse_segment(segment: &str) -> Result<Segment<'_>, String> {
             let mut scratch = Vec::new();
             let spelled = format!("/{segment}");
             match crate::normalise::normalise(spelled.as_bytes(), None, &mut scratch) {
-                _ if segment.contains(['?', '#', ' ']) => Err(format!("\"{segment}\" can't be part of a path")),
+                _ if segment.contains(['?', '#', ' ']) => {
+                    Err(format!("\"{segment}\" can't be part of a path"))
+                }
                 Ok(target) if target.path == spelled => Ok(Segment::Literal(segment)),
                 Ok(target) => {
                     Err(format!("\"{segment}\" never matches; its normal form is \"{}\"", &target.path[1..]))
@@ -295,7 +302,8 @@ mod tests {
 
     #[test]
     fn literals_beat_parameters_beat_the_rest() {
-        let texts = &["/{*rest}", "/api/{*rest}", "/api/{kind}/{id}", "/api/products/{id}", "/api/products/top"];
+        let texts =
+            &["/{*rest}", "/api/{*rest}", "/api/{kind}/{id}", "/api/products/{id}", "/api/products/top"];
         check(texts, "/api/products/top", Some("/api/products/top"));
         check(texts, "/api/products/7", Some("/api/products/{id}"));
         check(texts, "/api/orders/7", Some("/api/{kind}/{id}"));
@@ -358,14 +366,17 @@ mod tests {
             assert_eq!(errors[0].path, "route[1].path");
             assert!(errors[0].message.contains(first), "{errors:?}");
         }
-        for (first, second) in [("GET /a", "POST /a"), ("/a x=1", "/a x=2"), ("h.example/a", "/a"), ("/a", "/a/")] {
+        for (first, second) in
+            [("GET /a", "POST /a"), ("/a x=1", "/a x=2"), ("h.example/a", "/a"), ("/a", "/a/")]
+        {
             assert!(Router::build(&routes(&[first, second])).is_ok(), "{first} {second}");
         }
     }
 
     #[test]
     fn malformed_patterns_are_all_reported() {
-        let bad = ["/a/{*rest}/b", "/a{b}", "/{}", "/a/*", "/a/../b", "/%41", "*example/", "UP.example/", "/a?b"];
+        let bad =
+            ["/a/{*rest}/b", "/a{b}", "/{}", "/a/*", "/a/../b", "/%41", "*example/", "UP.example/", "/a?b"];
         let errors = Router::build(&routes(&bad)).expect_err("all bad");
         assert_eq!(errors.len(), bad.len(), "{errors:#?}");
     }
