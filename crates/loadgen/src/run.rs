@@ -1,9 +1,36 @@
-//! Plays a plan.
+//! Plays a plan: threads, beat, seconds, report.
+//!
+//! The calling thread only listens: each sending thread reports every second as it ends, and the caller's `progress`
+//! sees a second when all threads have. Threads share the schedule by numbers: of `n` threads, thread `t` sends the
+//! requests whose number is `t` modulo `n`, and all start their clocks at the same instant.
+
+use std::rc::Rc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike as _;
+use tenfold_service::clock::Clock;
+use tokio::runtime::LocalOptions;
 
 use crate::error::Error;
+use crate::mix::Mix;
 use crate::plan::{Plan, Stop};
+use crate::recorder::{Recorder, Tally, Window};
 use crate::report::{Report, Second};
 use crate::request_log::RequestLog;
+use crate::summary;
+use crate::target::Target;
+use crate::worker::{Job, TICK, Worker};
+
+/// For threads to be there before the first request is due.
+const START_DELAY: Duration = Duration::from_millis(20);
+/// How soon a stop is noticed by a pacer with nothing to do.
+const PACE_MAX: Duration = Duration::from_millis(100);
+/// How often the end is looked for once everything has been sent.
+const DRAIN_POLL: Duration = Duration::from_millis(2);
+/// Messages a sending thread may be ahead of the listener: a minute of seconds.
+const MESSAGES_MAX: usize = 64;
 
 /// What a run leaves.
 #[derive(Clone, Debug)]
@@ -14,20 +41,212 @@ pub struct Run {
     pub log: RequestLog,
 }
 
+/// What a sending thread tells the listener.
+enum Message {
+    Second {
+        thread: usize,
+        window: Window,
+    },
+    Done {
+        thread: usize,
+        tally: Box<Tally>,
+    },
+    /// It could not start.
+    Failed(std::io::Error),
+}
+
 /// Plays the plan and blocks until it is played, or `stop` is called. `progress` sees each second as it ends.
 ///
 /// # Errors
 /// When the plan can't be played or its set-up requests failed. Failed requests are no error: the report counts them.
 pub fn run(plan: &Plan, stop: &Stop, progress: &mut dyn FnMut(&Second)) -> Result<Run, Error> {
-    let _ = (plan, stop, progress);
-    Err(Error::Client("not connected".into()))
+    plan.client.validate()?;
+    let targets = Target::resolve_all(&plan.targets, plan.own_host)?;
+    let mut plan = plan.clone();
+    if plan.scenario.needs_tokens() && plan.tokens.is_empty() {
+        plan.tokens = crate::log_in(&plan)?.into();
+    }
+    // Refused here, on the caller's thread, rather than on each sending one.
+    Mix::new(&plan, &targets)?;
+    let clock = Clock::system();
+    let start = clock.now() + START_DELAY;
+    let (sender, receiver) = sync_channel(MESSAGES_MAX);
+    let played = std::thread::scope(|scope| {
+        for thread in 0..plan.client.threads {
+            let sending = Sending { thread, plan: &plan, targets: &targets, stop, clock: &clock, start };
+            let sender = sender.clone();
+            // Scoped: the scope ends only when the thread has, and a panic of it is passed on.
+            std::thread::Builder::new()
+                .name(format!("load-{thread}"))
+                .spawn_scoped(scope, move || sending.run(&sender))?;
+        }
+        drop(sender);
+        listen(&receiver, &plan, progress)
+    })?;
+    Ok(summary::summarise(&plan, played, stop.is_stopped()))
 }
 
-/// Sends the scenario's set-up requests, in order, to the first target, and returns the tokens they brought home.
-///
-/// # Errors
-/// [`Error::Setup`] when one isn't answered as it should be; and as [`run`].
-pub fn log_in(plan: &Plan) -> Result<Vec<String>, Error> {
-    let _ = plan;
-    Ok(vec![])
+/// Everything heard from the sending threads.
+pub(crate) struct Played {
+    pub(crate) tally: Tally,
+    pub(crate) series: Vec<Second>,
+}
+
+/// Collects seconds and tallies until every thread is done.
+fn listen(
+    receiver: &Receiver<Message>,
+    plan: &Plan,
+    progress: &mut dyn FnMut(&Second),
+) -> Result<Played, Error> {
+    let threads = plan.client.threads;
+    let mut played = Played { tally: Tally::new(&plan.scenario), series: Vec::new() };
+    // Seconds that not every thread has reported; the first is number `played.series.len()`.
+    let mut open: Vec<Window> = Vec::new();
+    let mut reported = vec![0_usize; threads];
+    while let Ok(message) = receiver.recv() {
+        match message {
+            Message::Second { thread, window } => {
+                let index = reported[thread] - played.series.len();
+                match open.get_mut(index) {
+                    Some(known) => known.merge(&window),
+                    None => open.push(window),
+                }
+                reported[thread] += 1;
+            }
+            Message::Done { thread, tally } => {
+                reported[thread] = usize::MAX;
+                played.tally.merge(*tally);
+            }
+            Message::Failed(error) => return Err(error.into()),
+        }
+        let complete =
+            reported.iter().min().map_or(0, |least| (*least).min(played.series.len() + open.len()));
+        for window in open.drain(..complete - played.series.len()) {
+            let second = summary::second(played.series.len(), &window);
+            progress(&second);
+            played.series.push(second);
+        }
+    }
+    Ok(played)
+}
+
+/// One sending thread's share of a run.
+struct Sending<'p> {
+    thread: usize,
+    plan: &'p Plan,
+    targets: &'p [Target],
+    stop: &'p Stop,
+    clock: &'p Clock,
+    start: Instant,
+}
+
+impl Sending<'_> {
+    fn run(&self, messages: &SyncSender<Message>) {
+        // When the listener has gone, with an error of another thread, nobody wants to hear of this one.
+        let _ = match self.play(messages) {
+            Ok(tally) => messages.send(Message::Done { thread: self.thread, tally }),
+            Err(error) => messages.send(Message::Failed(error)),
+        };
+    }
+
+    fn play(&self, messages: &SyncSender<Message>) -> std::io::Result<Box<Tally>> {
+        let cpu_before_us = thread_cpu_us();
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        let runtime = builder.enable_all().build_local(LocalOptions::default())?;
+        let mix = Mix::new(self.plan, self.targets).expect("it was made once already, from the same plan");
+        let mix = Rc::new(mix);
+        let recorder = Recorder::new(&self.plan.scenario, self.plan.log_requests);
+        let worker = Worker::new(
+            Rc::clone(&mix),
+            &self.plan.client,
+            self.targets,
+            recorder,
+            self.clock.clone(),
+            self.start,
+        );
+        let worker = Rc::new(worker);
+        runtime.block_on(async {
+            let ticking = tokio::task::spawn_local(tick(Rc::clone(&worker), self.thread, messages.clone()));
+            self.pace(&worker, &mix).await;
+            self.drain(&worker).await;
+            ticking.abort();
+        });
+        // Ends the connections' tasks, and closes their sockets.
+        drop(runtime);
+        let mut recorder = worker.recorder.borrow_mut();
+        let window = recorder.take_window();
+        if !window.is_empty() {
+            let _ = messages.send(Message::Second { thread: self.thread, window });
+        }
+        let mut tally = std::mem::replace(&mut recorder.tally, Tally::new(&self.plan.scenario));
+        tally.cpu_us = thread_cpu_us().saturating_sub(cpu_before_us);
+        Ok(Box::new(tally))
+    }
+
+    /// Dispatches every request of this thread when it is due.
+    async fn pace(&self, worker: &Rc<Worker>, mix: &Mix) {
+        let threads = u64::try_from(self.plan.client.threads).expect("at most THREADS_MAX");
+        let mine = u64::try_from(self.thread).expect("below THREADS_MAX");
+        let mut keyed = 0;
+        for (intended, number) in self.plan.schedule.offsets().zip(0_u64..) {
+            let route = mix.route(number);
+            let rank = if mix.needs_key(route) { mix.rank(keyed) } else { 0 };
+            keyed += u64::from(mix.needs_key(route));
+            if number % threads != mine {
+                continue;
+            }
+            if !self.until(intended).await {
+                return;
+            }
+            worker.dispatch(Job { number, intended, rank, route }, worker.elapsed());
+        }
+        // The schedule may end with silence.
+        self.until(self.plan.schedule.duration()).await;
+    }
+
+    /// Waits for an offset of the run, if it is not there yet. False when the run was stopped.
+    async fn until(&self, offset: Duration) -> bool {
+        loop {
+            if self.stop.is_stopped() {
+                return false;
+            }
+            let now = self.clock.now();
+            let due = self.start + offset;
+            if now >= due {
+                return true;
+            }
+            let wake = due.min(now + PACE_MAX);
+            tokio::time::sleep_until(wake.into()).await;
+        }
+    }
+
+    /// Waits until the last request has ended: the client's timeout at most.
+    async fn drain(&self, worker: &Worker) {
+        while worker.recorder.borrow().in_flight() > 0 && !self.stop.is_stopped() {
+            tokio::time::sleep(DRAIN_POLL).await;
+        }
+    }
+}
+
+/// Twenty times a second: deadlines. Once a second: what happened in it.
+async fn tick(worker: Rc<Worker>, thread: usize, messages: SyncSender<Message>) {
+    let mut ticks = tokio::time::interval(TICK);
+    let mut second = 1;
+    loop {
+        ticks.tick().await;
+        worker.expire();
+        while worker.elapsed() >= Duration::from_secs(second) {
+            second += 1;
+            let window = worker.recorder.borrow_mut().take_window();
+            // Never blocks for long: the listener does nothing else. When it has gone, so has the run.
+            let _ = messages.send(Message::Second { thread, window });
+        }
+    }
+}
+
+/// CPU time of the calling thread, user and system.
+fn thread_cpu_us() -> u64 {
+    let Ok(usage) = getrusage(UsageWho::RUSAGE_THREAD) else { return 0 };
+    let used = usage.user_time() + usage.system_time();
+    u64::try_from(used.num_microseconds()).unwrap_or(0)
 }
