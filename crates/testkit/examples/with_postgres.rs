@@ -1,0 +1,28 @@
+//! Runs a command with a PostgreSQL of its own: `cargo run -p tenfold-testkit --example with_postgres -- npm test`.
+//!
+//! **Intuition.** What needs a database to try something out should not need one installed as a service.
+//!
+//! **Mechanism.** A fresh primary with a streaming replica; the command finds them in `DATABASE_URL` and
+//! `REPLICA_URL`. When it ends, so do they.
+//!
+//! **Failure.** The exit status is the command's, or 1 with the reason when the cluster cannot start.
+
+use std::env;
+use std::process::{Command, ExitCode};
+
+use tenfold_testkit::Error;
+use tenfold_testkit::postgres::{Cluster, Options};
+
+fn main() -> Result<ExitCode, Error> {
+    let mut words = env::args_os().skip(1);
+    let program = words.next().unwrap_or_else(|| env::var_os("SHELL").unwrap_or_else(|| "sh".into()));
+    let cluster = Cluster::start(&Options { replica: true, fsync: true, ..Options::default() })?;
+    let mut command = Command::new(&program);
+    command.args(words).env("DATABASE_URL", cluster.primary_url());
+    if let Some(url) = cluster.replica_url() {
+        command.env("REPLICA_URL", url);
+    }
+    let what = format!("running {}", program.display());
+    let status = command.status().map_err(|source| Error::System { what, source })?;
+    Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
+}
