@@ -255,7 +255,7 @@ fn request_agrees_with_httparse(input: &[u8], ours: &Result<Option<(RequestHead<
             same_fields(&head.fields, theirs.headers);
         }
         Ok(None) => {
-            assert!(!matches!(verdict, Ok(httparse::Status::Complete(_))), "we wait for what has come")
+            assert!(!matches!(verdict, Ok(httparse::Status::Complete(_))), "we wait for what has come");
         }
         _ => {}
     }
@@ -274,7 +274,7 @@ fn response_agrees_with_httparse(input: &[u8], ours: &Result<Option<(ResponseHea
             same_fields(&head.fields, theirs.headers);
         }
         Ok(None) => {
-            assert!(!matches!(verdict, Ok(httparse::Status::Complete(_))), "we wait for what has come")
+            assert!(!matches!(verdict, Ok(httparse::Status::Complete(_))), "we wait for what has come");
         }
         _ => {}
     }

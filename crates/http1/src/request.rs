@@ -7,7 +7,7 @@
 use crate::fields::{no_line_end, read_fields};
 use crate::framing::Framing;
 use crate::method::METHOD_BYTES_MAX;
-use crate::scan::{Stop, incremental};
+use crate::scan::{self, Stop};
 use crate::target::{read_form, read_host, split_path};
 use crate::{BodyLength, Error, Fields, Limits, Method, TargetForm, Version, bytes, connection_tokens};
 
@@ -55,13 +55,21 @@ pub struct RequestHead<'b> {
 /// # Errors
 /// The first reason to refuse what is there, as soon as the bytes at hand prove it. `head_bytes_max` bounds what needs
 /// to be buffered.
-#[inline]
 pub fn parse_request<'b>(
     buf: &'b [u8],
     scanned: &mut usize,
     limits: &Limits,
 ) -> Result<Option<(RequestHead<'b>, usize)>, Error> {
-    incremental(buf, scanned, limits, |view| read_request(view, limits))
+    let Some(view) = scan::to_read(buf, scanned, limits) else { return Ok(None) };
+    // Filled in place and moved once: the list is what makes a head large.
+    let mut fields = Fields::new();
+    match read_request(view, limits, &mut fields) {
+        Ok((line, noted, end)) => {
+            *scanned = 0;
+            finish(&line, fields, &noted).map(|head| Some((head, end)))
+        }
+        Err(stop) => scan::stopped(stop, view, scanned, limits).map(|()| None),
+    }
 }
 
 /// What the fields of a request say that matters here.
@@ -111,8 +119,13 @@ impl<'b> Noted<'b> {
     }
 }
 
-/// One pass over what is there. See [`incremental`] for what it must promise.
-fn read_request<'b>(view: &'b [u8], limits: &Limits) -> Result<(RequestHead<'b>, usize), Stop> {
+/// One pass over what is there. See [`scan::to_read`] for what it must promise.
+#[inline(always)]
+fn read_request<'b>(
+    view: &'b [u8],
+    limits: &Limits,
+    fields: &mut Fields<'b>,
+) -> Result<(RequestLine<'b>, Noted<'b>, usize), Stop> {
     let start = match view {
         [b'\r', b'\n', ..] => 2,
         [b'\r'] => return Err(Stop::Partial),
@@ -120,10 +133,8 @@ fn read_request<'b>(view: &'b [u8], limits: &Limits) -> Result<(RequestHead<'b>,
     };
     let line = read_request_line(&view[start..], limits)?;
     let mut noted = Noted::default();
-    let mut fields = Fields::new();
-    let at = start + line.len;
-    let end = read_fields(view, at, limits, &mut fields, |name, value| noted.note(name, value))?;
-    Ok((finish(&line, fields, &noted)?, end))
+    let end = read_fields(view, start + line.len, limits, fields, |name, value| noted.note(name, value))?;
+    Ok((line, noted, end))
 }
 
 /// Judges what takes the whole head.

@@ -13,7 +13,7 @@
 use crate::fields::{no_line_end, read_fields};
 use crate::framing::Framing;
 use crate::request::{VERSION_BYTES, read_version};
-use crate::scan::{Stop, incremental};
+use crate::scan::{self, Stop};
 use crate::{BodyLength, Error, Fields, Limits, Method, Version, bytes, connection_tokens};
 
 /// A response head, borrowed from the receive buffer. Accepted means: framing is unambiguous.
@@ -57,14 +57,21 @@ impl ResponseHead<'_> {
 ///
 /// # Errors
 /// The first reason to refuse what is there, as soon as the bytes at hand prove it.
-#[inline]
 pub fn parse_response<'b>(
     buf: &'b [u8],
     scanned: &mut usize,
     request_method: &Method,
     limits: &Limits,
 ) -> Result<Option<(ResponseHead<'b>, usize)>, Error> {
-    incremental(buf, scanned, limits, |view| read_response(view, *request_method, limits))
+    let Some(view) = scan::to_read(buf, scanned, limits) else { return Ok(None) };
+    let mut fields = Fields::new();
+    match read_response(view, limits, &mut fields) {
+        Ok((line, noted, end)) => {
+            *scanned = 0;
+            finish(&line, *request_method, fields, &noted).map(|head| Some((head, end)))
+        }
+        Err(stop) => scan::stopped(stop, view, scanned, limits).map(|()| None),
+    }
 }
 
 /// What the fields of a response say that matters here.
@@ -101,17 +108,17 @@ fn read_timeout(value: &[u8]) -> Option<u32> {
     u32::try_from(bytes::decimal(timeout)?).ok()
 }
 
-/// One pass over what is there. See [`incremental`] for what it must promise.
+/// One pass over what is there. See [`scan::to_read`] for what it must promise.
+#[inline(always)]
 fn read_response<'b>(
     view: &'b [u8],
-    request_method: Method,
     limits: &Limits,
-) -> Result<(ResponseHead<'b>, usize), Stop> {
+    fields: &mut Fields<'b>,
+) -> Result<(StatusLine<'b>, Noted, usize), Stop> {
     let line = read_status_line(view, limits)?;
     let mut noted = Noted::default();
-    let mut fields = Fields::new();
-    let end = read_fields(view, line.len, limits, &mut fields, |name, value| noted.note(name, value))?;
-    Ok((finish(&line, request_method, fields, &noted)?, end))
+    let end = read_fields(view, line.len, limits, fields, |name, value| noted.note(name, value))?;
+    Ok((line, noted, end))
 }
 
 /// Judges what takes the whole head.

@@ -36,40 +36,38 @@ impl From<Error> for Stop {
 /// Heads shorter than this are parsed from the start every time: about as cheap as deciding not to.
 const REPARSE_BYTES: usize = 64;
 
-/// Runs `read` on the bytes within the limit if new bytes can have changed its answer, and keeps `scanned` right.
+/// The bytes to read a head from, unless new bytes can't have changed what was found last time.
 ///
-/// `read` must be a function of the bytes alone whose refusals are final: whatever it refuses, it refuses with the same
-/// error however many bytes follow.
-#[inline]
-pub(crate) fn incremental<'b, Head>(
-    buf: &'b [u8],
-    scanned: &mut usize,
-    limits: &Limits,
-    read: impl FnOnce(&'b [u8]) -> Result<(Head, usize), Stop>,
-) -> Result<Option<(Head, usize)>, Error> {
-    let is_full = buf.len() >= limits.head_bytes_max;
-    let view = if is_full { &buf[..limits.head_bytes_max] } else { buf };
-    if *scanned > REPARSE_BYTES && !is_full && !is_worth_parsing(view, *scanned, limits) {
-        *scanned = view.len();
-        return Ok(None);
+/// What reads them must be a function of the bytes alone whose refusals are final: whatever it refuses, it refuses with
+/// the same error however many bytes follow.
+#[inline(always)]
+pub(crate) fn to_read<'b>(buf: &'b [u8], scanned: &mut usize, limits: &Limits) -> Option<&'b [u8]> {
+    if buf.len() >= limits.head_bytes_max {
+        return Some(&buf[..limits.head_bytes_max]);
     }
-    match read(view) {
-        Ok(found) => {
-            *scanned = 0;
-            Ok(Some(found))
-        }
-        Err(Stop::Refused(error)) => Err(error),
-        Err(Stop::Partial) if is_full => Err(Error::HeadTooLong),
-        Err(Stop::Partial) => {
+    if *scanned > REPARSE_BYTES && !is_worth_reading(buf, *scanned, limits) {
+        *scanned = buf.len();
+        return None;
+    }
+    Some(buf)
+}
+
+/// The outcome of a reader that stopped early in `view`.
+#[cold]
+pub(crate) fn stopped(stop: Stop, view: &[u8], scanned: &mut usize, limits: &Limits) -> Result<(), Error> {
+    match stop {
+        Stop::Refused(error) => Err(error),
+        Stop::Partial if view.len() >= limits.head_bytes_max => Err(Error::HeadTooLong),
+        Stop::Partial => {
             *scanned = view.len();
-            Ok(None)
+            Ok(())
         }
     }
 }
 
 /// Do the bytes from `scanned` on end the head, or hold what no head holds?
 #[cold]
-fn is_worth_parsing(view: &[u8], scanned: usize, limits: &Limits) -> bool {
+fn is_worth_reading(view: &[u8], scanned: usize, limits: &Limits) -> bool {
     // A line end may have begun just before.
     let mut at = scanned.saturating_sub(1);
     loop {
