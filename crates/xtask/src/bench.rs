@@ -112,11 +112,11 @@ pub(crate) fn run(root: &Path, bench: Bench, options: Options) -> Result<ExitCod
 }
 
 fn measure(server: &Server, options: Options) -> Result<Sample> {
-    let before = cost::cpu_time(server.pid())?;
+    let before = server.cpu_seconds();
     let load = wrk::run(server.port(), options.connections, options.round)?;
-    let spent = cost::cpu_time(server.pid())?.saturating_sub(before);
+    let spent = server.cpu_seconds() - before;
     Ok(Sample {
-        cpu_us_per_request: spent.as_secs_f64() * 1e6 / load.requests,
+        cpu_us_per_request: spent * 1e6 / load.requests,
         requests_per_second: load.requests / load.seconds,
         p99_ms: load.p99.as_secs_f64() * 1e3,
         rss_mib: cost::rss_mib(server.pid())?,

@@ -8,6 +8,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line program prints")]
 
 mod bench;
+mod demo;
 mod interrupt;
 mod tidy;
 
@@ -23,13 +24,16 @@ const USAGE: &str = "\
 usage: cargo xtask tidy
            the house rules a program can hold, all findings at once
        cargo xtask bench cache-hit|proxy [--short] [--rounds N] [--seconds N] [--connections N]
-           beside nginx and HAProxy; needs a release build (bench/cache-hit and bench/proxy make one)";
+           beside nginx and HAProxy; needs a release build (bench/cache-hit and bench/proxy make one)
+       cargo xtask demo [--quick] [--once]
+           the shop and the flash crowd; started by ./demo, which installs and builds what it needs";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let result = match words.as_slice() {
         ["tidy"] => tidy::run(&repository()),
+        ["demo", options @ ..] => demo_command(options),
         ["bench", name, options @ ..] => bench_command(name, options),
         ["-h" | "--help" | "help"] => {
             println!("{USAGE}");
@@ -76,4 +80,16 @@ fn bench_command(name: &str, options: &[&str]) -> Result<ExitCode> {
 fn usage_error(what: &str) -> ExitCode {
     eprintln!("error: {what}\n{USAGE}");
     ExitCode::from(2)
+}
+
+fn demo_command(options: &[&str]) -> Result<ExitCode> {
+    let mut chosen = demo::Options::default();
+    for option in options {
+        match *option {
+            "--quick" => chosen.quick = true,
+            "--once" => chosen.once = true,
+            _ => return Ok(usage_error(&format!("unknown option `{option}`"))),
+        }
+    }
+    demo::run(&repository(), chosen)
 }

@@ -1,18 +1,17 @@
 //! A server of a benchmark: started on a private port and its core, stopped when dropped.
 //!
-//! The configuration is a template of bench/peers/ with ports and folders filled in. `taskset` pins it; `setpriv` asks
-//! the kernel to end it should this process be killed outright, so nothing outlives a benchmark. What it says goes to a
-//! file, shown if it does not come up.
+//! The configuration is a template of bench/peers/ with ports and folders filled in; `taskset` pins the server to its
+//! core. It is a guarded child (`testkit::process`), so it ends with this process however that ends, and what it said
+//! is shown if it does not come up.
 
-use std::fs::File;
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use tenfold_testkit::process::{Child, StopSignal, free_port};
+use tenfold_testkit::try_wait_for;
 
 use super::sides::{Program, Side};
 use super::{Bench, Scratch};
@@ -61,66 +60,46 @@ impl Server {
     }
 
     pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
+        self.child.pid()
+    }
+
+    /// CPU time used so far, in seconds.
+    pub(crate) fn cpu_seconds(&self) -> f64 {
+        self.child.cpu_seconds()
     }
 
     fn spawn(scratch: &Scratch, program: Program, config: &Path, core: &str, port: u16) -> Result<Self> {
-        let path = program.path()?;
-        let log = config.with_extension("log");
         let mut command = Command::new("taskset");
-        command.args(["-c", core, "setpriv", "--pdeathsig", "TERM", "--"]).arg(&path);
+        command.args(["-c", core]).arg(program.path()?);
         match program {
             Program::Tenfold => command.args(["run", "-c"]).arg(config),
             Program::Nginx => command.args(["-e", "stderr", "-p"]).arg(&scratch.folder).arg("-c").arg(config),
             Program::Haproxy => command.args(["-db", "-f"]).arg(config),
         };
-        let out = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
-        command.stdin(std::process::Stdio::null()).stdout(out.try_clone()?).stderr(out);
-        let child = command.spawn().with_context(|| format!("cannot start {}", path.display()))?;
-        let mut server = Self { child, port };
-        server.wait_until_listening(&log)?;
+        let mut server = Self { child: Child::spawn(&command)?, port };
+        server.wait_until_listening()?;
         Ok(server)
     }
 
-    fn wait_until_listening(&mut self, log: &Path) -> Result<()> {
-        let said = || std::fs::read_to_string(log).unwrap_or_default();
-        let started = now();
-        while TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_err() {
-            if let Some(status) = self.child.try_wait()? {
-                bail!("the server ended at start ({status}):\n{}", said());
-            }
-            if now() - started > START_TIME_MAX {
-                bail!("the server did not listen within {START_TIME_MAX:?}:\n{}", said());
-            }
-            pause();
+    fn wait_until_listening(&mut self) -> Result<()> {
+        let address = (Ipv4Addr::LOCALHOST, self.port);
+        let ended = try_wait_for("the server to listen", START_TIME_MAX, || match self.child.try_wait() {
+            Some(status) => Some(Some(status)),
+            None => TcpStream::connect(address).is_ok().then_some(None),
+        })
+        .with_context(|| self.child.log())?;
+        match ended {
+            Some(status) => bail!("the server ended at start ({status}):\n{}", self.child.log()),
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let pid = Pid::from_raw(self.child.id().cast_signed());
-        // Already gone is fine; there is nothing else to do about either here.
-        let _ = kill(pid, Signal::SIGTERM);
-        let started = now();
-        while now() - started < STOP_TIME_MAX {
-            if !matches!(self.child.try_wait(), Ok(None)) {
-                return;
-            }
-            pause();
-        }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.child.stop(StopSignal::Terminate, STOP_TIME_MAX);
     }
 }
-
-/// A port nobody listens on now. Someone else may take it before we do; then the server says so and the run ends.
-fn free_port() -> Result<u16> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free port on 127.0.0.1")?;
-    Ok(listener.local_addr()?.port())
-}
-
 /// Writes a template of bench/peers/ with its words filled in; a word left over is an error.
 fn fill(
     root: &Path,
@@ -143,17 +122,4 @@ fn fill(
     let target = scratch.folder.join(format!("{stem}-{variant}.{extension}"));
     std::fs::write(&target, filled).with_context(|| format!("cannot write {}", target.display()))?;
     Ok(target)
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a command line program waits for its children by the real clock"
-)]
-fn now() -> Instant {
-    Instant::now()
-}
-
-#[expect(clippy::disallowed_methods, reason = "polls a child that cannot be waited for otherwise")]
-fn pause() {
-    std::thread::sleep(Duration::from_millis(20));
 }

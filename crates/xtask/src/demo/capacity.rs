@@ -1,0 +1,105 @@
+//! What the shop can serve by itself: the highest constant rate of the same mix that holds the SLO.
+//!
+//! First a rough search with short probes, then a fine one around its result with probes of fifteen seconds, because a
+//! rate that holds for three seconds may only not have filled its queues yet. The result is kept under target/demo for
+//! `--quick`, which otherwise makes do with one short search.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+use tenfold_loadgen::Schedule;
+use tenfold_loadgen::capacity::{self, Measure, Probe, Search};
+use tenfold_loadgen::schedule::Spacing;
+
+use super::mix::Mix;
+use super::stack::Stack;
+use super::steps::Steps;
+use super::{Options, SLO};
+use crate::interrupt::Interrupt;
+
+/// Where the first search begins, in requests per second: what such a shop does on a small machine.
+const GUESS: f64 = 400.0;
+const ROUGH_PROBE: Duration = Duration::from_secs(2);
+const ROUGH_PRECISION: f64 = 0.3;
+const PROBE: Duration = Duration::from_secs(15);
+const PRECISION: f64 = 0.08;
+/// One short search has to do for `--quick` without an earlier result.
+const QUICK_PROBE: Duration = Duration::from_secs(1);
+const QUICK_PRECISION: f64 = 0.5;
+/// How far from the rough result the fine one may lie.
+const FINE_RANGE: f64 = 2.0;
+
+/// A measured capacity.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Known {
+    /// Requests per second.
+    pub(crate) rate: f64,
+    /// How long the probes were that found it.
+    pub(crate) probe_s: f64,
+}
+
+impl Known {
+    /// The last one measured here; `None` if there is none that can be read.
+    pub(crate) fn load(folder: &Path) -> Option<Self> {
+        serde_json::from_slice(&std::fs::read(folder.join("capacity.json")).ok()?).ok()
+    }
+
+    pub(crate) fn save(&self, folder: &Path) -> Result<()> {
+        let path = folder.join("capacity.json");
+        std::fs::write(&path, serde_json::to_vec(self)?)
+            .with_context(|| format!("cannot write {}", path.display()))
+    }
+}
+
+/// Searches the shop's capacity.
+pub(crate) fn measure(
+    stack: &Stack,
+    mix: &Mix,
+    options: Options,
+    interrupt: &Interrupt,
+    steps: &mut Steps,
+) -> Result<Known> {
+    let mut search = |search: Search, probe: Duration| -> Result<Known> {
+        let schedule = Schedule::constant(1.0, probe, Spacing::Poisson, Mix::seed())?;
+        let plan = mix.plan(stack.urls(), schedule);
+        let measure = Measure { search, ..Measure::new(search.guess, probe, SLO) };
+        let mut show = |probe: &Probe| steps.say(&line(probe));
+        let found = capacity::measure(&plan, &measure, interrupt.stop(), &mut |_| {}, &mut show)?;
+        interrupt.check()?;
+        Ok(Known { rate: found.rate, probe_s: probe.as_secs_f64() })
+    };
+    let known = if options.quick {
+        search(Search { precision: QUICK_PRECISION, ..Search::from_guess(GUESS) }, QUICK_PROBE)?
+    } else {
+        let rough =
+            search(Search { precision: ROUGH_PRECISION, ..Search::from_guess(GUESS) }, ROUGH_PROBE)?.rate;
+        let fine = Search {
+            guess: rough,
+            rate_min: rough / FINE_RANGE,
+            rate_max: rough * FINE_RANGE,
+            precision: PRECISION,
+        };
+        search(fine, PROBE)?
+    };
+    Mix::reset(stack)?;
+    steps.done(&format!(
+        "the shop's capacity: {:.0} requests/s hold p99 ≤ {:.0} ms and errors ≤ {:.1} % for {:.0} s",
+        known.rate,
+        SLO.p99_ms,
+        SLO.error_ratio * 100.0,
+        known.probe_s
+    ));
+    Ok(known)
+}
+
+fn line(probe: &Probe) -> String {
+    let verdict = if probe.held { "holds" } else { "misses" };
+    format!(
+        "  the shop alone at {:>5.0} requests/s {verdict}: p99 {:.0} ms, {:.2} % errors",
+        probe.rate,
+        probe.p99_ms,
+        probe.error_ratio * 100.0
+    )
+}

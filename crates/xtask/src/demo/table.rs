@@ -1,0 +1,159 @@
+//! Before and after, beside each other.
+//!
+//! Every figure is measured in this run. What a bar applies to is followed by it, so that the table says by itself
+//! whether the demo has shown what it claims.
+
+use tenfold_loadgen::Report;
+
+use super::capacity::Known;
+use super::pass::{Crowd, Pass};
+use super::{OVERLOAD, SLO};
+
+/// Fetches by those of an unlimited cache: at most this.
+const FETCH_RATIO_MAX: f64 = 1.10;
+/// The primary's statements for cacheable routes must fall by at least this.
+const QUERIES_SAVED_MIN: f64 = 0.70;
+
+type Line = [String; 3];
+
+/// The whole table.
+pub(crate) fn render(crowd: &Crowd, capacity: &Known, alone: &Pass, behind: &Pass) -> String {
+    let mut lines: Vec<Line> = vec![["".into(), "shop alone".into(), "behind Tenfold".into()]];
+    let mut add = |name: &str, alone: String, behind: String| lines.push([name.into(), alone, behind]);
+    let both = |of: &dyn Fn(&Pass) -> String| (of(alone), of(behind));
+
+    let (a, b) = both(&|pass| thousands(pass.report.offered));
+    add("requests offered", a, b);
+    let (a, b) = both(&|pass| format!("{:.1} ms", pass.report.latency_slo.p50_ms));
+    add("response time, half within", a, b);
+    let (a, b) = both(&|pass| format!("{:.0} ms", pass.report.latency_slo.p99_ms));
+    add("response time, 99 % within", a, b);
+    let (a, b) =
+        both(&|pass| format!("{} ({:.2} %)", thousands(pass.report.errors), error_percent(&pass.report)));
+    add("errors", a, b);
+    let (a, b) = both(&|pass| verdict(&pass.report));
+    add(&format!("SLO: 99 % ≤ {:.0} ms, errors ≤ {:.1} %", SLO.p99_ms, SLO.error_ratio * 100.0), a, b);
+    add("requests reaching the shop", thousands(alone.report.offered), count(behind.spent.exchanges));
+    add("of them for what can be cached", thousands(alone.ideal.requests), count(behind.spent.fetches()));
+    add("an unlimited cache would fetch", String::new(), fetches(behind));
+    let (a, b) = (count(alone.spent.queries), change(alone.spent.queries, behind.spent.queries));
+    add("statements at the primary", a, b);
+    let (a, b) = (count(alone.spent.public_queries), queries(alone, behind));
+    add("of them from cacheable routes", a, b);
+    let (a, b) =
+        both(&|pass| format!("{:.0} µs", cpu_us(pass, pass.spent.shop_cpu_s + pass.spent.postgres_cpu_s)));
+    add("CPU a request, shop + PostgreSQL", a, b);
+    add(
+        "CPU a request, Tenfold",
+        "–".into(),
+        format!("{:.0} µs", cpu_us(behind, behind.spent.tenfold_cpu_s)),
+    );
+    let (a, b) = both(&|pass| format!("{:.1} ms", pass.report.lag.p99_ms));
+    add("the load generator's own delay, 99 %", a, b);
+
+    let title = format!(
+        "One flash crowd, twice: {:.0} requests/s at its height, {OVERLOAD} × the {:.0} the shop can serve, over {:.0} s",
+        OVERLOAD * capacity.rate,
+        capacity.rate,
+        crowd.length_s()
+    );
+    format!("{title}\n\n{}", aligned(&lines))
+}
+
+fn verdict(report: &Report) -> String {
+    if SLO.judge(report).held { "holds".into() } else { "MISSED".into() }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts far below 2^53")]
+fn error_percent(report: &Report) -> f64 {
+    100.0 * report.errors as f64 / report.offered.max(1) as f64
+}
+
+/// How near the real cache came to the unlimited one.
+#[expect(clippy::cast_precision_loss, reason = "counts far below 2^53")]
+fn fetches(behind: &Pass) -> String {
+    let ideal = behind.ideal.fetches;
+    let ratio = behind.spent.fetches() / ideal.max(1) as f64;
+    format!("{}; ours ÷ that {ratio:.3} ({})", thousands(ideal), bar(ratio <= FETCH_RATIO_MAX, "≤ 1.10"))
+}
+
+fn queries(alone: &Pass, behind: &Pass) -> String {
+    let (before, after) = (alone.spent.public_queries, behind.spent.public_queries);
+    let saved = 1.0 - after / before.max(1.0);
+    format!("{} ({})", change(before, after), bar(saved >= QUERIES_SAVED_MIN, "−70 % or better"))
+}
+
+fn bar(is_met: bool, bar: &str) -> String {
+    format!("{bar}: {}", if is_met { "met" } else { "NOT MET" })
+}
+
+fn change(before: f64, after: f64) -> String {
+    format!("{}, {:+.0} %", count(after), 100.0 * (after / before.max(1.0) - 1.0)).replace('-', "−")
+}
+
+/// CPU seconds by requests offered, in microseconds.
+#[expect(clippy::cast_precision_loss, reason = "counts far below 2^53")]
+fn cpu_us(pass: &Pass, seconds: f64) -> f64 {
+    seconds * 1e6 / pass.report.offered.max(1) as f64
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count, never negative")]
+fn count(value: f64) -> String {
+    thousands(value.max(0.0).round() as u64)
+}
+
+fn thousands(value: u64) -> String {
+    let digits = value.to_string();
+    let mut out = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// Columns as wide as their widest cell, the header underlined.
+fn aligned(lines: &[Line]) -> String {
+    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
+    let widths = [width(0), width(1), width(2)];
+    let mut out = String::new();
+    for (index, [name, alone, behind]) in lines.iter().enumerate() {
+        let line = format!("{name:<0$}   {alone:>1$}   {behind}", widths[0], widths[1]);
+        out.push_str(line.trim_end());
+        out.push('\n');
+        if index == 0 {
+            out.push_str(&"─".repeat(widths.iter().sum::<usize>() + 6));
+            out.push('\n');
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_readable() {
+        assert_eq!(thousands(0), "0");
+        assert_eq!(thousands(999), "999");
+        assert_eq!(thousands(61_000), "61,000");
+        assert_eq!(count(1_234_567.4), "1,234,567");
+    }
+
+    #[test]
+    fn a_change_is_signed() {
+        assert_eq!(change(1000.0, 250.0), "250, −75 %");
+        assert_eq!(change(100.0, 150.0), "150, +50 %");
+    }
+
+    #[test]
+    fn columns_line_up() {
+        let line = |cells: [&str; 3]| cells.map(str::to_owned);
+        let table =
+            aligned(&[line(["", "alone", "behind"]), line(["ä", "1", "2"]), line(["bcd", "100", "3"])]);
+        assert_eq!(table, "      alone   behind\n────────────────────\nä         1   2\nbcd     100   3\n");
+    }
+}
