@@ -1,13 +1,25 @@
-//! The cache: looking up, joining, purging.
+//! The cache: looking up, joining a fetch, storing, purging.
+//!
+//! [`Cache::lookup`] is the hot path and the only one most requests take: it reads the store, the purges and the policy,
+//! and changes nothing. [`Cache::join`] is where a miss decides, under one key's lock, who fetches: a request either
+//! finds a fill it may follow, or a response that was stored since it looked, or leads. So however many requests miss
+//! a key in the same moment, one of them fetches.
 
+use std::hash::BuildHasher as _;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use crate::fill::{Fill, Follower};
-use crate::policy::{RequestFacts, Timestamp};
-use crate::purge::Purges;
+use crate::fill::{
+    Class, FILLS_PER_KEY_MAX, Fill, Fills, Fit, Follower, Identity, KeptFields, Place, Shared,
+};
+use crate::policy::freshness::{self, Decision, is_shareable};
+use crate::policy::request::MethodKind;
+use crate::policy::{RequestFacts, ResponseFacts, Timestamp, invalidation, storable};
+use crate::purge::{Purges, Slots, Standing};
 use crate::relay::Relays;
-use crate::stats::Counters;
-use crate::store::SeededHash;
+use crate::rule::Effective;
+use crate::stats::{Counters, count};
+use crate::store::{SeededHash, Store};
 use crate::uncacheable::Marks;
 use crate::{
     AloneReason, BypassReason, Config, Entry, Error, Field, KeyBuf, MissReason, Purge, Purged, Relay, Rule,
@@ -18,10 +30,13 @@ use crate::{
 #[derive(Debug)]
 pub struct Cache {
     config: Config,
+    hash: SeededHash,
+    store: Store,
+    fills: Fills,
     purges: Purges,
-    relays: Arc<Relays>,
-    counters: Counters,
     marks: Marks,
+    relays: Arc<Relays>,
+    counters: Arc<Counters>,
 }
 
 /// What [`Cache::lookup`] found.
@@ -66,6 +81,7 @@ pub struct Hit {
 
 /// How a request that was not answered from the store goes on.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "taken apart at once, never kept")]
 pub enum Join {
     /// Run the fill in a task of its own on this worker, and follow it.
     Lead(Fill, Follower),
@@ -75,27 +91,84 @@ pub enum Join {
     Alone(AloneReason),
 }
 
+/// All fills together hold at most this share of the store's memory; beyond it bodies stream without being kept.
+const FILLS_MEMORY_SHARE: u64 = 4;
+
 impl Cache {
     /// Builds a cache. `seed` should be random, so that nobody outside can predict hashes.
     pub fn new(config: Config, seed: u64) -> Result<Arc<Self>, Error> {
+        for (path, value) in
+            [("cache.variants_max", config.variants_max), ("cache.fills_max", config.fills_max)]
+        {
+            if value == 0 {
+                return Err(Error::Zero { path });
+            }
+        }
         let hash = SeededHash::new(seed);
         Ok(Arc::new(Self {
-            config,
-            purges: Purges::new(hash),
-            relays: Arc::new(Relays::new()),
-            counters: Counters::default(),
+            store: Store::new(&config, hash.clone())?,
+            fills: Fills::new(config.fills_max, &hash),
+            purges: Purges::new(hash.clone()),
             marks: Marks::new(),
+            relays: Arc::new(Relays::new()),
+            counters: Arc::default(),
+            hash,
+            config,
         }))
     }
 
     /// What is stored for a request, and what it may be used for.
     #[must_use]
     pub fn lookup(&self, key: &KeyBuf, facts: &RequestFacts<'_>, rule: &Rule, now: Timestamp) -> Lookup {
-        let _ = (key, rule, now);
-        match facts.bypass() {
-            Some(reason) => Lookup::Bypass(reason),
-            None => Lookup::Miss(MissReason::Uri),
+        if *rule == Rule::Off {
+            return Lookup::Bypass(BypassReason::Off);
         }
+        if let Some(reason) = facts.bypass() {
+            return Lookup::Bypass(reason);
+        }
+        match self.find(key.as_bytes(), facts, rule, now) {
+            Lookup::Revalidate { .. } | Lookup::Miss(_) if facts.directives.only_if_cached => {
+                Lookup::GatewayTimeout
+            }
+            found => found,
+        }
+    }
+
+    fn find(&self, key: &[u8], facts: &RequestFacts<'_>, rule: &Rule, now: Timestamp) -> Lookup {
+        let Some(object) = self.store.get(key) else { return Lookup::Miss(MissReason::Uri) };
+        let Some(entry) = object.into_selected(facts.fields, now) else {
+            return Lookup::Miss(MissReason::Vary);
+        };
+        let standing = self.standing(&entry);
+        if standing == Standing::Hard {
+            self.store.remove(key, &entry);
+            return Lookup::Miss(MissReason::Purged);
+        }
+        match freshness::decide(facts, rule, &entry.facts, standing == Standing::Soft, now) {
+            Decision::Fresh(freshness::Standing { age_s, ttl_s }) => Lookup::Hit(Hit { entry, age_s, ttl_s }),
+            Decision::Stale { standing: freshness::Standing { age_s, ttl_s }, refresh } => {
+                Lookup::Stale { hit: Hit { entry, age_s, ttl_s }, refresh }
+            }
+            Decision::Revalidate { serve_if_error, requested } => {
+                Lookup::Revalidate { entry, serve_if_error, requested }
+            }
+            Decision::Guarded => Lookup::Miss(MissReason::Guarded),
+        }
+    }
+
+    /// How an entry stands towards the purges: one load, unless there was a purge since it was last looked at.
+    #[inline]
+    fn standing(&self, entry: &Entry) -> Standing {
+        let sequence = self.purges.sequence();
+        if entry.checked.load(Ordering::Relaxed) >= sequence {
+            return Standing::Untouched;
+        }
+        let slots = entry.tag_slots.iter().copied().chain([entry.url_slots]);
+        let standing = self.purges.standing(entry.began, slots);
+        if standing == Standing::Untouched {
+            entry.checked.fetch_max(sequence, Ordering::Relaxed);
+        }
+        standing
     }
 
     /// Leads, follows or goes alone. `worker` is the calling worker's index: its thread's followers are woken together.
@@ -111,8 +184,109 @@ impl Cache {
         worker: usize,
         now: Timestamp,
     ) -> Join {
-        let _ = (key, facts, rule, revalidating, worker, now);
-        Join::Alone(AloneReason::FillsFull)
+        let ask = Ask { key, facts, rule, class: Class::of(facts, rule), worker, now };
+        if let Some(reason) = self.why_alone(&ask, revalidating.is_some()) {
+            return Join::Alone(reason);
+        }
+        // What needs validation each time is not shared, so each request validates for itself.
+        if revalidating.as_ref().is_some_and(|entry| !is_shareable(facts, rule, &entry.facts)) {
+            return self.lead(None, &ask, revalidating);
+        }
+        let place = self.fills.place(key.as_bytes());
+        if let Some(join) = self.follow(place.fills(), &ask, revalidating.is_some()) {
+            return join;
+        }
+        if let Some(entry) = self.stored_meanwhile(&ask) {
+            count(&self.counters.collapsed);
+            let answered =
+                Shared::new(self.identity(&ask, false), Arc::clone(&self.relays), Arc::clone(&self.counters));
+            return Join::Follow(answered.answered(worker, entry));
+        }
+        self.lead(Some(place), &ask, revalidating)
+    }
+
+    /// Why a request has no use for fills, if it has none.
+    fn why_alone(&self, ask: &Ask<'_>, revalidates: bool) -> Option<AloneReason> {
+        if *ask.rule == Rule::Off || ask.facts.bypass().is_some() {
+            return Some(AloneReason::Bypass);
+        }
+        if ask.facts.method == MethodKind::Head {
+            return Some(AloneReason::Head);
+        }
+        if ask.facts.range.is_some() {
+            return Some(AloneReason::Range);
+        }
+        let known = !revalidates && self.marks.is_set(self.mark(ask.key.as_bytes(), ask.class), ask.now);
+        known.then_some(AloneReason::KnownUncacheable)
+    }
+
+    /// A fill that is running already and suits the request.
+    fn follow(&self, running: &[Arc<Shared>], ask: &Ask<'_>, revalidates: bool) -> Option<Join> {
+        let accepts_stale = revalidates && freshness::accepts_stale_on_error(ask.facts);
+        for fill in running {
+            if self.purges.standing(fill.began, [fill.url_slots]) != Standing::Untouched {
+                continue;
+            }
+            match fill.fits(ask.class, ask.facts) {
+                Fit::Other => {}
+                Fit::Outgrown => return Some(Join::Alone(AloneReason::Outgrown)),
+                Fit::Follow => {
+                    // It may have closed in this moment; then it is as if it had never been there.
+                    if let Some(follower) = fill.attach(ask.worker, Some(ask.facts.fields), accepts_stale) {
+                        count(&self.counters.collapsed);
+                        return Some(Join::Follow(follower));
+                    }
+                }
+            }
+        }
+        (running.len() >= FILLS_PER_KEY_MAX).then_some(Join::Alone(AloneReason::VariantsFull))
+    }
+
+    /// What another fill stored between this request's lookup and now.
+    fn stored_meanwhile(&self, ask: &Ask<'_>) -> Option<Arc<Entry>> {
+        let entry = self.store.peek(ask.key.as_bytes())?.into_selected(ask.facts.fields, ask.now)?;
+        let standing = self.standing(&entry);
+        let fresh = || freshness::decide(ask.facts, ask.rule, &entry.facts, false, ask.now);
+        (standing == Standing::Untouched && matches!(fresh(), Decision::Fresh(_))).then_some(entry)
+    }
+
+    /// Begins a fill, with a place in the table if others may follow it.
+    fn lead(
+        self: &Arc<Self>,
+        place: Option<Place<'_>>,
+        ask: &Ask<'_>,
+        revalidating: Option<Arc<Entry>>,
+    ) -> Join {
+        if !self.fills.begin() {
+            count(&self.counters.fills_full);
+            return Join::Alone(AloneReason::FillsFull);
+        }
+        let accepts_stale = revalidating.is_some() && freshness::accepts_stale_on_error(ask.facts);
+        let shared =
+            Shared::new(self.identity(ask, false), Arc::clone(&self.relays), Arc::clone(&self.counters));
+        let follower = shared.attach(ask.worker, None, accepts_stale).expect("nobody else has closed it");
+        if let Some(mut place) = place {
+            place.insert(Arc::clone(&shared));
+        }
+        let fill = Fill::new(Arc::clone(self), shared, ask.key.as_bytes(), ask.rule, revalidating, ask.now);
+        Join::Lead(fill, follower)
+    }
+
+    fn identity(&self, ask: &Ask<'_>, background: bool) -> Identity {
+        let url_slots = self.purges.url_slots(ask.key.url_bytes());
+        self.purges.note(url_slots);
+        let known = self.store.peek(ask.key.as_bytes());
+        let newest = known.as_ref().and_then(|object| object.entries().first());
+        Identity {
+            request: KeptFields::new(ask.facts.fields),
+            class: ask.class,
+            began: self.purges.sequence(),
+            url_slots,
+            expected_vary: newest.and_then(|entry| Some(entry.vary.as_ref()?.reselect(ask.facts.fields))),
+            worker: ask.worker,
+            background,
+            held_bytes_max: self.config.memory_bytes / FILLS_MEMORY_SHARE,
+        }
     }
 
     /// A fill that renews a stale entry behind its answer. `None` if one is running already, or too many are.
@@ -126,8 +300,21 @@ impl Cache {
         worker: usize,
         now: Timestamp,
     ) -> Option<Fill> {
-        let _ = (key, facts, rule, entry, worker, now);
-        None
+        let ask = Ask { key, facts, rule, class: Class::of(facts, rule), worker, now };
+        let mut place = self.fills.place(key.as_bytes());
+        let fits = |fill: &Arc<Shared>| fill.fits(ask.class, facts) != Fit::Other;
+        let running = place.fills().len() >= FILLS_PER_KEY_MAX || place.fills().iter().any(fits);
+        if running || self.stored_meanwhile(&ask).is_some() {
+            return None;
+        }
+        if !self.fills.begin() {
+            count(&self.counters.fills_full);
+            return None;
+        }
+        let shared =
+            Shared::new(self.identity(&ask, true), Arc::clone(&self.relays), Arc::clone(&self.counters));
+        place.insert(Arc::clone(&shared));
+        Some(Fill::new(Arc::clone(self), shared, key.as_bytes(), rule, Some(entry), now))
     }
 
     /// Tells the head of a response to a request that went alone, so that a key which can be stored after all is
@@ -141,12 +328,15 @@ impl Cache {
         response_fields: &[Field<'_>],
         now: Timestamp,
     ) {
-        let _ = (key, facts, rule, status, response_fields, now, &self.marks, &self.config);
+        let response = ResponseFacts::read(status, response_fields, now, now);
+        if storable(facts, rule, &response).is_ok() {
+            self.forget_uncacheable(key.as_bytes(), Class::of(facts, rule));
+        }
     }
 
     /// Applies what an unsafe method's response makes out of date: its own URL, and `Location` and `Content-Location`
-    /// of the same authority. `target` is the request's path and query.
-    /// RFC 9111 §4.4.
+    /// of the same authority. `target` is the request's path and query. Call it for every response to such a request,
+    /// before the response is passed on. RFC 9111 §4.4.
     pub fn invalidate(
         &self,
         facts: &RequestFacts<'_>,
@@ -155,10 +345,27 @@ impl Cache {
         status: u16,
         response_fields: &[Field<'_>],
     ) {
-        let _ = (facts, authority, target, status, response_fields);
+        if !invalidation::invalidates(facts.method, status) {
+            return;
+        }
+        let (path, query) = target;
+        self.invalidate_url(authority, path, query);
+        for (path, query) in invalidation::named_targets(response_fields, authority, path).take(TARGETS_MAX) {
+            self.invalidate_url(authority, &path, query);
+        }
+    }
+
+    fn invalidate_url(&self, authority: &[u8], path: &[u8], query: Option<&[u8]>) {
+        let mut key = KeyBuf::new();
+        key.build_url(authority, path, query);
+        if self.purges.may_hold(self.purges.url_slots(key.url_bytes())) {
+            self.purges.apply(&Purge::Url { authority, path, query }, false);
+        }
     }
 
     /// Makes what is stored out of date: `soft` leaves it usable as a stale copy, otherwise it is never served again.
+    ///
+    /// Takes one atomic store, whatever is stored; the memory is freed as entries are looked at or evicted.
     pub fn purge(&self, purge: &Purge<'_>, soft: bool) -> Purged {
         self.purges.apply(purge, soft)
     }
@@ -169,9 +376,100 @@ impl Cache {
         self.relays.relay(worker)
     }
 
-    /// What there is and what happened.
+    /// What there is and what happened. Locks each shard in turn; for metrics, not for requests.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        Stats { purges: self.purges.sequence(), ..self.counters.snapshot() }
+        Stats {
+            objects: self.store.len(),
+            bytes: self.store.weight(),
+            bytes_max: self.config.memory_bytes,
+            purges: self.purges.sequence(),
+            fills: self.fills.running(),
+            ..self.counters.snapshot()
+        }
+    }
+
+    /// Its bounds.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
     }
 }
+
+/// `Location` and `Content-Location` lines that are looked at.
+const TARGETS_MAX: usize = 4;
+
+/// A request on its way from the store to the origin.
+struct Ask<'a> {
+    key: &'a KeyBuf,
+    facts: &'a RequestFacts<'a>,
+    rule: &'a Rule,
+    class: Class,
+    worker: usize,
+    now: Timestamp,
+}
+
+impl Class {
+    fn of(facts: &RequestFacts<'_>, rule: &Rule) -> Self {
+        let overridden = matches!(rule.effective(facts), Effective::Override(_));
+        // Under an override that applies, credentials are shared on purpose or in the key.
+        Self { overridden, authorized: facts.has_authorization && !overridden }
+    }
+}
+
+/// What fills do with their results.
+impl Cache {
+    pub(crate) fn fills(&self) -> &Fills {
+        &self.fills
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub(crate) fn tag_slots(&self, tag: &[u8]) -> Slots {
+        self.purges.tag_slots(tag)
+    }
+
+    /// Whether an entry may not even stand in for an error.
+    pub(crate) fn is_purged(&self, entry: &Entry) -> bool {
+        self.standing(entry) == Standing::Hard
+    }
+
+    /// Stores a complete response, unless it was purged while it was fetched.
+    pub(crate) fn filled(&self, key: &[u8], entry: Arc<Entry>) -> bool {
+        if self.is_purged(&entry) {
+            return false;
+        }
+        let change = self.store.put(key, entry);
+        count(&self.counters.stored);
+        self.counters.evicted.fetch_add(change.evicted, Ordering::Relaxed);
+        self.counters.variants_evicted.fetch_add(change.variants_evicted, Ordering::Relaxed);
+        true
+    }
+
+    /// Stores a freshened response in the place of the old one.
+    pub(crate) fn freshened(&self, key: &[u8], old: &Arc<Entry>, entry: Arc<Entry>) {
+        if old.vary != entry.vary {
+            self.store.remove(key, old);
+        }
+        if self.filled(key, entry) {
+            count(&self.counters.revalidated);
+        }
+    }
+
+    fn mark(&self, key: &[u8], class: Class) -> u64 {
+        self.hash.hash_one((class, key))
+    }
+
+    pub(crate) fn remember_uncacheable(&self, key: &[u8], class: Class, now: Timestamp, seconds: u64) {
+        self.marks.set(self.mark(key, class), now, seconds);
+    }
+
+    pub(crate) fn forget_uncacheable(&self, key: &[u8], class: Class) {
+        self.marks.clear(self.mark(key, class));
+    }
+}
+
+#[cfg(test)]
+mod tests;

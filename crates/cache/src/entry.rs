@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use crate::policy::response::StoredFacts;
 use crate::policy::vary::Vary;
-use crate::policy::{Timestamp, Validators};
+use crate::policy::{ResponseFacts, Timestamp, Validators};
 use crate::purge::Slots;
 
 /// A complete response in the cache. Never changes; freshening makes another.
@@ -60,6 +60,35 @@ pub struct Head {
 }
 
 impl Entry {
+    /// A response that is complete. `began` is the purge sequence when its fetch began, with its URL's slots.
+    pub(crate) fn new(
+        head: &Head,
+        body: Bytes,
+        facts: StoredFacts,
+        tag_slots: Box<[Slots]>,
+        (began, url_slots): (u64, Slots),
+    ) -> Self {
+        let vary_weight = head.vary.as_ref().map_or(0, Vary::weight);
+        let validators = [&head.etag, &head.last_modified].into_iter().flatten();
+        let validators_weight: usize = validators.map(|value| value.len() + VALIDATOR_OVERHEAD_BYTES).sum();
+        let extra = vary_weight + validators_weight as u64;
+        Self {
+            status: head.status,
+            weight: Self::weigh(&head.head, &body, extra, tag_slots.len()),
+            head: head.head.clone(),
+            body,
+            etag: head.etag.clone(),
+            last_modified: head.last_modified.clone(),
+            last_used_ms: AtomicU64::new(facts.received.0),
+            facts,
+            vary: head.vary.clone(),
+            began,
+            checked: AtomicU64::new(began),
+            url_slots,
+            tag_slots,
+        }
+    }
+
     /// What the response can be asked for by.
     #[must_use]
     pub fn validators(&self) -> Validators<'_> {
@@ -89,7 +118,31 @@ impl Entry {
     }
 }
 
+/// What the allocator and `Bytes` add to a validator's own copy.
+const VALIDATOR_OVERHEAD_BYTES: usize = 16 + 32;
+
 impl Head {
+    /// Of a response whose head has been written as `head`.
+    pub(crate) fn new(
+        response: &ResponseFacts<'_>,
+        head: Bytes,
+        content_length: Option<u64>,
+        vary: Option<Vary>,
+        stored: bool,
+    ) -> Self {
+        Self {
+            status: response.status,
+            head,
+            content_length,
+            age_s: response.age_s.map(|_| response.initial_age_ms() / 1000),
+            stored,
+            etag: response.etag.map(Bytes::copy_from_slice),
+            last_modified: response.last_modified.map(Bytes::copy_from_slice),
+            date: response.date_or_received(),
+            vary,
+        }
+    }
+
     /// What the response can be asked for by.
     #[must_use]
     pub fn validators(&self) -> Validators<'_> {

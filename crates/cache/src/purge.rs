@@ -74,6 +74,8 @@ pub(crate) struct Slots {
 pub(crate) struct Purges {
     hash: SeededHash,
     pages: Box<[OnceLock<Box<[AtomicU64]>>]>,
+    /// One bit for each hard slot: something with a URL there has been asked for through the cache.
+    seen: Box<[AtomicU64]>,
     soft_all: AtomicU64,
     hard_all: AtomicU64,
     /// The sequence of the last purge that is visible in its slot.
@@ -87,6 +89,7 @@ impl Purges {
         Self {
             hash,
             pages: (0..SLOTS / PAGE_SLOTS).map(|_| OnceLock::new()).collect(),
+            seen: (0..SLOTS / 64).map(|_| AtomicU64::new(0)).collect(),
             soft_all: AtomicU64::new(0),
             hard_all: AtomicU64::new(0),
             sequence: AtomicU64::new(0),
@@ -121,6 +124,21 @@ impl Purges {
         slot.store(sequence, Ordering::Release);
         self.sequence.store(sequence, Ordering::Release);
         Purged { sequence }
+    }
+
+    /// Notes that a URL is being fetched to be stored. Before the fetch takes its sequence.
+    pub(crate) fn note(&self, slots: Slots) {
+        let (word, bit) = seen_bit(slots);
+        if self.seen[word].load(Ordering::SeqCst) & bit == 0 {
+            self.seen[word].fetch_or(bit, Ordering::SeqCst);
+        }
+    }
+
+    /// Whether anything can be stored, or on its way to be, for a URL. Invalidation by unsafe methods asks this first,
+    /// so that writes to URLs nobody reads don't make every entry look at its slots again.
+    pub(crate) fn may_hold(&self, slots: Slots) -> bool {
+        let (word, bit) = seen_bit(slots);
+        self.seen[word].load(Ordering::SeqCst) & bit != 0
     }
 
     /// Where a key's URL is recorded.
@@ -170,6 +188,10 @@ impl Purges {
     fn pages_allocated(&self) -> usize {
         self.pages.iter().filter(|page| page.get().is_some()).count()
     }
+}
+
+fn seen_bit(slots: Slots) -> (usize, u64) {
+    (slots.hard as usize / 64, 1 << (slots.hard % 64))
 }
 
 #[cfg(test)]

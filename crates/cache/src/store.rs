@@ -1,10 +1,307 @@
-//! The RAM tier.
+//! The RAM tier: keys to stored responses, bounded by what they truly weigh.
+//!
+//! **Intuition.** One object per key holds the few responses that `Vary` tells apart. Objects live in `quick_cache`, a
+//! CLOCK-Pro cache that remembers evicted keys for a while, so that a crawler's once-seen pages pass through a small
+//! cold section without pushing out what is asked for every second.
+//!
+//! **Mechanism.** The weight of an object is its bodies, heads, keys and the bookkeeping that was measured for them.
+//! The usual object has one response, and then a lookup clones one `Arc` and nothing else. Changing an object (a new
+//! variant, a freshened entry) builds another and replaces it whole, under a lock striped by hash, so weights never
+//! drift.
+//!
+//! **Failure.** An object heavier than a shard's hot section would be evicted in the moment it is stored, so the number
+//! of shards follows from the largest object, and [`Store::new`] refuses what cannot fit in one shard. Too many
+//! variants, or too heavy ones, evict the least recently used.
 
 use std::hash::BuildHasher;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// A seeded hash.
+use quick_cache::{Lifecycle, OptionsBuilder, Weighter};
+use smallvec::SmallVec;
+
+use crate::policy::Timestamp;
+use crate::{Config, Entry, Error, Field};
+
+/// Objects by key.
+#[derive(Debug)]
+pub(crate) struct Store {
+    objects: quick_cache::sync::Cache<Key, Object, Weight, SeededHash, Evictions>,
+    hash: SeededHash,
+    /// Serialise changes to one object.
+    changing: Box<[Mutex<()>]>,
+    variants_max: usize,
+    /// What one object may weigh, so that it stays in its shard.
+    object_weight_max: u64,
+}
+
+type Key = Box<[u8]>;
+
+/// What is stored under one key.
+#[derive(Clone, Debug)]
+pub(crate) enum Object {
+    /// The usual case.
+    One(Arc<Entry>),
+    /// Several that `Vary` tells apart.
+    Many(Arc<Variants>),
+}
+
+/// Newest first.
+#[derive(Debug)]
+pub(crate) struct Variants {
+    entries: Box<[Arc<Entry>]>,
+    weight: u64,
+}
+
+/// Hashes with a seed that nobody outside knows.
 #[derive(Clone, Debug)]
 pub(crate) struct SeededHash(foldhash::quality::SeedableRandomState);
+
+/// Weighs objects.
+#[derive(Clone, Debug)]
+struct Weight;
+
+/// Collects what an insertion pushed out, to be dropped outside the shard's lock and counted.
+#[derive(Clone, Debug)]
+struct Evictions;
+
+/// What one insertion did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Change {
+    /// Objects of other keys that left.
+    pub(crate) evicted: u64,
+    /// Variants of this key that left.
+    pub(crate) variants_evicted: u64,
+}
+
+/// Bookkeeping of an object beside its entries: a slot of the slab and of the hash table (both grow by doubling, so
+/// a slot and a half on average), and its share of remembered evicted keys. Measured with `examples/lookup.rs`, see
+/// there.
+const OBJECT_OVERHEAD_BYTES: u64 = 160;
+/// What the allocator adds to the key.
+const KEY_OVERHEAD_BYTES: u64 = 16;
+/// An entry's own allocation, and the allocator's and `Bytes`' bookkeeping for head and body.
+const ENTRY_OVERHEAD_BYTES: u64 = size_of::<Entry>() as u64 + 16 + 2 * (16 + 32) + 16;
+/// Small enough that two workers rarely meet on a shard, and few enough that shards are not tiny.
+const SHARDS_MAX: u64 = 64;
+/// A shard holds at least so many of the largest objects, where there is memory for it.
+const OBJECTS_PER_SHARD_MIN: u64 = 4;
+/// The share of a shard for what was asked for more than once; the rest is where new objects prove themselves.
+const HOT_ALLOCATION: f64 = 0.97;
+/// Evicted keys remembered, as a share of the estimated number of objects.
+const GHOST_ALLOCATION: f64 = 0.5;
+/// For that estimate only.
+const OBJECT_BYTES_TYPICAL: u64 = 4 << 10;
+const STRIPES: usize = 64;
+
+impl Store {
+    pub(crate) fn new(config: &Config, hash: SeededHash) -> Result<Self, Error> {
+        let largest = Self::largest_weight(config.object_bytes_max);
+        let shards = Self::shards(config.memory_bytes, largest);
+        let object_weight_max = Self::hot_bytes(config.memory_bytes / shards);
+        if largest > object_weight_max {
+            return Err(Error::ObjectTooLarge {
+                object_bytes_max: config.object_bytes_max,
+                memory_bytes: config.memory_bytes,
+                possible_bytes_max: Self::hot_bytes(config.memory_bytes)
+                    .saturating_sub(Self::largest_weight(0)),
+            });
+        }
+        let objects_estimated =
+            usize::try_from(config.memory_bytes / OBJECT_BYTES_TYPICAL).unwrap_or(usize::MAX);
+        let options = OptionsBuilder::new()
+            .shards(usize::try_from(shards).expect("at most SHARDS_MAX"))
+            .weight_capacity(config.memory_bytes)
+            .estimated_items_capacity(objects_estimated)
+            .hot_allocation(HOT_ALLOCATION)
+            .ghost_allocation(GHOST_ALLOCATION)
+            .build()
+            .expect("both capacities are set");
+        Ok(Self {
+            objects: quick_cache::sync::Cache::with_options(options, Weight, hash.clone(), Evictions),
+            hash,
+            changing: (0..STRIPES).map(|_| Mutex::new(())).collect(),
+            variants_max: config.variants_max,
+            object_weight_max,
+        })
+    }
+
+    /// The most that an object of one response with this body can weigh.
+    fn largest_weight(body_bytes: u64) -> u64 {
+        /// A head, selecting values and a key of the largest size.
+        const EXTRA_BYTES_MAX: u64 = (64 + 16 + 48) << 10;
+        body_bytes.saturating_add(EXTRA_BYTES_MAX)
+    }
+
+    /// As many shards as still hold several of the largest objects each; one if need be.
+    fn shards(memory_bytes: u64, largest: u64) -> u64 {
+        let mut shards = SHARDS_MAX;
+        while shards > 1 && memory_bytes / shards < largest.saturating_mul(OBJECTS_PER_SHARD_MIN) {
+            shards /= 2;
+        }
+        shards
+    }
+
+    /// The hot section of a shard, which is the most one object may weigh; rounded down by more than a float can err.
+    fn hot_bytes(shard_bytes: u64) -> u64 {
+        shard_bytes / 100 * 97
+    }
+
+    /// What is stored under a key. The hit path: one hash, one shared lock, one `Arc` clone.
+    #[inline]
+    pub(crate) fn get(&self, key: &[u8]) -> Option<Object> {
+        self.objects.get(key)
+    }
+
+    /// Looks without making the key hotter.
+    pub(crate) fn peek(&self, key: &[u8]) -> Option<Object> {
+        self.objects.peek(key)
+    }
+
+    /// Stores a response, in the place of the one for the same requests.
+    pub(crate) fn put(&self, key: &[u8], entry: Arc<Entry>) -> Change {
+        let _change = self.changing(key);
+        let old = self.objects.peek(key);
+        let (object, variants_evicted) = self.with_entry(key, old.as_ref(), entry);
+        let mut evicted = Evicted::default();
+        self.objects.insert_with_lifecycle(key.into(), object, &mut evicted);
+        let others = evicted.0.iter().filter(|(other, _)| **other != *key).count() as u64;
+        Change { evicted: others, variants_evicted }
+    }
+
+    /// Removes one response, if it is still there.
+    pub(crate) fn remove(&self, key: &[u8], entry: &Arc<Entry>) {
+        let _change = self.changing(key);
+        let Some(object) = self.objects.peek(key) else { return };
+        let kept: SmallVec<[Arc<Entry>; 4]> =
+            object.entries().iter().filter(|other| !Arc::ptr_eq(other, entry)).cloned().collect();
+        if kept.len() == object.entries().len() {
+            return;
+        }
+        match Object::of(kept) {
+            None => drop(self.objects.remove(key)),
+            Some(object) => drop(self.objects.replace(key.into(), object, true)),
+        }
+    }
+
+    /// Adds an entry to what is there: it leads, those for the same requests leave, and the least recently used leave
+    /// until count and weight are within bounds.
+    fn with_entry(&self, key: &[u8], old: Option<&Object>, entry: Arc<Entry>) -> (Object, u64) {
+        let mut entries: SmallVec<[Arc<Entry>; 4]> = SmallVec::new();
+        entries.push(Arc::clone(&entry));
+        let others = old.map_or(&[][..], Object::entries);
+        entries.extend(others.iter().filter(|other| other.vary != entry.vary).cloned());
+        let mut variants_evicted = 0;
+        let budget = self.object_weight_max.saturating_sub(object_overhead(key));
+        while entries.len() > 1 && (entries.len() > self.variants_max || weight_of(&entries) > budget) {
+            let used = |index: &usize| entries[*index].last_used_ms.load(Ordering::Relaxed);
+            let coldest = (1..entries.len()).min_by_key(used).expect("more than one");
+            entries.remove(coldest);
+            variants_evicted += 1;
+        }
+        (Object::of(entries).expect("one at least"), variants_evicted)
+    }
+
+    fn changing(&self, key: &[u8]) -> MutexGuard<'_, ()> {
+        let stripe = usize::try_from(self.hash.hash_one(key) % STRIPES as u64).expect("below STRIPES");
+        self.changing[stripe].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keys stored.
+    pub(crate) fn len(&self) -> u64 {
+        self.objects.len() as u64
+    }
+
+    /// What they weigh.
+    pub(crate) fn weight(&self) -> u64 {
+        self.objects.weight()
+    }
+}
+
+impl Object {
+    fn of(entries: SmallVec<[Arc<Entry>; 4]>) -> Option<Self> {
+        match entries.len() {
+            0 => None,
+            1 => entries.into_iter().next().map(Self::One),
+            _ => {
+                let weight = weight_of(&entries);
+                Some(Self::Many(Arc::new(Variants {
+                    entries: entries.into_vec().into_boxed_slice(),
+                    weight,
+                })))
+            }
+        }
+    }
+
+    /// All responses, newest first.
+    pub(crate) fn entries(&self) -> &[Arc<Entry>] {
+        match self {
+            Self::One(entry) => std::slice::from_ref(entry),
+            Self::Many(variants) => &variants.entries,
+        }
+    }
+
+    /// The response that answers a request, if one does: the newest of those that match (RFC 9111 §4.1).
+    #[inline]
+    pub(crate) fn into_selected(self, request_fields: &[Field<'_>], now: Timestamp) -> Option<Arc<Entry>> {
+        match self {
+            Self::One(entry) => entry.selects(request_fields).then_some(entry),
+            Self::Many(variants) => {
+                let entry = variants.entries.iter().find(|entry| entry.selects(request_fields))?;
+                entry.last_used_ms.store(now.0, Ordering::Relaxed);
+                Some(Arc::clone(entry))
+            }
+        }
+    }
+
+    fn weight(&self) -> u64 {
+        match self {
+            Self::One(entry) => entry.weight,
+            Self::Many(variants) => variants.weight,
+        }
+    }
+}
+
+fn weight_of(entries: &[Arc<Entry>]) -> u64 {
+    let list = if entries.len() > 1 { 32 + size_of_val(entries) as u64 } else { 0 };
+    entries.iter().map(|entry| entry.weight).sum::<u64>() + list
+}
+
+fn object_overhead(key: &[u8]) -> u64 {
+    OBJECT_OVERHEAD_BYTES + KEY_OVERHEAD_BYTES + key.len() as u64
+}
+
+impl Entry {
+    #[inline]
+    fn selects(&self, request_fields: &[Field<'_>]) -> bool {
+        self.vary.as_ref().is_none_or(|vary| vary.matches(request_fields))
+    }
+
+    /// Weighs an entry's parts: what it allocates and what the allocator adds.
+    pub(crate) fn weigh(head: &[u8], body: &[u8], vary: u64, tags: usize) -> u64 {
+        let tags = (tags * size_of::<crate::purge::Slots>()) as u64;
+        ENTRY_OVERHEAD_BYTES + (head.len() + body.len()) as u64 + vary + tags
+    }
+}
+
+impl Weighter<Key, Object> for Weight {
+    #[inline]
+    fn weight(&self, key: &Key, object: &Object) -> u64 {
+        object_overhead(key) + object.weight()
+    }
+}
+
+/// Keys and objects that left during one insertion, the replaced object among them.
+#[derive(Default)]
+struct Evicted(SmallVec<[(Key, Object); 4]>);
+
+impl Lifecycle<Key, Object> for Evictions {
+    type RequestState = Evicted;
+
+    fn on_evict(&self, evicted: &mut Evicted, key: Key, object: Object) {
+        evicted.0.push((key, object));
+    }
+}
 
 impl SeededHash {
     pub(crate) fn new(seed: u64) -> Self {
@@ -15,6 +312,7 @@ impl SeededHash {
 impl BuildHasher for SeededHash {
     type Hasher = <foldhash::quality::SeedableRandomState as BuildHasher>::Hasher;
 
+    #[inline]
     fn build_hasher(&self) -> Self::Hasher {
         self.0.build_hasher()
     }

@@ -1,9 +1,330 @@
-//! May it be stored, may it be served. RFC 9111 §3, §4.
+//! May a response be stored, and what may a stored one be used for. RFC 9111 §3, §4; RFC 5861.
+//!
+//! [`storable`] judges once, when the head arrives; [`decide`] judges every request. Both take the route's rule: what
+//! an override replaces is said here and nowhere else. Choices the standards leave open:
+//! - `s-maxage` forbids stale answers on its own (§5.2.2.10), but an explicit `stale-while-revalidate` or
+//!   `stale-if-error` beside it is permission (§4.2.4 names RFC 5861 as one); `must-revalidate` and
+//!   `proxy-revalidate` forbid both.
+//! - A request's `max-age` or `min-fresh` without `max-stale` refuses stale answers (§5.2.1.1).
+//! - No heuristic freshness (§4.2.2).
+
+use super::Timestamp;
+use super::request::{MethodKind, RequestFacts};
+use super::response::{ResponseFacts, StoredFacts};
+use super::time::duration_ms;
+use crate::rule::{Effective, Override};
+use crate::{Rule, Uncacheable};
 
 /// What a stored response may be used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Decision {}
-/// See the module.
-pub fn decide() {}
-/// See the module.
-pub fn storable() {}
+pub enum Decision {
+    /// Serve it.
+    Fresh(Standing),
+    /// Serve it, stale.
+    Stale {
+        /// How stale.
+        standing: Standing,
+        /// And renew it behind the answer: it is within `stale-while-revalidate`.
+        refresh: bool,
+    },
+    /// Ask the origin first.
+    Revalidate {
+        /// If the origin fails, it may be served all the same.
+        serve_if_error: bool,
+        /// The request's own directives asked for it; else it is stale, or `no-cache`.
+        requested: bool,
+    },
+    /// Not for this request: what allowed storing it does not apply to it.
+    Guarded,
+}
+
+/// How old a served response is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// For `Age`. RFC 9111 §4.2.3.
+    pub age_s: u64,
+    /// Freshness left; negative when stale.
+    pub ttl_s: i64,
+}
+
+/// Whether a response to a request may be stored, and what to remember of it.
+pub fn storable(
+    facts: &RequestFacts<'_>,
+    rule: &Rule,
+    response: &ResponseFacts<'_>,
+) -> Result<StoredFacts, Uncacheable> {
+    let effective = rule.effective(facts);
+    if effective == Effective::Off {
+        return Err(Uncacheable::Off);
+    }
+    if facts.method != MethodKind::Get {
+        return Err(Uncacheable::Method);
+    }
+    if facts.directives.no_store {
+        return Err(Uncacheable::RequestNoStore);
+    }
+    match response.status {
+        206 => return Err(Uncacheable::Partial),
+        0..=199 | 304 => return Err(Uncacheable::Status),
+        _ => {}
+    }
+    let respect = fits_respect(facts, response);
+    let fits_override = overridden_status(response.status);
+    let directives = &response.directives;
+    match effective {
+        Effective::Override(rule) if fits_override => {
+            if !rule.shared && directives.no_store {
+                return Err(Uncacheable::NoStore);
+            }
+            if !rule.shared && directives.private {
+                return Err(Uncacheable::Private);
+            }
+        }
+        _ => respect?,
+    }
+    let overridden = matches!(effective, Effective::Override(_));
+    Ok(StoredFacts {
+        date: response.date_or_received(),
+        received: response.received,
+        initial_age_ms: response.initial_age_ms(),
+        lifetime_ms: response.lifetime_ms(),
+        directives: *directives,
+        fits_respect: respect.is_ok(),
+        fits_override,
+        personal: is_personal(facts, rule),
+        sets_cookie: response.has_set_cookie && !overridden,
+    })
+}
+
+/// Statuses an override covers: success and permanent redirects. Errors are stored only if the origin says so.
+#[must_use]
+pub fn overridden_status(status: u16) -> bool {
+    matches!(status, 200 | 203 | 204 | 300 | 301 | 308)
+}
+
+/// Credentials that the key does not hold.
+fn is_personal(facts: &RequestFacts<'_>, rule: &Rule) -> bool {
+    let keyed = |name: &str| matches!(rule, Rule::Override(rule) if rule.keyed_by_header(name));
+    facts.has_authorization && !keyed("authorization") || facts.has_cookie && !keyed("cookie")
+}
+
+/// RFC 9111 §3 for a shared cache, with explicit freshness only.
+fn fits_respect(facts: &RequestFacts<'_>, response: &ResponseFacts<'_>) -> Result<(), Uncacheable> {
+    let directives = &response.directives;
+    if directives.must_understand && !is_understood(response.status) {
+        return Err(Uncacheable::Status);
+    }
+    // §5.2.2.3: who understands the status ignores the no-store that stands beside must-understand.
+    if directives.no_store && !directives.must_understand {
+        return Err(Uncacheable::NoStore);
+    }
+    if directives.private {
+        return Err(Uncacheable::Private);
+    }
+    let for_all = directives.public || directives.s_maxage_s.is_some();
+    if facts.has_authorization && !for_all && !directives.must_revalidate {
+        return Err(Uncacheable::Authorization);
+    }
+    if response.has_set_cookie && !for_all {
+        return Err(Uncacheable::SetCookie);
+    }
+    if is_worth_storing(response) { Ok(()) } else { Err(Uncacheable::NoFreshness) }
+}
+
+/// Whether it could ever be used: fresh now, usable when stale, or asked for by a validator.
+fn is_worth_storing(response: &ResponseFacts<'_>) -> bool {
+    let directives = &response.directives;
+    let has_validator = response.etag.is_some() || response.last_modified.is_some();
+    let Some(lifetime_ms) = response.lifetime_ms() else {
+        return directives.no_cache && has_validator;
+    };
+    let windows = Windows::of_response(directives);
+    let usable_ms = lifetime_ms.saturating_add(windows.revalidate_ms.max(windows.error_ms));
+    has_validator || !directives.no_cache && usable_ms > response.initial_age_ms()
+}
+
+/// Final statuses whose meaning RFC 9110 §15 gives. 206 and 304 are never stored as such.
+fn is_understood(status: u16) -> bool {
+    matches!(status, 200..=205 | 300..=303 | 305 | 307 | 308 | 400..=417 | 421 | 422 | 426 | 451 | 500..=505)
+}
+
+/// How long beyond its lifetime a response may be used, in milliseconds.
+#[derive(Clone, Copy, Debug, Default)]
+struct Windows {
+    revalidate_ms: u64,
+    error_ms: u64,
+}
+
+impl Windows {
+    fn of_response(directives: &super::directives::ResponseDirectives) -> Self {
+        if directives.must_revalidate || directives.proxy_revalidate {
+            return Self::default();
+        }
+        let ms = |seconds: Option<u64>| seconds.unwrap_or(0).saturating_mul(1000);
+        Self {
+            revalidate_ms: ms(directives.stale_while_revalidate_s),
+            error_ms: ms(directives.stale_if_error_s),
+        }
+    }
+
+    fn of_rule(rule: &Override) -> Self {
+        Self {
+            revalidate_ms: duration_ms(rule.stale_while_revalidate),
+            error_ms: duration_ms(rule.stale_if_error),
+        }
+    }
+}
+
+/// A stored response under a rule at a moment.
+#[derive(Clone, Copy, Debug)]
+struct Judged {
+    /// RFC 9111 §4.2.3 `current_age`, for `Age` and the request's directives.
+    age_ms: u64,
+    /// What counts against the lifetime: the age, or under an override the time since it was received.
+    spent_ms: u64,
+    lifetime_ms: u64,
+    windows: Windows,
+    /// Never without validation.
+    no_cache: bool,
+    /// Whether a request's `max-stale` may be granted.
+    max_stale_allowed: bool,
+    /// A soft purge took its freshness.
+    softened: bool,
+}
+
+impl Judged {
+    fn new(
+        facts: &RequestFacts<'_>,
+        rule: &Rule,
+        stored: &StoredFacts,
+        softened: bool,
+        now: Timestamp,
+    ) -> Option<Self> {
+        let resident_ms = now.since_ms(stored.received);
+        let age_ms = stored.initial_age_ms.saturating_add(resident_ms);
+        let directives = &stored.directives;
+        let must_revalidate = directives.must_revalidate || directives.proxy_revalidate;
+        match rule.effective(facts) {
+            Effective::Override(rule) if stored.fits_override => {
+                let refused = directives.no_store || directives.private || stored.personal;
+                let usable = (rule.shared || !refused) && !stored.sets_cookie;
+                usable.then_some(Self {
+                    age_ms,
+                    spent_ms: resident_ms,
+                    lifetime_ms: duration_ms(rule.ttl),
+                    windows: Windows::of_rule(rule),
+                    no_cache: false,
+                    max_stale_allowed: !must_revalidate,
+                    softened,
+                })
+            }
+            Effective::Off => None,
+            Effective::Respect | Effective::Override(_) => stored.fits_respect.then_some(Self {
+                age_ms,
+                spent_ms: age_ms,
+                lifetime_ms: stored.lifetime_ms.unwrap_or(0),
+                windows: Windows::of_response(directives),
+                no_cache: directives.no_cache,
+                max_stale_allowed: !must_revalidate && directives.s_maxage_s.is_none(),
+                softened,
+            }),
+        }
+    }
+
+    fn is_fresh(&self) -> bool {
+        self.lifetime_ms > self.spent_ms && !self.softened
+    }
+
+    fn staleness_ms(&self) -> u64 {
+        self.spent_ms.saturating_sub(self.lifetime_ms)
+    }
+
+    fn standing(&self) -> Standing {
+        let seconds = |ms: u64| i64::try_from(ms / 1000).unwrap_or(i64::MAX);
+        let ttl_s = if self.softened {
+            -seconds(self.staleness_ms())
+        } else {
+            seconds(self.lifetime_ms).saturating_sub(seconds(self.spent_ms))
+        };
+        Standing { age_s: self.age_ms / 1000, ttl_s }
+    }
+
+    fn usable_on_error(&self, facts: &RequestFacts<'_>) -> bool {
+        self.windows.error_ms > 0
+            && !self.no_cache
+            && accepts_stale_on_error(facts)
+            && self.staleness_ms() <= self.windows.error_ms
+    }
+}
+
+/// Whether a request's own directives leave room for a stale answer when the origin fails.
+#[must_use]
+pub fn accepts_stale_on_error(facts: &RequestFacts<'_>) -> bool {
+    !facts.directives.no_cache && !refuses_stale(facts)
+}
+
+/// The request wants freshness and does not say that stale is fine. RFC 9111 §5.2.1.1.
+fn refuses_stale(facts: &RequestFacts<'_>) -> bool {
+    let directives = &facts.directives;
+    directives.max_stale_s.is_none() && (directives.max_age_s.is_some() || directives.min_fresh_s.is_some())
+}
+
+/// Decides what a stored response may be used for. RFC 9111 §4.
+///
+/// `now` is the edge's clock when the request arrived; `softened` says that a soft purge took its freshness.
+#[must_use]
+pub fn decide(
+    facts: &RequestFacts<'_>,
+    rule: &Rule,
+    stored: &StoredFacts,
+    softened: bool,
+    now: Timestamp,
+) -> Decision {
+    let Some(judged) = Judged::new(facts, rule, stored, softened, now) else { return Decision::Guarded };
+    let serve_if_error = judged.usable_on_error(facts);
+    let asked = &facts.directives;
+    let beyond = |seconds: Option<u64>| seconds.is_some_and(|s| judged.age_ms > s.saturating_mul(1000));
+    let left_ms = judged.lifetime_ms.saturating_sub(judged.spent_ms);
+    let too_short = asked.min_fresh_s.is_some_and(|s| left_ms < s.saturating_mul(1000));
+    if asked.no_cache || beyond(asked.max_age_s) || too_short {
+        return Decision::Revalidate { serve_if_error, requested: true };
+    }
+    if judged.no_cache {
+        return Decision::Revalidate { serve_if_error: false, requested: false };
+    }
+    if judged.is_fresh() {
+        return Decision::Fresh(judged.standing());
+    }
+    let staleness_ms = judged.staleness_ms();
+    let revalidate_ms = judged.windows.revalidate_ms;
+    if revalidate_ms > 0 && staleness_ms <= revalidate_ms && !refuses_stale(facts) {
+        return Decision::Stale { standing: judged.standing(), refresh: true };
+    }
+    let granted = asked.max_stale_s.is_some_and(|s| staleness_ms <= s.saturating_mul(1000));
+    if granted && judged.max_stale_allowed && !judged.softened {
+        return Decision::Stale { standing: judged.standing(), refresh: false };
+    }
+    Decision::Revalidate { serve_if_error, requested: false }
+}
+
+/// Whether a stored response may stand in for an error. RFC 5861 §4.
+#[must_use]
+pub fn usable_on_error(facts: &RequestFacts<'_>, rule: &Rule, stored: &StoredFacts, now: Timestamp) -> bool {
+    Judged::new(facts, rule, stored, false, now).is_some_and(|judged| judged.usable_on_error(facts))
+}
+
+/// Whether a response, just received, may be used for other requests without asking again. What may not is stored for
+/// validation only, and each request asks for itself.
+#[must_use]
+pub fn is_shareable(facts: &RequestFacts<'_>, rule: &Rule, stored: &StoredFacts) -> bool {
+    Judged::new(facts, rule, stored, false, stored.received).is_some_and(|judged| {
+        let usable_ms = judged.lifetime_ms.saturating_add(judged.windows.revalidate_ms);
+        !judged.no_cache && usable_ms > judged.spent_ms
+    })
+}
+
+/// Statuses that count as the origin failing. RFC 5861 §4.
+#[must_use]
+pub const fn is_error(status: u16) -> bool {
+    matches!(status, 500 | 502 | 503 | 504)
+}

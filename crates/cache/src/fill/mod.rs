@@ -1,0 +1,488 @@
+//! Fills: one fetch, many followers.
+//!
+//! **Intuition.** When a thousand requests want what nobody has stored, one of them fetches and all read along. The
+//! fetch is a task of its own rather than the first request's, so it goes on while anyone follows, whoever leaves.
+//!
+//! **Mechanism.** The task owns a [`Fill`]: it says what the origin answered, pushes the body, finishes. Each request
+//! owns a [`Follower`] on whatever worker: it hears of a head, chunks and an end, as they come.
+//!
+//! ```text
+//! waiting ─ on_head ─┬─ storable ──────► keep ─┬─ finish ─► stored, End
+//!                    │                         └─ too long ─► window (nobody joins) ─ finish ─► End
+//!                    ├─ not storable ──► others Released; window for the lead ─ finish ─► End
+//!                    ├─ 304 to us ─────► stored entry freshened, Entry
+//!                    └─ 5xx, stale ok ─► Stale
+//! any ─ fail, drop ─► Stale if no head yet and stale is ok, else Failed
+//! ```
+//!
+//! **Failure.** A response that turns out not to be storable releases the followers at once, to fetch in parallel, and
+//! the key is remembered. A body that ends short is never stored and never ended: followers get `Failed`, and the edge
+//! cuts their connections. A purge during the fetch keeps its result out of the store (see [`crate::purge`]).
+
+mod request;
+mod shared;
+mod state;
+mod table;
+mod waiting;
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+
+pub(crate) use request::KeptFields;
+pub(crate) use shared::Shared;
+pub(crate) use shared::{Class, Fit, Identity};
+use state::{Body, End, SlotId};
+pub(crate) use table::{FILLS_PER_KEY_MAX, Fills, Place};
+
+use crate::cache::Cache;
+use crate::policy::freshness::{is_error, is_shareable, usable_on_error};
+use crate::policy::response::StoredFacts;
+use crate::policy::vary::Vary;
+use crate::policy::{RequestFacts, ResponseFacts, Timestamp, freshen, storable};
+use crate::purge::Slots;
+use crate::rule::Effective;
+use crate::stats::count;
+use crate::{Entry, FailReason, Field, Head, ReleaseReason, Rule, Uncacheable};
+
+/// The fetching side. Owned by its task; dropping it unfinished fails it.
+#[derive(Debug)]
+pub struct Fill {
+    cache: Arc<Cache>,
+    shared: Arc<Shared>,
+    key: Box<[u8]>,
+    rule: Rule,
+    revalidating: Option<Arc<Entry>>,
+    /// When the request is sent, for the age of what comes back.
+    requested: Timestamp,
+    /// What to store once the body is complete.
+    storing: Option<StoredFacts>,
+    tags: Vec<Slots>,
+}
+
+/// The receiving side. Dropping it stops following.
+#[derive(Debug)]
+pub struct Follower {
+    shared: Arc<Shared>,
+    slot: SlotId,
+    /// For the response's `Vary`; the lead's own request needs no check.
+    request: Option<KeptFields>,
+}
+
+/// What a follower learns, in this order: a head, chunks, an end; or one of the others alone.
+#[derive(Debug)]
+pub enum Event {
+    /// The response's head.
+    Head(Arc<Head>),
+    /// A piece of the body.
+    Chunk(Bytes),
+    /// The body is complete.
+    End,
+    /// The answer is this stored response, fresh: the origin said 304, or another fill had just finished.
+    Entry(Arc<Entry>),
+    /// The origin failed; this stale copy may be served instead.
+    Stale(Arc<Entry>),
+    /// Make your own request.
+    Released(ReleaseReason),
+    /// There is no answer; after a head, the client's connection has to be cut.
+    Failed(FailReason),
+}
+
+/// What to do with the origin's response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeadOutcome {
+    /// Push the body; it will be stored when finished.
+    Store,
+    /// Push the body, for the lead alone; nobody else follows any more. A refresh has no lead: drop the fill.
+    Stream(Uncacheable),
+    /// Drop the body: the followers got a stale copy. The fill has ended.
+    UseStale,
+    /// Drop the body, if any: what was stored has been freshened and the followers have it. The fill has ended.
+    NotModified,
+    /// A 304 to something else than what is stored: ask again without a condition, and call `on_head` again.
+    Refetch,
+    /// A 304 that nobody asked for, or a head too large to pass on: `fail(FailReason::Invalid)`.
+    Invalid,
+}
+
+/// What the lead alone gets is held in a window of this size. Two of the edge's read buffers would do; this keeps the
+/// origin's connection busy while the client's drains.
+const LEAD_WINDOW_BYTES: u64 = 256 << 10;
+/// Tags kept of one response.
+const TAGS_MAX: usize = 64;
+/// How long a key is remembered as uncacheable. A later response that can be stored forgets it sooner.
+const REMEMBERED_S: u64 = 60;
+/// The same for an error, which says little about the next response.
+const REMEMBERED_ERROR_S: u64 = 1;
+
+impl Fill {
+    pub(crate) fn new(
+        cache: Arc<Cache>,
+        shared: Arc<Shared>,
+        key: &[u8],
+        rule: &Rule,
+        revalidating: Option<Arc<Entry>>,
+        requested: Timestamp,
+    ) -> Self {
+        let (key, rule) = (key.into(), rule.clone());
+        Self { cache, shared, key, rule, revalidating, requested, storing: None, tags: Vec::new() }
+    }
+
+    /// The entry whose validators make the request conditional, if any.
+    #[must_use]
+    pub fn revalidating(&self) -> Option<&Arc<Entry>> {
+        self.revalidating.as_ref()
+    }
+
+    /// The response's head has arrived. `content_length` is the body's length if the origin announced it; interim
+    /// responses (1xx) do not belong here.
+    pub fn on_head(
+        &mut self,
+        status: u16,
+        response_fields: &[Field<'_>],
+        content_length: Option<u64>,
+        now: Timestamp,
+    ) -> HeadOutcome {
+        let shared = Arc::clone(&self.shared);
+        let request_fields = shared.request.fields();
+        let facts = RequestFacts::read("GET", &request_fields);
+        let response = ResponseFacts::read(status, response_fields, self.requested, now);
+        if status == 304 {
+            return self.on_not_modified(&facts, &response);
+        }
+        if is_error(status) && self.end_stale(now) {
+            return HeadOutcome::UseStale;
+        }
+        match self.prepare(&facts, &response, content_length) {
+            Ok((stored, head)) => self.start_storing(&facts, stored, head),
+            Err(reason) => self.start_streaming(reason, &facts, &response, content_length),
+        }
+    }
+
+    /// Judges a response and writes its head for everybody.
+    fn prepare(
+        &self,
+        facts: &RequestFacts<'_>,
+        response: &ResponseFacts<'_>,
+        content_length: Option<u64>,
+    ) -> Result<(StoredFacts, Head), Uncacheable> {
+        let stored = storable(facts, &self.rule, response)?;
+        if content_length.is_some_and(|length| length > self.cache.config().object_bytes_max) {
+            return Err(Uncacheable::TooLarge);
+        }
+        let vary = Vary::select(response.fields, facts.fields)?;
+        let without_cookies = matches!(self.rule.effective(facts), Effective::Override(_));
+        let bytes = freshen::write_head(response, true, without_cookies)?;
+        Ok((stored, Head::new(response, bytes, content_length, vary, true)))
+    }
+
+    fn start_storing(&mut self, facts: &RequestFacts<'_>, stored: StoredFacts, head: Head) -> HeadOutcome {
+        let shareable = is_shareable(facts, &self.rule, &stored);
+        self.cache.forget_uncacheable(&self.key, self.shared.class);
+        self.storing = Some(stored);
+        let woken = {
+            let mut state = self.shared.lock();
+            state.head = Some(Arc::new(head));
+            if !shareable {
+                state.release_followers(ReleaseReason::NotShareable);
+                state.closed = true;
+            }
+            state.wake_all()
+        };
+        self.shared.wake(woken);
+        HeadOutcome::Store
+    }
+
+    fn start_streaming(
+        &mut self,
+        reason: Uncacheable,
+        facts: &RequestFacts<'_>,
+        response: &ResponseFacts<'_>,
+        content_length: Option<u64>,
+    ) -> HeadOutcome {
+        let Ok(bytes) = freshen::write_head(response, false, false) else { return HeadOutcome::Invalid };
+        self.remember(reason, facts, response);
+        let head = Head::new(response, bytes, content_length, None, false);
+        self.cache.fills().remove(&self.key, &self.shared);
+        let woken = {
+            let mut state = self.shared.lock();
+            state.head = Some(Arc::new(head));
+            state.release_followers(ReleaseReason::Uncacheable);
+            state.narrow(LEAD_WINDOW_BYTES);
+            state.background = false;
+            state.wake_all()
+        };
+        self.shared.wake(woken);
+        HeadOutcome::Stream(reason)
+    }
+
+    /// Remembers the key as uncacheable, and drops what the new response has replaced.
+    fn remember(&self, reason: Uncacheable, facts: &RequestFacts<'_>, response: &ResponseFacts<'_>) {
+        let is_error = response.status >= 500;
+        let seconds = if is_error { REMEMBERED_ERROR_S } else { REMEMBERED_S };
+        if facts.directives.no_store || matches!(reason, Uncacheable::Off | Uncacheable::Method) {
+            return;
+        }
+        self.cache.remember_uncacheable(&self.key, self.shared.class, response.received, seconds);
+        if let Some(entry) = self.revalidating.as_ref().filter(|_| !is_error) {
+            self.cache.store().remove(&self.key, entry);
+        }
+    }
+
+    /// A 304: freshens the stored response. RFC 9111 §4.3.4.
+    fn on_not_modified(&mut self, facts: &RequestFacts<'_>, response: &ResponseFacts<'_>) -> HeadOutcome {
+        let Some(old) = self.revalidating.take() else { return HeadOutcome::Invalid };
+        if !freshen::is_about(&old.validators(), response) {
+            return HeadOutcome::Refetch;
+        }
+        let stored_fields = freshen::read_head(&old.head);
+        let merged = freshen::merge(&stored_fields, response.fields);
+        let merged = ResponseFacts::read(old.status, &merged, self.requested, response.received);
+        let without_cookies = matches!(self.rule.effective(facts), Effective::Override(_));
+        let (Ok(head), Ok(vary)) =
+            (freshen::write_head(&merged, true, without_cookies), Vary::select(merged.fields, facts.fields))
+        else {
+            self.revalidating = Some(old);
+            return HeadOutcome::Invalid;
+        };
+        let stored = storable(facts, &self.rule, &merged);
+        let facts_now = stored.unwrap_or(StoredFacts { received: response.received, ..old.facts });
+        let head = Head::new(&merged, head, None, vary, stored.is_ok());
+        let entry = Arc::new(self.entry(&head, old.body.clone(), facts_now, old.tag_slots.clone()));
+        let release = match stored {
+            Err(_) => Some(ReleaseReason::Uncacheable),
+            Ok(stored) if !is_shareable(facts, &self.rule, &stored) => Some(ReleaseReason::NotShareable),
+            Ok(_) => None,
+        };
+        if stored.is_ok() {
+            self.cache.freshened(&self.key, &old, Arc::clone(&entry));
+        } else {
+            self.cache.store().remove(&self.key, &old);
+        }
+        self.end(End::Entry(entry), release);
+        HeadOutcome::NotModified
+    }
+
+    /// Builds an entry from a head that was passed on and a body.
+    fn entry(&self, head: &Head, body: Bytes, facts: StoredFacts, tag_slots: Box<[Slots]>) -> Entry {
+        Entry::new(head, body, facts, tag_slots, (self.shared.began, self.shared.url_slots))
+    }
+
+    /// Tags the response, so that [`Purge::Tag`](crate::Purge::Tag) reaches it. Before [`Fill::finish`]; tags beyond
+    /// 64 are dropped, and said so.
+    pub fn tag(&mut self, tag: &[u8]) -> bool {
+        let room = self.tags.len() < TAGS_MAX;
+        if room {
+            self.tags.push(self.cache.tag_slots(tag));
+        }
+        room
+    }
+
+    /// A piece of the body has arrived.
+    ///
+    /// A body that outgrows `cache.object_max`, or that would make all fills together hold too much, goes on in a
+    /// window: those attached stay, nobody joins, nothing is stored.
+    pub fn push(&mut self, chunk: Bytes) {
+        if chunk.is_empty() {
+            return;
+        }
+        let object_bytes_max = self.cache.config().object_bytes_max;
+        let (woken, outgrown) = {
+            let mut state = self.shared.lock();
+            if state.end.is_some() {
+                return;
+            }
+            state.push(chunk);
+            self.shared.account(&state);
+            let too_large = state.received_bytes > object_bytes_max || self.shared.others_hold_too_much();
+            let outgrown = state.body == Body::Keep && too_large;
+            if outgrown {
+                let larger = state.received_bytes > object_bytes_max;
+                let window_bytes = object_bytes_max.clamp(LEAD_WINDOW_BYTES, OUTGROWN_WINDOW_BYTES_MAX);
+                state.narrow(if larger { window_bytes } else { LEAD_WINDOW_BYTES });
+                self.shared.account(&state);
+            }
+            (state.wake_all(), outgrown)
+        };
+        if outgrown {
+            // It stays in the table, so that who comes later learns at once to go alone.
+            self.storing = None;
+        }
+        self.shared.wake(woken);
+    }
+
+    /// Ready when more of the body is welcome. Pending while a window is full; never where all of it is kept.
+    pub fn poll_writable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.shared.lock();
+        if !state.is_full() || state.end.is_some() {
+            return Poll::Ready(());
+        }
+        state.wait_task(cx.waker());
+        Poll::Pending
+    }
+
+    /// Ready when nobody follows: cancel the fetch and drop the fill. Nobody can join it any more then. A background
+    /// refresh is never abandoned while what it fetches can be stored.
+    pub fn poll_abandoned(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        {
+            let mut state = self.shared.lock();
+            let needed = state.has_followers() || state.background && state.body == Body::Keep;
+            if needed && state.end.is_none() {
+                state.wait_task(cx.waker());
+                return Poll::Pending;
+            }
+            state.finish(End::Failed(FailReason::Abandoned));
+            self.shared.account(&state);
+        }
+        self.cache.fills().remove(&self.key, &self.shared);
+        Poll::Ready(())
+    }
+
+    /// Cuts followers that hold the window up and took less than this since they were last looked at, at least a
+    /// second ago; says how many. Call it about once a second while `poll_writable` is pending.
+    pub fn cut_slow(&mut self, bytes_per_second_min: u64, now: Timestamp) -> usize {
+        let (cut, woken) = {
+            let mut state = self.shared.lock();
+            let cut = state.cut_slow(bytes_per_second_min, now);
+            self.shared.account(&state);
+            (cut, state.wake_all())
+        };
+        self.shared.wake(woken);
+        cut
+    }
+
+    /// The body is complete, and as long as announced. Says whether it was stored.
+    ///
+    /// A body of another length than the head announced is a failure, whatever the caller thinks.
+    pub fn finish(mut self, now: Timestamp) -> bool {
+        let (head, body) = {
+            let state = self.shared.lock();
+            let Some(head) = state.head.clone().filter(|_| state.end.is_none()) else {
+                drop(state);
+                return self.end(End::Failed(FailReason::Invalid), None);
+            };
+            if head.content_length.is_some_and(|length| length != state.received_bytes) {
+                drop(state);
+                return self.end(End::Failed(FailReason::Truncated), None);
+            }
+            (head, (state.body == Body::Keep).then(|| state.whole_body()))
+        };
+        let mut was_stored = false;
+        if let (Some(facts), Some(body)) = (self.storing.take(), body) {
+            self.shared.lock().read_from(body.clone());
+            let tags = std::mem::take(&mut self.tags).into_boxed_slice();
+            let entry = Arc::new(self.entry(&head, body, facts, tags));
+            was_stored = self.cache.filled(&self.key, entry);
+        } else if head.stored {
+            self.cache.remember_uncacheable(&self.key, self.shared.class, now, REMEMBERED_S);
+        }
+        self.end(End::Complete, None);
+        was_stored
+    }
+
+    /// There will be no (more) response. Before a head, those who accept a stale copy get one if it may be served.
+    pub fn fail(mut self, reason: FailReason, now: Timestamp) {
+        let before_head = self.shared.lock().head.is_none();
+        if !(before_head && self.end_stale(now)) {
+            self.end(End::Failed(reason), None);
+        }
+    }
+
+    /// Ends with the stale copy, if it may stand in for an error and somebody takes it. RFC 5861 §4.
+    fn end_stale(&mut self, now: Timestamp) -> bool {
+        let Some(entry) = self.revalidating.clone() else { return false };
+        let usable = {
+            let request_fields = self.shared.request.fields();
+            // What each follower's own directives accept was asked when it joined.
+            let facts =
+                RequestFacts { directives: Default::default(), ..RequestFacts::read("GET", &request_fields) };
+            usable_on_error(&facts, &self.rule, &entry.facts, now) && !self.cache.is_purged(&entry)
+        };
+        if !usable || !self.shared.lock().anyone_accepts_stale() {
+            return false;
+        }
+        self.end(End::Stale(entry), None);
+        true
+    }
+
+    /// Ends the fill: nobody joins, everybody learns. Always false, for "not stored".
+    fn end(&mut self, end: End, release: Option<ReleaseReason>) -> bool {
+        let failed = matches!(end, End::Failed(_));
+        self.cache.fills().remove(&self.key, &self.shared);
+        let woken = {
+            let mut state = self.shared.lock();
+            if failed && state.end.is_none() {
+                count(&self.shared.counters.fills_failed);
+            }
+            if let Some(reason) = release {
+                state.release_followers(reason);
+            }
+            state.finish(end);
+            self.shared.account(&state);
+            state.wake_all()
+        };
+        self.shared.wake(woken);
+        false
+    }
+}
+
+/// A window for several followers is no larger than this, whatever `cache.object_max` says.
+const OUTGROWN_WINDOW_BYTES_MAX: u64 = 16 << 20;
+
+impl Drop for Fill {
+    fn drop(&mut self) {
+        let (ended, abandoned) = {
+            let state = self.shared.lock();
+            (state.end.is_some(), matches!(state.end, Some(End::Failed(FailReason::Abandoned))))
+        };
+        if abandoned {
+            count(&self.shared.counters.fills_abandoned);
+        }
+        if !ended {
+            self.end(End::Failed(FailReason::Dropped), None);
+        }
+        self.cache.fills().ended();
+    }
+}
+
+impl Follower {
+    /// What happened next. After the last event (`End`, `Entry`, `Stale`, `Released`, `Failed`) it repeats.
+    ///
+    /// Cancellation safe: an event is taken when it is returned, and the waker is kept until then.
+    pub fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        let (event, task) = {
+            let mut state = self.shared.lock();
+            let request = self.request.as_ref();
+            let selects = |head: &Head| match (&head.vary, request) {
+                (Some(vary), Some(request)) => vary.matches(&request.fields()),
+                _ => true,
+            };
+            let result = state.next(self.slot, cx.waker(), selects);
+            self.shared.account(&state);
+            result
+        };
+        if let Some(task) = task {
+            task.wake();
+        }
+        let Some(event) = event else { return Poll::Pending };
+        match &event {
+            Event::Released(_) => count(&self.shared.counters.released),
+            Event::Stale(_) => count(&self.shared.counters.stale_if_error),
+            _ => {}
+        }
+        Poll::Ready(event)
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        let task = self.shared.lock().detach(self.slot);
+        if let Some(task) = task {
+            task.wake();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
