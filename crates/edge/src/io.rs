@@ -207,7 +207,8 @@ impl Socket {
     pub(crate) fn split(&mut self, pace: Pace) -> (Reader<'_>, Writer<'_>) {
         let (read, write) = self.stream.split();
         let reader = Reader { half: read, inbox: &mut self.inbox, timer: &self.read_timer };
-        let writer = Writer { half: write, outbox: &mut self.outbox, timer: &self.write_timer, pace, written: 0 };
+        let writer =
+            Writer { half: write, outbox: &mut self.outbox, timer: &self.write_timer, pace, written: 0 };
         (reader, writer)
     }
 
@@ -278,6 +279,13 @@ impl Reader<'_> {
             Poll::Ready(Err(IoError::Idle))
         })
         .await
+    }
+
+    /// Writes a few bytes to the peer past its writer, which must be between messages. Best effort: a full socket means
+    /// that the peer isn't reading anyway.
+    pub(crate) fn interject(&self, bytes: &[u8]) {
+        let stream: &TcpStream = self.half.as_ref();
+        let _ = stream.try_write(bytes);
     }
 
     /// Waits for more bytes, at most for `limit`. Cancellation safe.

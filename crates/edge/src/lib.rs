@@ -1,14 +1,220 @@
 //! HTTP in and out: the tier between the users and the API nodes.
 //!
-//! A request goes one way, with no going back: accept, parse strictly, normalise, route, look up, and on a miss join or
-//! lead the fetch, pick a node, send, receive, store, shape, reply, account.
-
-pub mod config;
+//! **Intuition.** A request goes one way, with no going back: accept, parse strictly, normalise, route, look up, and on a
+//! miss join or lead the fetch, pick a node, send, receive, store, shape, reply, account.
+//!
+//! **Mechanism.** [`Edge::build`] makes a [`Snapshot`] of the configuration. [`Edge::serve`] is one connection, on the
+//! worker that was given its socket, for as long as it lives. [`Edge::reload`] swaps the snapshot: requests under way
+//! finish on the old one; the cache and the nodes' state go on.
+//!
+//! **Failure.** A configuration that can't work changes nothing and says all that is wrong with it. Whatever happens to a
+//! request has a [`reason::Reason`].
 
 pub mod access_log;
+mod body;
+pub mod config;
+mod conn;
+mod dispatch;
+mod exchange;
+mod fetch;
 pub mod forward;
+mod io;
+mod local;
 pub mod metrics;
 pub mod normalise;
+mod pass;
 pub mod reason;
+mod reply;
 pub mod request_id;
 pub mod router;
+pub mod snapshot;
+mod task;
+pub mod upstream;
+
+use std::future::Future;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use tenfold_cache::{Cache, Purge, Purged, Stats};
+use tenfold_service::acceptor::Accepted;
+use tenfold_service::limits::Refused;
+use tenfold_service::metrics::Registry;
+use tenfold_service::worker::Worker;
+
+use crate::access_log::AccessLog;
+use crate::config::{BuildError, Config};
+use crate::local::{Local, Shared};
+use crate::metrics::{CacheOutcome, EdgeMetrics};
+pub use crate::snapshot::Snapshot;
+
+/// What the edge needs from the process.
+#[derive(Debug)]
+pub struct Deps {
+    /// Where it counts.
+    pub registry: Registry,
+    /// Where requests are logged.
+    pub access_log: AccessLog,
+    /// Random: for request ids and the cache's hashes.
+    pub seed: u64,
+    /// When the balancers' clocks begin.
+    pub now: Instant,
+}
+
+/// The edge. Cheap to clone; clones are the same edge.
+#[derive(Clone, Debug)]
+pub struct Edge {
+    shared: Arc<Shared>,
+}
+
+impl Edge {
+    /// Builds an edge that serves nothing yet. Opens no socket.
+    ///
+    /// # Errors
+    /// All that is wrong with the configuration, each with its path.
+    pub fn build(config: Config, deps: Deps) -> Result<Self, Vec<BuildError>> {
+        let Deps { registry, access_log, seed, now } = deps;
+        let cache = Cache::new(config.cache, seed).map_err(|error| vec![cache_error(&error)])?;
+        let snapshot = Snapshot::build(config, &registry, None, now)?;
+        let shared = Shared {
+            snapshot: ArcSwap::from_pointee(snapshot),
+            cache,
+            metrics: EdgeMetrics::new(&registry),
+            registry,
+            access_log,
+            seed,
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Serves one connection until it ends. The future belongs on the worker given.
+    pub fn serve(&self, worker: &Rc<Worker>, accepted: Accepted) -> impl Future<Output = ()> + 'static {
+        conn::serve(Local::of(&self.shared, worker), accepted)
+    }
+
+    /// What a connection is told that is refused before it was served. Empty would leave its client guessing.
+    #[must_use]
+    pub fn refusal(&self, refused: Refused) -> Arc<[u8]> {
+        let _ = refused;
+        conn::refusal(self.shared.seed)
+    }
+
+    /// Takes a new configuration. Requests under way finish on the old one. The cache keeps its size until a restart.
+    ///
+    /// # Errors
+    /// All that is wrong with it; the old one stays in force.
+    pub fn reload(&self, config: Config, now: Instant) -> Result<(), Vec<BuildError>> {
+        let previous = self.shared.snapshot.load_full();
+        let next = Snapshot::build(config, &self.shared.registry, Some(&previous), now)?;
+        let routes: Vec<_> = next.config.routes.iter().map(|route| route.name.clone()).collect();
+        let clusters: Vec<_> = next.config.clusters.iter().map(|cluster| cluster.name.clone()).collect();
+        self.shared.snapshot.store(Arc::new(next));
+        metrics::forget_absent(&self.shared.registry, &routes, &clusters);
+        Ok(())
+    }
+
+    /// The configuration in force, built: for health checks, name resolution and the status page.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.shared.snapshot.load_full()
+    }
+
+    /// Makes stored answers out of date.
+    #[must_use]
+    pub fn purge(&self, purge: &Purge<'_>, soft: bool) -> Purged {
+        self.shared.cache.purge(purge, soft)
+    }
+
+    /// What is going on, for people.
+    #[must_use]
+    pub fn status(&self, now: Instant) -> Status {
+        let snapshot = self.shared.snapshot.load();
+        let clusters = snapshot.clusters.iter().map(|cluster| ClusterStatus {
+            name: cluster.name.to_string(),
+            nodes: cluster.balancer.nodes(now).map(|node| NodeStatus::of(&node)).collect(),
+            exchanges: cluster.metrics.exchanges_total(),
+            retries: cluster.metrics.retries.value(),
+        });
+        let routes = snapshot.routes.iter().map(|route| {
+            let (requests, errors) = route.metrics.totals();
+            RouteStatus {
+                name: route.name.to_string(),
+                requests,
+                errors,
+                hits: route.metrics.cache_total(CacheOutcome::Hit),
+                stale: route.metrics.cache_total(CacheOutcome::Stale),
+            }
+        });
+        Status { clusters: clusters.collect(), routes: routes.collect(), cache: self.shared.cache.stats() }
+    }
+}
+
+fn cache_error(error: &tenfold_cache::Error) -> BuildError {
+    let message = error.to_string();
+    let (path, message) = message.split_once(": ").unwrap_or(("cache", &message));
+    BuildError { path: path.to_owned(), message: message.to_owned(), suggestion: None }
+}
+
+/// What is going on, as plain values.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// In the configuration's order.
+    pub clusters: Vec<ClusterStatus>,
+    /// In the configuration's order.
+    pub routes: Vec<RouteStatus>,
+    /// What is stored.
+    pub cache: Stats,
+}
+
+/// One cluster.
+#[derive(Clone, Debug)]
+pub struct ClusterStatus {
+    /// As in `cluster.NAME`.
+    pub name: String,
+    /// In the configuration's order.
+    pub nodes: Vec<NodeStatus>,
+    /// Requests sent to its nodes since the start.
+    pub exchanges: u64,
+    /// Those that were sent again.
+    pub retries: u64,
+}
+
+/// One node.
+#[derive(Clone, Debug)]
+pub struct NodeStatus {
+    /// `host:port`.
+    pub name: String,
+    /// Its share.
+    pub weight: u32,
+    /// Requests it is working on for this process.
+    pub in_flight: u64,
+    /// What it is to new requests.
+    pub state: tenfold_balance::NodeState,
+}
+
+impl NodeStatus {
+    fn of(node: &tenfold_balance::NodeView<'_>) -> Self {
+        Self {
+            name: node.name.to_owned(),
+            weight: node.weight,
+            in_flight: node.in_flight as u64,
+            state: node.state,
+        }
+    }
+}
+
+/// One route.
+#[derive(Clone, Debug)]
+pub struct RouteStatus {
+    /// Its name.
+    pub name: String,
+    /// Requests since the start.
+    pub requests: u64,
+    /// Those answered with 500 or more.
+    pub errors: u64,
+    /// Those answered from the cache, fresh.
+    pub hits: u64,
+    /// Those answered from the cache, stale.
+    pub stale: u64,
+}

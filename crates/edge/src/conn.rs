@@ -1,0 +1,290 @@
+//! One client connection, from its first byte to its last.
+//!
+//! **Intuition.** Read, decide, answer, again. What is decided in one go ([`crate::dispatch`]) is written in one go; what
+//! has to wait for a node is awaited here, in the connection's own task. Between requests a connection is a socket, two
+//! disarmed timers and nothing else.
+//!
+//! **Mechanism.** Requests that arrived together are answered together: answers collect in the outbox until there is no
+//! whole request left in the inbox, or the outbox is long. The head's time runs from its first byte and is not renewed
+//! by dribbling. While the process drains every answer says `Connection: close`; a connection that is idle then may still
+//! bring a request for [`DRAIN_GRACE`], so that a client that reuses it in that moment loses nothing.
+//!
+//! **Failure.** After a refusal that leaves unread bytes behind, closing at once would make the kernel reset the
+//! connection and take the answer with it. So the edge ends its own side, reads what comes for a while and a limited
+//! number of bytes, and only then closes ([`Connection::linger`]).
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tenfold_http1::{Error as Malformed, parse_request};
+use tenfold_service::acceptor::Accepted;
+use tokio::net::TcpStream;
+
+use crate::dispatch::{Entrance, Step};
+use crate::fetch;
+use crate::io::{IoError, Socket, give_outbox};
+use crate::local::Local;
+use crate::pass::{client_pace, pass};
+use crate::reason::{Reason, Refusal, write_refusal};
+use crate::request_id::RequestIds;
+use crate::task::{Described, Task};
+
+/// How long an idle connection may still bring a request once the process drains.
+const DRAIN_GRACE: Duration = Duration::from_secs(2);
+/// How long, and for how many bytes, a connection is read after its last answer.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES_MAX: usize = 1 << 20;
+/// Answers collected before they are written, in bytes.
+const BATCH_BYTES_MAX: usize = 64 * 1024;
+
+/// What becomes of a connection after an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum After {
+    /// The next request.
+    KeepAlive,
+    /// The client has been told; it gets the time to read.
+    Close,
+    /// Reset, so that what was cut short can't be taken for the whole.
+    Abort,
+}
+
+struct Connection {
+    local: Rc<Local>,
+    socket: Socket,
+    peer: std::net::IpAddr,
+    /// Requests begun.
+    requests: u64,
+    /// Belongs to the parser.
+    scanned: usize,
+    /// The end of a drained connection's grace is set.
+    draining: bool,
+}
+
+/// Serves a connection until it ends.
+pub(crate) async fn serve(local: Rc<Local>, accepted: Accepted) {
+    let Accepted { stream, peer, permit, .. } = accepted;
+    let Ok(stream) = TcpStream::from_std(stream) else { return };
+    let timers = &local.worker.timers;
+    let socket = Socket::new(stream, timers.timer(), timers.timer());
+    let worker = Rc::clone(&local.worker);
+    let mut connection =
+        Connection { local, socket, peer: peer.ip(), requests: 0, scanned: 0, draining: false };
+    let drain = pin!(worker.drain.begun());
+    connection.run(drain).await;
+    drop(connection);
+    drop(permit);
+}
+
+impl Connection {
+    async fn run(&mut self, mut drain: Pin<&mut impl Future<Output = ()>>) {
+        loop {
+            let Some(step) = self.next(drain.as_mut()).await else { return };
+            let after = match step {
+                Step::Answered { body, close } => self.answer(body, close).await,
+                Step::Pass(task) => Box::pin(self.wait(task, None)).await,
+                Step::Follow(task, follower) => Box::pin(self.wait(task, Some(follower))).await,
+            };
+            match after {
+                After::KeepAlive => {}
+                After::Close => return self.linger().await,
+                After::Abort => return self.socket.abort(),
+            }
+        }
+    }
+
+    /// The next request, decided. `None` ends the connection.
+    async fn next(&mut self, mut drain: Pin<&mut impl Future<Output = ()>>) -> Option<Step> {
+        let mut head_begun = false;
+        loop {
+            if !self.socket.inbox.is_empty() {
+                if let Some(step) = self.decide() {
+                    return Some(step);
+                }
+                if !head_begun {
+                    head_begun = true;
+                    let limit = self.local.shared.snapshot.load().config.limits.head_read;
+                    self.socket.read_timer.arm(limit);
+                }
+            }
+            if !self.socket.outbox.is_empty() && self.flush().await != After::KeepAlive {
+                self.socket.abort();
+                return None;
+            }
+            let read = if self.socket.inbox.is_empty() {
+                self.wait_idle(drain.as_mut()).await
+            } else {
+                self.socket.reader().fill_armed().await
+            };
+            match read {
+                Ok(_) => {}
+                Err(IoError::Idle) if head_begun => return Some(self.refuse(Reason::HeadTimeout)),
+                // Between requests anybody may leave; within a head there is nobody left to tell.
+                Err(_) => return None,
+            }
+        }
+    }
+
+    /// Parses and decides. `None`: more bytes are needed, and there is room for them.
+    fn decide(&mut self) -> Option<Step> {
+        let snapshot = self.local.shared.snapshot.load();
+        let entrance = Entrance {
+            local: &self.local,
+            snapshot: &snapshot,
+            peer: self.peer,
+            last: self.requests + 1 >= snapshot.config.limits.requests_per_connection_max,
+            now: self.local.worker.clock.now(),
+        };
+        let Socket { inbox, outbox, read_timer, .. } = &mut self.socket;
+        let parsed = match parse_request(inbox.bytes(), &mut self.scanned, &snapshot.codec) {
+            Ok(Some((head, consumed))) => {
+                read_timer.disarm();
+                Ok(Some((entrance.dispatch(&head, outbox), consumed)))
+            }
+            Ok(None) => Ok(None),
+            Err(error) => Err(error),
+        };
+        let refused = match parsed {
+            Ok(Some((step, consumed))) => {
+                inbox.consume(consumed);
+                self.requests += 1;
+                return Some(step);
+            }
+            Ok(None) if inbox.make_room(snapshot.codec.head_bytes_max) => return None,
+            Ok(None) => Malformed::HeadTooLong,
+            Err(error) => error,
+        };
+        Some(entrance.refuse_bytes(refused.into(), outbox))
+    }
+
+    fn refuse(&mut self, reason: Reason) -> Step {
+        let snapshot = self.local.shared.snapshot.load();
+        let now = self.local.worker.clock.now();
+        let entrance = Entrance { local: &self.local, snapshot: &snapshot, peer: self.peer, last: true, now };
+        entrance.refuse_bytes(reason, &mut self.socket.outbox)
+    }
+
+    /// Waits for a request's first bytes, holding no buffer meanwhile.
+    async fn wait_idle(&mut self, mut drain: Pin<&mut impl Future<Output = ()>>) -> Result<usize, IoError> {
+        self.socket.inbox.release();
+        give_outbox(std::mem::take(&mut self.socket.outbox));
+        let is_draining = self.local.worker.drain.is_draining();
+        if !is_draining {
+            let limit = self.local.shared.snapshot.load().config.limits.keep_alive;
+            self.socket.read_timer.arm(limit);
+        }
+        let begun = &mut self.draining;
+        let mut reader = self.socket.reader();
+        poll_fn(|cx| {
+            if let Poll::Ready(result) = reader.poll_fill(cx) {
+                return Poll::Ready(match result {
+                    Ok(0) => Err(IoError::Closed),
+                    Ok(count) => Ok(count),
+                    Err(error) => Err(IoError::Lost(error)),
+                });
+            }
+            if !*begun && (is_draining || drain.as_mut().poll(cx).is_ready()) {
+                *begun = true;
+                reader.timer.arm(DRAIN_GRACE);
+            }
+            reader.timer.poll_expired(cx).map(|()| Err(IoError::Idle))
+        })
+        .await
+    }
+
+    /// Sends an answer that is ready, unless more requests are waiting to be answered with it.
+    async fn answer(&mut self, body: Option<Bytes>, close: bool) -> After {
+        let batched = body.is_none()
+            && !close
+            && !self.socket.inbox.is_empty()
+            && self.socket.outbox.len() < BATCH_BYTES_MAX;
+        if batched {
+            return After::KeepAlive;
+        }
+        let limits = &self.local.shared.snapshot.load().config.limits;
+        let pace = client_pace(limits);
+        let body = body.as_deref().unwrap_or_default();
+        match self.socket.writer(pace).write([body, &[], &[]]).await {
+            Ok(()) if close => After::Close,
+            Ok(()) => After::KeepAlive,
+            Err(error) => self.cut(&error),
+        }
+    }
+
+    async fn flush(&mut self) -> After {
+        self.answer_now().await
+    }
+
+    async fn answer_now(&mut self) -> After {
+        let pace = client_pace(&self.local.shared.snapshot.load().config.limits);
+        match self.socket.writer(pace).flush().await {
+            Ok(()) => After::KeepAlive,
+            Err(error) => self.cut(&error),
+        }
+    }
+
+    /// The client didn't take its answer.
+    fn cut(&self, error: &IoError) -> After {
+        let slow = matches!(error, IoError::Idle | IoError::TooSlow);
+        self.local.shared.metrics.on_refusal(if slow { Reason::SlowReader } else { Reason::ClientGone });
+        After::Abort
+    }
+
+    /// Answers a request that has to wait for a node or for a fill, and accounts for it.
+    async fn wait(&mut self, mut task: Box<Task>, follower: Option<tenfold_cache::Follower>) -> After {
+        if !self.socket.outbox.is_empty() && self.flush().await != After::KeepAlive {
+            return After::Abort;
+        }
+        let after = match follower {
+            Some(follower) => fetch::follow(&self.local, &mut self.socket, &mut task, follower).await,
+            None => pass(&self.local, &mut self.socket, &mut task).await,
+        };
+        let (method, target, host) = task.request.described();
+        task.account.close(&self.local, &task.snapshot, Some(task.route), || Described {
+            client: task.client.ip,
+            request_id: &task.request_id,
+            method,
+            host,
+            target,
+        });
+        after
+    }
+
+    /// Ends our side and reads on for a while, so that the last answer is not overtaken by a reset.
+    async fn linger(&mut self) {
+        let stream = socket2::SockRef::from(&self.socket.stream);
+        if stream.shutdown(std::net::Shutdown::Write).is_err() {
+            return;
+        }
+        let mut dropped = 0;
+        self.socket.read_timer.arm(LINGER);
+        let mut reader = self.socket.reader();
+        while dropped < LINGER_BYTES_MAX {
+            reader.inbox.consume(usize::MAX);
+            match reader.fill_armed().await {
+                Ok(count) => dropped += count,
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+/// What a connection beyond the limits is told.
+pub(crate) fn refusal(seed: u64) -> Arc<[u8]> {
+    let mut out = Vec::new();
+    let request_id = RequestIds::new(seed).make();
+    let date = b"Thu, 01 Jan 1970 00:00:00 GMT";
+    let refusal = Refusal {
+        reason: Reason::TooManyConnections,
+        request_id: &request_id,
+        close: true,
+        head_only: false,
+        date,
+    };
+    write_refusal(&mut out, &refusal);
+    out.into()
+}

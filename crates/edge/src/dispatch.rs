@@ -1,0 +1,382 @@
+//! What is to be done with a request, decided while its head is still borrowed from the receive buffer.
+//!
+//! **Intuition.** One direction and no waiting: normalise, route, look up. A hit ends here, its answer already written to
+//! the outbox; nothing was allocated for it. Whatever has to wait leaves with a [`Task`] that owns what it needs.
+//!
+//! **Failure.** A refusal is an answer like any other. Where the request has a body that nobody will read, the connection
+//! closes after it.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use tenfold_cache::{
+    CacheStatus, Fill, Follower, Forward, Hit, Join, KeyBuf, Lookup, MissReason, RequestFacts, Timestamp,
+};
+use tenfold_http1::{BodyLength, Method, RequestHead, TargetForm, Version, write_content_length};
+
+use crate::body::Framing;
+use crate::exchange::NodeRequest;
+use crate::fetch;
+use crate::forward::{Forwarding, write_request_head};
+use crate::io::take_outbox;
+use crate::local::{Local, Scratch};
+use crate::metrics::CacheOutcome;
+use crate::normalise::{Target, client_ip, is_trusted, normalise, normalise_host};
+use crate::reason::{Reason, Refusal, write_refusal};
+use crate::reply::{self, Ours, write_stored};
+use crate::request_id::RequestId;
+use crate::router::RouteIndex;
+use crate::snapshot::Snapshot;
+use crate::task::{Account, Client, Described, Task};
+
+/// Bodies up to this are copied behind their head, so that a small answer is one plain write and several pipelined ones
+/// are one, too. Copying 4 KiB costs less than a second `iovec` does.
+const COPIED_BYTES_MAX: usize = 4096;
+
+/// What a connection does next.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// The answer's head is in the outbox; the body is to be written behind it.
+    Answered { body: Option<Bytes>, close: bool },
+    /// Pass it through.
+    Pass(Box<Task>),
+    /// Wait for a fill.
+    Follow(Box<Task>, Follower),
+}
+
+/// Where a request came in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entrance<'a> {
+    pub(crate) local: &'a Rc<Local>,
+    pub(crate) snapshot: &'a Arc<Snapshot>,
+    pub(crate) peer: IpAddr,
+    /// No other request may follow on this connection.
+    pub(crate) last: bool,
+    pub(crate) now: Instant,
+}
+
+/// A request as far as it is understood.
+struct Request<'r, 'b> {
+    head: &'r RequestHead<'b>,
+    host: &'r str,
+    target: Target<'r>,
+    request_id: RequestId,
+    client: Client,
+    route: RouteIndex,
+    trusted: bool,
+}
+
+impl Entrance<'_> {
+    /// Decides. What can be answered at once is, into `out`.
+    pub(crate) fn dispatch(&self, head: &RequestHead<'_>, out: &mut Vec<u8>) -> Step {
+        let mut scratch = self.local.scratch.take();
+        let step = self.understand(head, &mut scratch, out);
+        self.local.scratch.replace(scratch);
+        step
+    }
+
+    fn understand(&self, head: &RequestHead<'_>, scratch: &mut Scratch, out: &mut Vec<u8>) -> Step {
+        let trusted = is_trusted(self.peer, &self.snapshot.config.trusted_proxies);
+        let request_id = self.name(head, trusted);
+        let client = self.client(head);
+        if head.form == TargetForm::Asterisk {
+            return self.describe_server(&request_id, head, &client, out);
+        }
+        let Scratch { path, host, key } = scratch;
+        match self.resolve(head, path, host) {
+            Ok((host, target, route)) => {
+                let request = Request { head, host, target, request_id, client, route, trusted };
+                self.look_up(&request, key, out)
+            }
+            Err(refused) => self.refuse(head, &request_id, &client, refused, out),
+        }
+    }
+
+    /// What it asks for, in normal form, and the route that takes it.
+    fn resolve<'r>(
+        &self,
+        head: &'r RequestHead<'_>,
+        path: &'r mut Vec<u8>,
+        host: &'r mut Vec<u8>,
+    ) -> Result<(&'r str, Target<'r>, RouteIndex), (Reason, Option<RouteIndex>)> {
+        let unrouted = |reason| (reason, None);
+        if reply::is_refused(head.method) {
+            return Err(unrouted(Reason::MethodRefused));
+        }
+        let host = normalise_host(head.host, host).map_err(unrouted)?;
+        let target = normalise(head.path, head.query, path).map_err(unrouted)?;
+        let route = self.snapshot.router.find(host, target.path, head.method_text, &head.fields);
+        let route = route.ok_or(unrouted(Reason::NoRoute))?;
+        if matches!(head.body, BodyLength::Exact(n) if n > self.snapshot.config.limits.request_body_bytes_max)
+        {
+            return Err((Reason::BodyTooLarge, Some(route)));
+        }
+        Ok((host, target, route))
+    }
+
+    /// A proxy of ours may have named the request.
+    fn name(&self, head: &RequestHead<'_>, trusted: bool) -> RequestId {
+        let given = if trusted { tenfold_http1::find(&head.fields, "x-request-id") } else { None };
+        given.and_then(RequestId::adopt).unwrap_or_else(|| self.local.ids.borrow_mut().make())
+    }
+
+    fn client_ip(&self, head: &RequestHead<'_>) -> IpAddr {
+        client_ip(self.peer, &head.fields, &self.snapshot.config.trusted_proxies)
+    }
+
+    fn client(&self, head: &RequestHead<'_>) -> Client {
+        Client {
+            ip: self.client_ip(head),
+            http10: head.version == Version::Http10,
+            keep_alive: head.keep_alive && !self.last,
+            head_only: head.method == Method::Head,
+            conditional: is_conditional(head),
+            expect_continue: head.expect_continue,
+        }
+    }
+
+    /// Must the connection close after an answer that leaves the request's body unread?
+    fn closes(&self, head: &RequestHead<'_>, client: &Client) -> bool {
+        has_body(head) || !client.keep_alive || self.local.worker.drain.is_draining()
+    }
+
+    /// `OPTIONS *` asks about the server as a whole: RFC 9110 §9.3.7.
+    fn describe_server(
+        &self,
+        request_id: &RequestId,
+        head: &RequestHead<'_>,
+        client: &Client,
+        out: &mut Vec<u8>,
+    ) -> Step {
+        let close = self.closes(head, client);
+        out.extend_from_slice(
+            b"HTTP/1.1 204 No Content\r\nAllow: GET, HEAD, OPTIONS, POST, PUT, PATCH, DELETE\r\nDate: ",
+        );
+        out.extend_from_slice(&self.local.worker.clock.http_date());
+        out.extend_from_slice(b"\r\n");
+        let cache = CacheStatus::forward(Forward::Method);
+        Ours { request_id, cache, http10: client.http10, close }.write(out);
+        let account = Account { status: 204, ..Account::new(self.now) };
+        account.close(self.local, self.snapshot, None, || self.described(head, request_id));
+        Step::Answered { body: None, close }
+    }
+
+    fn refuse(
+        &self,
+        head: &RequestHead<'_>,
+        request_id: &RequestId,
+        client: &Client,
+        (reason, route): (Reason, Option<RouteIndex>),
+        out: &mut Vec<u8>,
+    ) -> Step {
+        let close = self.closes(head, client) || head.method == Method::Connect;
+        let date = &self.local.worker.clock.http_date();
+        write_refusal(out, &Refusal { reason, request_id, close, head_only: client.head_only, date });
+        let account = Account { status: reason.status(), reason: Some(reason), ..Account::new(self.now) };
+        account.close(self.local, self.snapshot, route, || self.described(head, request_id));
+        Step::Answered { body: None, close }
+    }
+
+    /// Refuses bytes that are not a request. The connection closes: where the next one begins is unknown.
+    pub(crate) fn refuse_bytes(&self, reason: Reason, out: &mut Vec<u8>) -> Step {
+        let request_id = self.local.ids.borrow_mut().make();
+        let date = &self.local.worker.clock.http_date();
+        write_refusal(out, &Refusal { reason, request_id: &request_id, close: true, head_only: false, date });
+        let account = Account { status: reason.status(), reason: Some(reason), ..Account::new(self.now) };
+        let nothing =
+            Described { client: self.peer, request_id: &request_id, method: b"", host: b"", target: b"" };
+        account.close(self.local, self.snapshot, None, || nothing);
+        Step::Answered { body: None, close: true }
+    }
+
+    fn described<'a>(&self, head: &'a RequestHead<'_>, request_id: &'a RequestId) -> Described<'a> {
+        Described {
+            client: self.client_ip(head),
+            request_id,
+            method: head.method_text.as_bytes(),
+            host: head.host,
+            target: head.target,
+        }
+    }
+
+    fn look_up(&self, request: &Request<'_, '_>, key: &mut KeyBuf, out: &mut Vec<u8>) -> Step {
+        let route = &self.snapshot.routes[request.route.0];
+        let facts = RequestFacts::read(request.head.method_text, &request.head.fields);
+        let now = self.local.timestamp();
+        if facts.bypass().is_none() {
+            let path = request.target.path.as_bytes();
+            let query = request.target.query.map(str::as_bytes);
+            key.build(request.host.as_bytes(), path, query, &route.rule, &request.head.fields);
+        }
+        let seen = Seen { facts: &facts, key, now };
+        match self.local.cache().lookup(key, &facts, &route.rule, now) {
+            Lookup::Hit(hit) => self.answer_hit(request, &facts, &hit, CacheOutcome::Hit, out),
+            Lookup::Stale { hit, refresh } => {
+                if refresh {
+                    self.refresh(request, &seen, &hit);
+                }
+                self.answer_hit(request, &facts, &hit, CacheOutcome::Stale, out)
+            }
+            Lookup::Revalidate { entry, serve_if_error, requested } => {
+                let forward = if requested { Forward::Request } else { Forward::Stale };
+                let mut step =
+                    self.join(request, &seen, Some(Arc::clone(&entry)), CacheStatus::forward(forward));
+                if let Step::Pass(task) = &mut step
+                    && serve_if_error
+                {
+                    task.stale = Some(entry);
+                }
+                step
+            }
+            Lookup::Miss(reason) => {
+                let forward = if reason == MissReason::Vary { Forward::VaryMiss } else { Forward::UriMiss };
+                self.join(request, &seen, None, CacheStatus::forward(forward))
+            }
+            Lookup::Bypass(reason) => {
+                let method = reason == tenfold_cache::BypassReason::Method;
+                let forward = CacheStatus::forward(if method { Forward::Method } else { Forward::Bypass });
+                let cache =
+                    if method { forward } else { CacheStatus { detail: Some(reason.as_str()), ..forward } };
+                Step::Pass(self.task(request, cache, CacheOutcome::Bypass))
+            }
+            Lookup::GatewayTimeout => {
+                let refused = (Reason::NotCached, Some(request.route));
+                self.refuse(request.head, &request.request_id, &request.client, refused, out)
+            }
+        }
+    }
+}
+
+/// What the cache is shown of a request.
+struct Seen<'s> {
+    facts: &'s RequestFacts<'s>,
+    key: &'s KeyBuf,
+    now: Timestamp,
+}
+
+impl Entrance<'_> {
+    fn answer_hit(
+        &self,
+        request: &Request<'_, '_>,
+        facts: &RequestFacts<'_>,
+        hit: &Hit,
+        outcome: CacheOutcome,
+        out: &mut Vec<u8>,
+    ) -> Step {
+        let Request { head, client, request_id, .. } = request;
+        let close = self.closes(head, client);
+        let cache = CacheStatus::hit(hit.ttl_s);
+        let ours = Ours { request_id, cache, http10: client.http10, close };
+        let stored = write_stored(out, &hit.entry, facts, client.head_only, hit.age_s, &ours);
+        let body_bytes = stored.body.len() as u64;
+        let account =
+            Account { status: stored.status, cache: Some(outcome), body_bytes, ..Account::new(self.now) };
+        account.close(self.local, self.snapshot, Some(request.route), || self.described(head, request_id));
+        if stored.body.len() <= COPIED_BYTES_MAX {
+            out.extend_from_slice(&stored.body);
+            return Step::Answered { body: None, close };
+        }
+        Step::Answered { body: Some(stored.body), close }
+    }
+
+    fn join(
+        &self,
+        request: &Request<'_, '_>,
+        seen: &Seen<'_>,
+        revalidating: Option<Arc<tenfold_cache::Entry>>,
+        cache: CacheStatus,
+    ) -> Step {
+        let rule = &self.snapshot.routes[request.route.0].rule;
+        let worker = self.local.worker.index;
+        match self.local.cache().join(seen.key, seen.facts, rule, revalidating, worker, seen.now) {
+            Join::Lead(fill, follower) => {
+                self.start(request, fill);
+                Step::Follow(self.task(request, cache, CacheOutcome::Miss), follower)
+            }
+            Join::Follow(follower) => {
+                let cache = CacheStatus { collapsed: true, ..cache };
+                Step::Follow(self.task(request, cache, CacheOutcome::Collapsed), follower)
+            }
+            Join::Alone(reason) => {
+                let cache = CacheStatus { detail: Some(reason.as_str()), ..cache };
+                let mut task = self.task(request, cache, CacheOutcome::Bypass);
+                task.observe = Some(seen.key.clone());
+                Step::Pass(task)
+            }
+        }
+    }
+
+    fn refresh(&self, request: &Request<'_, '_>, seen: &Seen<'_>, hit: &Hit) {
+        let rule = &self.snapshot.routes[request.route.0].rule;
+        let worker = self.local.worker.index;
+        let entry = Arc::clone(&hit.entry);
+        if let Some(fill) = self.local.cache().refresh(seen.key, seen.facts, rule, entry, worker, seen.now) {
+            self.local.shared.metrics.refreshes.add(1);
+            self.start(request, fill);
+        }
+    }
+
+    /// Runs a fill in a task of its own: it goes on for whoever follows, not for whoever began it.
+    fn start(&self, request: &Request<'_, '_>, fill: Fill) {
+        let plain = self.write_head(request, true);
+        let cluster = Arc::clone(&self.snapshot.routes[request.route.0].cluster);
+        fetch::begin(self.local, cluster, fill, plain, self.snapshot.config.limits.send_rate_min);
+    }
+
+    fn task(&self, request: &Request<'_, '_>, cache: CacheStatus, outcome: CacheOutcome) -> Box<Task> {
+        let mut head = self.write_head(request, false);
+        match Framing::of(request.head.body) {
+            Framing::Exact(length) => write_content_length(&mut head, length),
+            Framing::Chunked => head.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+            Framing::None | Framing::UntilClose => {}
+        }
+        if request.head.expect_continue {
+            head.extend_from_slice(b"Expect: 100-continue\r\n");
+        }
+        head.extend_from_slice(b"\r\n");
+        Box::new(Task {
+            snapshot: Arc::clone(self.snapshot),
+            route: request.route,
+            request: NodeRequest::new(head, request.head.method, request.head.body),
+            client: request.client,
+            request_id: request.request_id,
+            cache,
+            observe: None,
+            stale: None,
+            account: Account { cache: Some(outcome), ..Account::new(self.now) },
+        })
+    }
+
+    /// The head for a node, without framing and without its end.
+    fn write_head(&self, request: &Request<'_, '_>, for_cache: bool) -> Vec<u8> {
+        let mut out = take_outbox();
+        let forwarding = Forwarding {
+            peer: self.peer,
+            host: request.host,
+            request_id: &request.request_id,
+            trusted: request.trusted,
+            for_cache,
+        };
+        let ids = &mut *self.local.ids.borrow_mut();
+        write_request_head(&mut out, request.head, &request.target, &forwarding, None, ids);
+        out
+    }
+}
+
+/// Does anything follow the head?
+fn has_body(head: &RequestHead<'_>) -> bool {
+    !matches!(head.body, BodyLength::None | BodyLength::Exact(0))
+}
+
+/// Does it ask whether the client's copy still holds?
+fn is_conditional(head: &RequestHead<'_>) -> bool {
+    let asks = |name: &[u8]| match name.len() {
+        13 => name.eq_ignore_ascii_case(b"if-none-match"),
+        17 => name.eq_ignore_ascii_case(b"if-modified-since"),
+        _ => false,
+    };
+    head.fields.iter().any(|(name, _)| asks(name))
+}

@@ -1,0 +1,367 @@
+//! One request and its answer, with whichever node gives one.
+//!
+//! **Intuition.** Passing and filling both want the same thing: a node's answer, from a connection that may be old, on a
+//! node that may be dead, tried again where that cannot do harm. [`open`] is that. What is done with the answer's body is
+//! the caller's affair.
+//!
+//! **Mechanism.** The request's head is written once, before a node is known, and sent as it is to each node tried; only
+//! the host is cut in where the configuration names another. The caller looks at the response's head through a closure
+//! while it is still borrowed from the receive buffer, so it is parsed once and never copied. An idle connection that
+//! turns out dead before it said a word is replaced by a new one, once; a node that fails is replaced by another, as far
+//! as the retry rule and the cluster's budget go.
+//!
+//! **Failure.** [`Failure`] carries the reason that the client, the metrics and the log are told. A request is sent again
+//! only if nothing of it can have been handled (the connection was refused), or if its method is idempotent, it has no
+//! body, and no byte of an answer was seen. A POST written to a connection that then breaks counts as sent.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tenfold_balance::retry_rule::{Attempt, Sent, may_retry};
+use tenfold_balance::{Outcome, Picked, Tried};
+use tenfold_http1::{BodyDecoder, BodyLength, Limits, Method, ResponseHead, parse_response};
+
+use crate::io::{IoError, Pace, Reader};
+use crate::local::Local;
+use crate::metrics::UpstreamFailure;
+use crate::reason::Reason;
+use crate::upstream::{ClusterState, NodeConnection, connect};
+
+/// A request, ready for any node of a cluster.
+#[derive(Debug)]
+pub(crate) struct NodeRequest {
+    /// Whole, with framing and the empty line.
+    head: Vec<u8>,
+    /// Where the value of Host stands in `head`.
+    host: std::ops::Range<usize>,
+    pub(crate) method: Method,
+    pub(crate) body: BodyLength,
+}
+
+impl NodeRequest {
+    /// `head` begins with the request line, then Host.
+    pub(crate) fn new(head: Vec<u8>, method: Method, body: BodyLength) -> Self {
+        const HOST: &[u8] = b"Host: ";
+        let line_end = memchr::memchr(b'\n', &head).map_or(head.len(), |at| at + 1);
+        let start = (line_end + HOST.len()).min(head.len());
+        let length = memchr::memchr(b'\r', &head[start..]).unwrap_or(0);
+        debug_assert!(head[line_end..].starts_with(HOST), "Host comes first");
+        Self { host: start..start + length, head, method, body }
+    }
+
+    /// As it is sent, but for the node's own host.
+    pub(crate) fn head(&self) -> &[u8] {
+        &self.head
+    }
+
+    /// Method, target and host, for the log.
+    pub(crate) fn described(&self) -> (&[u8], &[u8], &[u8]) {
+        let mut words = self.head.split(|&byte| byte == b' ' || byte == b'\r');
+        let method = words.next().unwrap_or_default();
+        (method, words.next().unwrap_or_default(), &self.head[self.host.clone()])
+    }
+
+    /// May it be sent again though a node may have had it? RFC 9110 §9.2.2.
+    pub(crate) fn is_replayable(&self) -> bool {
+        self.has_no_body() && self.is_idempotent()
+    }
+
+    pub(crate) fn has_no_body(&self) -> bool {
+        matches!(self.body, BodyLength::None | BodyLength::Exact(0))
+    }
+
+    fn is_idempotent(&self) -> bool {
+        self.is_safe() || matches!(self.method, Method::Put | Method::Delete)
+    }
+
+    /// Does it ask for nothing but an answer? Then nobody needs it once the client has gone. RFC 9110 §9.2.1.
+    pub(crate) fn is_safe(&self) -> bool {
+        matches!(self.method, Method::Get | Method::Head | Method::Options | Method::Trace)
+    }
+
+    /// The head in three parts, with the node's own host in the middle if it has one.
+    fn parts<'a>(&'a self, node_host: Option<&'a str>) -> [&'a [u8]; 3] {
+        match node_host {
+            None => [&self.head, &[], &[]],
+            Some(host) => [&self.head[..self.host.start], host.as_bytes(), &self.head[self.host.end..]],
+        }
+    }
+}
+
+impl Drop for NodeRequest {
+    fn drop(&mut self) {
+        crate::io::give_outbox(std::mem::take(&mut self.head));
+    }
+}
+
+/// Why no node gave an answer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Failure {
+    pub(crate) reason: Reason,
+    kind: UpstreamFailure,
+    /// Bytes of an answer had come.
+    started: bool,
+    /// The connection had served before and broke before it said a word: most likely it was closed while idle.
+    stale: bool,
+    /// What the balancer is told.
+    outcome: Outcome,
+}
+
+impl Failure {
+    /// What the balancer and the metrics are told.
+    pub(crate) fn blame(&self) -> (UpstreamFailure, Outcome) {
+        (self.kind, self.outcome)
+    }
+
+    const fn new(reason: Reason, kind: UpstreamFailure, outcome: Outcome) -> Self {
+        Self { reason, kind, started: false, stale: false, outcome }
+    }
+}
+
+/// A node at work on a request.
+pub(crate) struct Exchange {
+    pub(crate) connection: NodeConnection,
+    pub(crate) picked: Picked,
+    pub(crate) cluster: Arc<ClusterState>,
+}
+
+/// What a response's head said about what follows it.
+#[derive(Debug)]
+pub(crate) struct Following {
+    pub(crate) decoder: BodyDecoder,
+    keep_alive: bool,
+    keep_alive_s: Option<u32>,
+    status: u16,
+}
+
+impl Exchange {
+    fn new(connection: NodeConnection, picked: Picked, cluster: &Arc<ClusterState>) -> Self {
+        cluster.metrics.on_exchange(connection.reused);
+        Self { connection, picked, cluster: Arc::clone(cluster) }
+    }
+
+    /// The node's own `Host`, if the configuration gives it one.
+    fn node_host(&self) -> Option<&str> {
+        self.cluster.nodes.get(self.picked.node_index())?.config.host.as_deref()
+    }
+
+    /// Puts the request's head before whatever is written next.
+    pub(crate) fn queue_head(&mut self, request: &NodeRequest) {
+        let mut outbox = std::mem::take(&mut self.connection.socket.outbox);
+        for part in request.parts(self.node_host()) {
+            outbox.extend_from_slice(part);
+        }
+        self.connection.socket.outbox = outbox;
+    }
+
+    pub(crate) fn pace(&self) -> Pace {
+        Pace { idle: self.cluster.timeouts.idle, rate_min: 0 }
+    }
+
+    /// Sends a request without a body and reads the first head that comes back.
+    async fn ask<R>(
+        &mut self,
+        request: &NodeRequest,
+        on_head: &mut impl FnMut(&ResponseHead<'_>) -> R,
+    ) -> Result<(R, Following), Failure> {
+        let reused = self.connection.reused;
+        let pace = self.pace();
+        let cluster = Arc::clone(&self.cluster);
+        let host = cluster.nodes.get(self.picked.node_index()).and_then(|node| node.config.host.as_deref());
+        let (mut reader, mut writer) = self.connection.socket.split(pace);
+        let seen = |failure: Failure, reader: &Reader<'_>| {
+            let started = !reader.inbox.is_empty();
+            let stale = reused && !started && failure.reason == Reason::NodeClosed;
+            Failure { started, stale, ..failure }
+        };
+        if let Err(error) = writer.write(request.parts(host)).await {
+            return Err(seen(failed(&error), &reader));
+        }
+        reader.timer.arm(cluster.timeouts.response);
+        read_head(&mut reader, request.method, on_head).await.map_err(|failure| seen(failure, &reader))
+    }
+
+    /// The answer has come whole: the connection is kept if it may be.
+    pub(crate) fn finish(self, following: &Following, local: &Local) {
+        let gateway_failed = matches!(following.status, 502..=504);
+        let outcome = if gateway_failed { Outcome::ServerError } else { Outcome::Ok };
+        self.picked.report(outcome, local.worker.clock.now());
+        if following.keep_alive && following.decoder.is_done() {
+            local.pool.put(self.connection, following.keep_alive_s, &local.worker);
+        }
+    }
+
+    /// The node is to blame; its connection is given up.
+    pub(crate) fn fail(self, (kind, outcome): (UpstreamFailure, Outcome), local: &Local) {
+        self.cluster.metrics.on_failure(kind);
+        self.picked.report(outcome, local.worker.clock.now());
+        self.connection.socket.abort();
+    }
+}
+
+/// A connection that failed before a whole head had come.
+fn failed(error: &IoError) -> Failure {
+    match error {
+        IoError::Idle | IoError::TooSlow => {
+            Failure::new(Reason::ResponseTimeout, UpstreamFailure::ResponseTimeout, Outcome::Timeout)
+        }
+        IoError::Closed | IoError::Lost(_) => {
+            Failure::new(Reason::NodeClosed, UpstreamFailure::Closed, Outcome::Reset)
+        }
+    }
+}
+
+/// What came was no answer.
+const MALFORMED: Failure = Failure::new(Reason::BadResponse, UpstreamFailure::Malformed, Outcome::Reset);
+
+/// Reads one head, interim or final, until the reader's timer strikes. Cancellation safe only by closing.
+pub(crate) async fn read_head<R>(
+    reader: &mut Reader<'_>,
+    method: Method,
+    on_head: &mut impl FnMut(&ResponseHead<'_>) -> R,
+) -> Result<(R, Following), Failure> {
+    let limits = Limits::default();
+    let mut scanned = 0;
+    loop {
+        let read = match parse_response(reader.inbox.bytes(), &mut scanned, &method, &limits) {
+            // Nobody asked for another protocol.
+            Ok(Some((head, _))) if head.tunnel => return Err(MALFORMED),
+            Ok(Some((head, consumed))) => {
+                let following = Following {
+                    decoder: BodyDecoder::new(head.body, &limits),
+                    keep_alive: head.keep_alive,
+                    keep_alive_s: head.keep_alive_timeout_s,
+                    status: head.status,
+                };
+                Some((on_head(&head), following, consumed))
+            }
+            Ok(None) => None,
+            Err(_) => return Err(MALFORMED),
+        };
+        if let Some((result, following, consumed)) = read {
+            reader.inbox.consume(consumed);
+            return Ok((result, following));
+        }
+        if !reader.inbox.make_room(limits.head_bytes_max) {
+            return Err(MALFORMED);
+        }
+        reader.fill_armed().await.map_err(|error| failed(&error))?;
+    }
+}
+
+/// What one request has tried so far.
+#[derive(Debug, Default)]
+pub(crate) struct Attempts {
+    tried: Tried,
+    /// On another node, because one failed.
+    retries: u32,
+    /// A connection that died while idle was replaced; that is nobody's failure, and happens once.
+    replaced: bool,
+}
+
+/// Sends a request without a body to a node and reads the first head of its answer, trying again where that is safe.
+pub(crate) async fn open<R>(
+    local: &Local,
+    cluster: &Arc<ClusterState>,
+    request: &NodeRequest,
+    on_head: &mut impl FnMut(&ResponseHead<'_>) -> R,
+) -> Result<(Exchange, R, Following), Failure> {
+    let mut attempts = Attempts::default();
+    cluster.balancer.retry_budget().on_request(local.worker.clock.now());
+    loop {
+        let mut exchange = acquire(local, cluster, request, &mut attempts).await?;
+        let failure = match exchange.ask(request, on_head).await {
+            Ok((head, following)) => return Ok((exchange, head, following)),
+            Err(failure) => failure,
+        };
+        if failure.stale && request.is_replayable() && !attempts.replaced {
+            attempts.replaced = true;
+            continue;
+        }
+        let index = exchange.picked.node_index();
+        exchange.fail(failure.blame(), local);
+        attempts.tried.insert(index);
+        let attempt = Attempt {
+            is_idempotent: request.is_idempotent(),
+            body_is_replayable: request.has_no_body(),
+            sent: Sent::Possibly,
+            response_has_started: failure.started,
+        };
+        // One that timed out is not repeated: the next would begin when the user has given up.
+        let again = failure.reason == Reason::NodeClosed && may_retry(&attempt);
+        if !again || !attempts.withdraw(local, cluster) {
+            return Err(failure);
+        }
+    }
+}
+
+impl Attempts {
+    /// Draws one retry on the request's share and on the cluster's budget.
+    fn withdraw(&mut self, local: &Local, cluster: &ClusterState) -> bool {
+        if self.retries >= cluster.balancer.config().retry.per_request {
+            return false;
+        }
+        let granted = cluster.balancer.retry_budget().try_withdraw(local.worker.clock.now());
+        self.retries += u32::from(granted);
+        let counter = if granted { &cluster.metrics.retries } else { &cluster.metrics.retries_denied };
+        counter.add(1);
+        granted
+    }
+}
+
+/// A connection to a node that can take the request: an idle one, or a new one. A refused connection means that nothing
+/// was sent, so the next node is tried whatever the method.
+pub(crate) async fn acquire(
+    local: &Local,
+    cluster: &Arc<ClusterState>,
+    request: &NodeRequest,
+    attempts: &mut Attempts,
+) -> Result<Exchange, Failure> {
+    let mut last = REFUSED;
+    loop {
+        let now = local.worker.clock.now();
+        let Ok(picked) = cluster.balancer.pick(&attempts.tried, now) else { return Err(last) };
+        let index = picked.node_index();
+        let address = cluster.nodes.get(index).and_then(crate::upstream::NodeState::address);
+        let thoroughly = !request.is_replayable();
+        if let Some(address) = address
+            && !attempts.replaced
+            && let Some(connection) = local.pool.take(address, now, thoroughly)
+        {
+            return Ok(Exchange::new(connection, picked, cluster));
+        }
+        let connected = match address {
+            Some(address) => connect(address, cluster.timeouts.connect, &local.worker).await,
+            None => Err(IoError::Closed),
+        };
+        let error = match connected {
+            Ok(connection) => return Ok(Exchange::new(connection, picked, cluster)),
+            Err(error) => error,
+        };
+        last = failed_connect(&error);
+        cluster.metrics.on_failure(last.kind);
+        picked.report(last.outcome, local.worker.clock.now());
+        attempts.tried.insert(index);
+        drop(picked);
+        if !attempts.withdraw(local, cluster) {
+            return Err(last);
+        }
+    }
+}
+
+/// No node would have the request.
+const REFUSED: Failure = Failure::new(Reason::NoNode, UpstreamFailure::Refused, Outcome::ConnectFailed);
+
+fn failed_connect(error: &IoError) -> Failure {
+    match error {
+        IoError::Idle | IoError::TooSlow => {
+            Failure::new(Reason::ConnectTimeout, UpstreamFailure::ConnectTimeout, Outcome::ConnectFailed)
+        }
+        IoError::Closed | IoError::Lost(_) => REFUSED,
+    }
+}
+
+/// How long a request may wait for a head from a cluster, all attempts together.
+pub(crate) fn patience(cluster: &ClusterState) -> Duration {
+    (cluster.timeouts.connect + cluster.timeouts.response).saturating_mul(2)
+}

@@ -1,0 +1,501 @@
+//! Fetching what the cache has not: one task asks the origin, and whoever wants the answer follows it.
+//!
+//! **Intuition.** A fill belongs to nobody in particular. The request that began it follows it like all others, and when
+//! it goes away the fill goes on for those that are left. So the fetching ([`begin`]) and the following ([`follow`]) know
+//! nothing of each other; the cache stands between them.
+//!
+//! **Mechanism.** The fetching side is one exchange with a node, as for a request passed through, with the cache in the
+//! client's place. The following side turns the cache's events into an answer.
+//!
+//! **Failure.** A body that does not end as announced fails the fill: nothing is stored, and followers that have seen the
+//! head are cut. Where the cache holds a stale copy that may stand in, followers get that instead. Nobody waits longer
+//! for a head than asking for themselves would take.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tenfold_balance::Outcome;
+use tenfold_cache::policy::conditional::write_conditional;
+use tenfold_cache::{
+    CacheStatus, Entry, Event, FailReason, Fill, Follower, Forward, HeadOutcome, Join, KeyBuf, ReleaseReason,
+    RequestFacts, Timestamp,
+};
+use tenfold_http1::{BodyLength, Error as Malformed, Method, RequestHead, ResponseHead};
+use tenfold_service::timer::Timer;
+
+use crate::body::{self, BodyError, Framing};
+use crate::conn::After;
+use crate::exchange::{Exchange, Following, NodeRequest, open, patience, read_head};
+use crate::forward::{Forwarding, write_request_head};
+use crate::io::{IoError, Reader, Socket, Writer, give_outbox, take_outbox};
+use crate::local::Local;
+use crate::metrics::{CacheOutcome, UpstreamFailure};
+use crate::normalise::Target;
+use crate::pass::{Won, client_pace, pass, race, watch};
+use crate::reason::Reason;
+use crate::reply::{self, Ours, write_stored};
+use crate::task::Task;
+use crate::upstream::ClusterState;
+
+/// Interim responses skipped in one fetch.
+const INTERIM_MAX: u32 = 8;
+/// Of a body that nobody wants, read so that the connection can be used again.
+const UNWANTED_BYTES_MAX: u64 = 64 * 1024;
+/// How often followers that hold a fill up are looked at.
+const SLOW_EVERY: Duration = Duration::from_secs(1);
+/// How often one request may join a fill that turns out not to be for it.
+const JOINS_MAX: u32 = 3;
+
+/// A fill's request, with and without its condition.
+#[derive(Debug)]
+struct FillRequest {
+    /// Without the empty line.
+    plain: Vec<u8>,
+    /// Field lines; empty if there is nothing to ask about.
+    validators: Vec<u8>,
+}
+
+impl FillRequest {
+    fn request(&self, conditional: bool) -> NodeRequest {
+        let mut head = take_outbox();
+        head.extend_from_slice(&self.plain);
+        if conditional {
+            head.extend_from_slice(&self.validators);
+        }
+        head.extend_from_slice(b"\r\n");
+        NodeRequest::new(head, Method::Get, BodyLength::None)
+    }
+}
+
+impl Drop for FillRequest {
+    fn drop(&mut self) {
+        give_outbox(std::mem::take(&mut self.plain));
+    }
+}
+
+/// Runs a fill on this worker, in a task of its own. `plain` is the request for it, without conditions and without the
+/// empty line. It ends with the answer, with its failure, or when nobody follows any more.
+pub(crate) fn begin(
+    local: &Rc<Local>,
+    cluster: Arc<ClusterState>,
+    fill: Fill,
+    plain: Vec<u8>,
+    rate_min: u64,
+) {
+    let mut validators = Vec::new();
+    if let Some(entry) = fill.revalidating() {
+        write_conditional(&entry.validators(), &mut validators);
+    }
+    let request = FillRequest { plain, validators };
+    let owned = Rc::clone(local);
+    let task = async move {
+        let filling = Filling { local: &owned, cluster, fill: RefCell::new(fill), rate_min };
+        filling.run(&request).await;
+    };
+    // It ends by itself: every wait within it has a limit.
+    drop(local.worker.spawn(task));
+}
+
+/// A fill at work.
+struct Filling<'l> {
+    local: &'l Rc<Local>,
+    cluster: Arc<ClusterState>,
+    /// Shared by the fetch and by the watch for its being abandoned, which take turns in one task.
+    fill: RefCell<Fill>,
+    rate_min: u64,
+}
+
+/// What the head of a fetch meant.
+#[derive(Clone, Copy, Debug)]
+enum Seen {
+    Interim,
+    Final(HeadOutcome),
+}
+
+impl Filling<'_> {
+    async fn run(self, request: &FillRequest) {
+        let abandoned = poll_fn(|cx| self.fill.borrow_mut().poll_abandoned(cx));
+        let fetched = race(abandoned, Box::pin(self.fetch(request))).await;
+        let now = self.local.timestamp();
+        let fill = self.fill.into_inner();
+        match fetched {
+            Won::Client(()) => fill.fail(FailReason::Abandoned, now),
+            Won::Node(Err(reason)) => fill.fail(reason, now),
+            Won::Node(Ok(Ended::Whole)) => drop(fill.finish(now)),
+            // The followers have been given something else.
+            Won::Node(Ok(Ended::Settled)) => drop(fill),
+        }
+    }
+
+    async fn fetch(&self, request: &FillRequest) -> Result<Ended, FailReason> {
+        let (exchange, outcome, following) = match self.ask(request, true).await? {
+            (exchange, HeadOutcome::Refetch, following) => {
+                self.drop_body(exchange, following).await;
+                self.ask(request, false).await?
+            }
+            asked => asked,
+        };
+        match outcome {
+            HeadOutcome::Store | HeadOutcome::Stream(_) => self.receive(exchange, following).await,
+            HeadOutcome::UseStale | HeadOutcome::NotModified => {
+                self.drop_body(exchange, following).await;
+                Ok(Ended::Settled)
+            }
+            HeadOutcome::Refetch => Err(FailReason::Invalid),
+        }
+    }
+
+    /// Sends the request and shows the cache the final head.
+    async fn ask(
+        &self,
+        request: &FillRequest,
+        conditional: bool,
+    ) -> Result<(Exchange, HeadOutcome, Following), FailReason> {
+        let request = request.request(conditional);
+        let mut on_head = |head: &ResponseHead<'_>| {
+            if head.is_interim() {
+                return Seen::Interim;
+            }
+            let length = match head.body {
+                BodyLength::Exact(length) => Some(length),
+                BodyLength::None => Some(0),
+                BodyLength::Chunked | BodyLength::UntilClose => None,
+            };
+            let now = self.local.timestamp();
+            Seen::Final(self.fill.borrow_mut().on_head(head.status, &head.fields, length, now))
+        };
+        let opened = open(self.local, &self.cluster, &request, &mut on_head).await;
+        let (mut exchange, mut seen, mut following) =
+            opened.map_err(|failure| fail_reason(failure.reason))?;
+        for _ in 0..=INTERIM_MAX {
+            if let Seen::Final(outcome) = seen {
+                return Ok((exchange, outcome, following));
+            }
+            let mut reader = exchange.connection.socket.reader();
+            match read_head(&mut reader, Method::Get, &mut on_head).await {
+                Ok(next) => (seen, following) = next,
+                Err(failure) => {
+                    exchange.fail(failure.blame(), self.local);
+                    return Err(fail_reason(failure.reason));
+                }
+            }
+        }
+        exchange.fail((UpstreamFailure::Malformed, Outcome::Reset), self.local);
+        Err(FailReason::Invalid)
+    }
+
+    /// Hands the body to the cache as it comes, no faster than followers take it where they matter.
+    async fn receive(&self, mut exchange: Exchange, mut following: Following) -> Result<Ended, FailReason> {
+        let idle = self.cluster.timeouts.idle;
+        loop {
+            let mut reader = exchange.connection.socket.reader();
+            let piece = match body::next(&mut reader, &mut following.decoder, idle).await {
+                Ok(piece) => piece,
+                Err(error) => {
+                    let (outcome, reason) = broken_body(&error);
+                    exchange.fail((UpstreamFailure::Body, outcome), self.local);
+                    return Err(reason);
+                }
+            };
+            if !piece.is_empty() {
+                let chunk = Bytes::copy_from_slice(piece.bytes(reader.inbox));
+                self.fill.borrow_mut().push(chunk);
+            }
+            if piece.ended {
+                exchange.finish(&following, self.local);
+                return Ok(Ended::Whole);
+            }
+            self.writable(&mut reader).await;
+        }
+    }
+
+    /// Waits until more of the body is welcome; followers that hold it up and take too little are cut.
+    async fn writable(&self, reader: &mut Reader<'_>) {
+        loop {
+            let timer = reader.timer;
+            let waited = poll_fn(|cx| {
+                if self.fill.borrow_mut().poll_writable(cx).is_ready() {
+                    return Poll::Ready(true);
+                }
+                if !timer.is_armed() {
+                    timer.arm(SLOW_EVERY);
+                }
+                timer.poll_expired(cx).map(|()| false)
+            })
+            .await;
+            timer.disarm();
+            if waited {
+                return;
+            }
+            self.fill.borrow_mut().cut_slow(self.rate_min, self.local.timestamp());
+        }
+    }
+
+    /// Reads past a body that nobody wants, if that is cheaper than a new connection.
+    async fn drop_body(&self, mut exchange: Exchange, mut following: Following) {
+        let idle = self.cluster.timeouts.idle;
+        let mut reader = exchange.connection.socket.reader();
+        if body::discard(&mut reader, &mut following.decoder, idle, UNWANTED_BYTES_MAX).await {
+            exchange.finish(&following, self.local);
+        }
+    }
+}
+
+/// How a fetch ended well.
+#[derive(Clone, Copy, Debug)]
+enum Ended {
+    /// The body is whole.
+    Whole,
+    /// The cache had what the followers needed.
+    Settled,
+}
+
+fn fail_reason(reason: Reason) -> FailReason {
+    match reason {
+        Reason::NoNode => FailReason::Connect,
+        Reason::ConnectTimeout | Reason::ResponseTimeout => FailReason::Timeout,
+        Reason::NodeClosed => FailReason::Truncated,
+        _ => FailReason::Invalid,
+    }
+}
+
+fn broken_body(error: &BodyError) -> (Outcome, FailReason) {
+    match error {
+        BodyError::Io(IoError::Idle | IoError::TooSlow) => (Outcome::Timeout, FailReason::Timeout),
+        BodyError::Io(IoError::Closed | IoError::Lost(_)) | BodyError::Malformed(Malformed::Truncated) => {
+            (Outcome::Reset, FailReason::Truncated)
+        }
+        BodyError::Malformed(_) => (Outcome::Reset, FailReason::Invalid),
+    }
+}
+
+/// What following came to.
+enum Followed {
+    Answered(After),
+    Stored {
+        entry: Arc<Entry>,
+        stale: bool,
+    },
+    Released(ReleaseReason),
+    Failed(Reason),
+    /// The head was sent, and the rest will not come.
+    Broken(Reason),
+}
+
+/// Answers a request from a fill.
+pub(crate) async fn follow(
+    local: &Rc<Local>,
+    socket: &mut Socket,
+    task: &mut Task,
+    mut follower: Follower,
+) -> After {
+    for _ in 0..JOINS_MAX {
+        match follow_once(local, socket, task, follower).await {
+            Followed::Answered(after) => return after,
+            Followed::Stored { entry, stale } => {
+                return answer_stored(local, socket, task, &entry, stale).await;
+            }
+            Followed::Failed(reason) => return reply::refuse(local, socket, task, reason).await,
+            Followed::Broken(reason) => {
+                task.account.reason = Some(reason);
+                return After::Abort;
+            }
+            Followed::Released(reason) => {
+                task.cache.detail = Some(reason.as_str());
+                task.cache.collapsed = false;
+                match rejoin(local, task, reason) {
+                    Some(next) => follower = next,
+                    None => break,
+                }
+            }
+        }
+    }
+    task.account.cache = Some(CacheOutcome::Bypass);
+    pass(local, socket, task).await
+}
+
+/// Another fill may be the right one for this request: one for other values of the headers in `Vary`, or a new one.
+fn rejoin(local: &Rc<Local>, task: &Task, reason: ReleaseReason) -> Option<Follower> {
+    if !reason.may_join_again() {
+        return None;
+    }
+    let (_, _, host) = task.request.described();
+    let joined = task.with_head(|head| {
+        let facts = RequestFacts::read(head.method_text, &head.fields);
+        let rule = &task.route().rule;
+        let mut key = KeyBuf::new();
+        key.build(host, head.path, head.query, rule, &head.fields);
+        match local.cache().join(&key, &facts, rule, None, local.worker.index, local.timestamp()) {
+            Join::Lead(fill, follower) => {
+                begin(local, task.cluster(), fill, plain_head(local, task, head), task.send_rate_min());
+                Some(follower)
+            }
+            Join::Follow(follower) => Some(follower),
+            Join::Alone(_) => None,
+        }
+    });
+    joined.flatten()
+}
+
+/// A fill's head from a task's own request.
+fn plain_head(local: &Local, task: &Task, head: &RequestHead<'_>) -> Vec<u8> {
+    let text = |bytes| std::str::from_utf8(bytes).unwrap_or_default();
+    let (_, _, host) = task.request.described();
+    let target = Target { path: text(head.path), query: head.query.map(text) };
+    let forwarding = Forwarding {
+        peer: task.client.ip,
+        host: text(host),
+        request_id: &task.request_id,
+        trusted: false,
+        for_cache: true,
+    };
+    let mut out = take_outbox();
+    write_request_head(&mut out, head, &target, &forwarding, None, &mut local.ids.borrow_mut());
+    out
+}
+
+/// Follows a fill to the end of what it has for this request.
+async fn follow_once(
+    local: &Rc<Local>,
+    socket: &mut Socket,
+    task: &mut Task,
+    mut follower: Follower,
+) -> Followed {
+    let limits = task.snapshot.config.limits;
+    let (mut reader, mut writer) = socket.split(client_pace(&limits));
+    let timer = reader.timer;
+    let following = async {
+        let cluster = task.cluster();
+        timer.arm(patience(&cluster));
+        let head = match next_event(&mut follower, timer).await {
+            Some(Event::Head(head)) => head,
+            Some(Event::Entry(entry)) => return Followed::Stored { entry, stale: false },
+            Some(Event::Stale(entry)) => return Followed::Stored { entry, stale: true },
+            Some(Event::Released(reason)) => return Followed::Released(reason),
+            Some(Event::Failed(reason)) => return Followed::Failed(refusal_for(reason)),
+            // A body without a head can't be.
+            Some(Event::Chunk(_) | Event::End) => return Followed::Failed(Reason::Internal),
+            None => return Followed::Failed(Reason::ResponseTimeout),
+        };
+        let answer = reply::write_fetched(local, task, &head, writer.outbox);
+        task.account.status = answer.status;
+        let sent = write_body(&mut follower, timer, cluster.timeouts.idle, &mut writer, answer).await;
+        task.account.body_bytes = writer.written.saturating_sub(answer.head_bytes);
+        match sent {
+            Ok(()) if answer.close => Followed::Answered(After::Close),
+            Ok(()) => Followed::Answered(After::KeepAlive),
+            Err(reason) => Followed::Broken(reason),
+        }
+    };
+    match race(watch(&mut reader, true), following).await {
+        Won::Client(reason) => Followed::Broken(reason),
+        Won::Node(followed) => followed,
+    }
+}
+
+/// What happens next, or nothing by the timer's end.
+async fn next_event(follower: &mut Follower, timer: &Timer) -> Option<Event> {
+    let event = poll_fn(|cx| {
+        if let Poll::Ready(event) = follower.poll_event(cx) {
+            return Poll::Ready(Some(event));
+        }
+        timer.poll_expired(cx).map(|()| None)
+    })
+    .await;
+    timer.disarm();
+    event
+}
+
+/// Writes the body as it comes. A client that wants none of it still follows to the end, so that what it began is stored.
+async fn write_body(
+    follower: &mut Follower,
+    timer: &Timer,
+    idle: Duration,
+    writer: &mut Writer<'_>,
+    answer: reply::Final,
+) -> Result<(), Reason> {
+    let mut framing = answer.framing;
+    if framing == Framing::None {
+        writer.flush().await.map_err(|error| unsent(&error.into()))?;
+    }
+    loop {
+        timer.arm(idle);
+        match next_event(follower, timer).await {
+            Some(Event::Chunk(chunk)) => {
+                framing.write(writer, &chunk, false).await.map_err(|error| unsent(&error))?;
+            }
+            Some(Event::End | Event::Entry(_)) => {
+                return framing.write(writer, &[], true).await.map_err(|error| unsent(&error));
+            }
+            Some(Event::Failed(FailReason::TooSlow)) => return Err(Reason::SlowReader),
+            Some(_) => return Err(Reason::ResponseTruncated),
+            None => return Err(Reason::ResponseStalled),
+        }
+    }
+}
+
+fn unsent(error: &BodyError) -> Reason {
+    match error {
+        BodyError::Io(IoError::Idle | IoError::TooSlow) => Reason::SlowReader,
+        BodyError::Io(IoError::Closed | IoError::Lost(_)) => Reason::ClientGone,
+        BodyError::Malformed(_) => Reason::ResponseTruncated,
+    }
+}
+
+fn refusal_for(reason: FailReason) -> Reason {
+    match reason {
+        FailReason::Connect | FailReason::Refused => Reason::NoNode,
+        FailReason::Timeout => Reason::ResponseTimeout,
+        FailReason::Truncated => Reason::NodeClosed,
+        FailReason::TooSlow => Reason::SlowReader,
+        FailReason::Abandoned | FailReason::Dropped => Reason::Internal,
+        _ => Reason::BadResponse,
+    }
+}
+
+/// Answers from a stored response that a fill brought to light.
+pub(crate) async fn answer_stored(
+    local: &Rc<Local>,
+    socket: &mut Socket,
+    task: &mut Task,
+    entry: &Entry,
+    stale: bool,
+) -> After {
+    let close = !task.client.keep_alive || local.worker.drain.is_draining();
+    let age_s = age_s(entry, local.timestamp());
+    let cache = if stale {
+        CacheStatus { forward_status: None, ..CacheStatus::forward(Forward::Stale) }
+    } else {
+        CacheStatus { forward_status: Some(304), ..task.cache }
+    };
+    let outcome = if stale { CacheOutcome::Stale } else { CacheOutcome::Revalidated };
+    let ours = Ours { request_id: &task.request_id, cache, http10: task.client.http10, close };
+    let head_only = task.client.head_only;
+    let mut out = std::mem::take(&mut socket.outbox);
+    let stored = task.with_facts(|facts| write_stored(&mut out, entry, facts, head_only, age_s, &ours));
+    socket.outbox = out;
+    let Some(stored) = stored else { return reply::refuse(local, socket, task, Reason::Internal).await };
+    task.account.status = stored.status;
+    task.account.cache = Some(outcome);
+    task.account.body_bytes = stored.body.len() as u64;
+    let pace = client_pace(&task.snapshot.config.limits);
+    match socket.writer(pace).write([&stored.body, &[], &[]]).await {
+        Ok(()) if close => After::Close,
+        Ok(()) => After::KeepAlive,
+        Err(error) => {
+            task.account.reason = Some(unsent(&error.into()));
+            After::Abort
+        }
+    }
+}
+
+/// By its date: a response that a fill has just fetched or freshened, or one that the origin can't vouch for.
+fn age_s(entry: &Entry, now: Timestamp) -> u64 {
+    let Timestamp(date_ms) = entry.validators().date;
+    now.0.saturating_sub(date_ms) / 1000
+}

@@ -1,0 +1,357 @@
+//! Passing a request through: both bodies streamed, at the same time, through one buffer each.
+//!
+//! **Intuition.** Two things go on at once on behalf of a request that isn't answered from the cache. On one side the
+//! client still sends, and when it has finished it may go away; on the other the node answers, perhaps before it has
+//! read everything. Each side is one future, and [`race`] runs both in the connection's own task.
+//!
+//! **Mechanism.** The client's side relays the request's body and then watches the connection: bytes of a next request
+//! stay in the buffer, an end means that the client has gone. The node's side reads heads (passing on what is interim),
+//! writes the client's head and relays the response's body. Whichever side ends the exchange first ends the other.
+//!
+//! **Failure.** A body that breaks off on one side is broken off on the other: the node's connection is reset without a
+//! last chunk, the client's likewise. A client that goes away cancels a safe request; any other whose body was sent whole
+//! runs to its end, and its answer is read and dropped. A client's half-close counts as going away: it cannot be told
+//! from a close.
+
+use std::cell::Cell;
+use std::future::{Future, pending, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use tenfold_balance::Outcome;
+use tenfold_http1::{BodyDecoder, BodyLength, Error as Malformed, Limits, ResponseHead};
+use tenfold_service::timer::Timer;
+
+use crate::body::{self, BodyError, RelayEnd, RelayError};
+use crate::config;
+use crate::conn::After;
+use crate::exchange::{Attempts, Exchange, Failure, Following, acquire, open, read_head};
+use crate::io::{IoError, Pace, Reader, Socket, Writer};
+use crate::local::Local;
+use crate::metrics::UpstreamFailure;
+use crate::reason::Reason;
+use crate::reply::{self, Answer};
+use crate::task::Task;
+
+/// Interim responses passed on for one request. Nobody needs more; a node that sends them without end is refused.
+const INTERIM_MAX: u32 = 8;
+/// A client that expects `100 Continue` gets ours after this long, should the node not know the expectation.
+const CONTINUE_AFTER: Duration = Duration::from_secs(1);
+/// Of an answer whose client has gone, after a request that had to run to its end.
+const DROPPED_BYTES_MAX: u64 = 1 << 20;
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// Which side of an exchange ended it.
+pub(crate) enum Won<A, B> {
+    Client(A),
+    Node(B),
+}
+
+/// Runs both sides until one ends, the client's first at each turn. The other is dropped where it stands.
+pub(crate) async fn race<A, B>(client: impl Future<Output = A>, node: impl Future<Output = B>) -> Won<A, B> {
+    let mut client = pin!(client);
+    let mut node = pin!(node);
+    poll_fn(|cx| {
+        if let Poll::Ready(ended) = client.as_mut().poll(cx) {
+            return Poll::Ready(Won::Client(ended));
+        }
+        node.as_mut().poll(cx).map(Won::Node)
+    })
+    .await
+}
+
+/// What the two sides tell each other.
+#[derive(Debug, Default)]
+struct Progress {
+    /// The node has the whole request.
+    sent: Cell<bool>,
+    /// The client has seen a final head, or part of one: only its connection's end can tell it of a failure now.
+    answered: Cell<bool>,
+    /// The client was told to go on with its body.
+    continued: Cell<bool>,
+}
+
+/// An exchange that can't be completed.
+#[derive(Clone, Copy, Debug)]
+struct Broken {
+    reason: Reason,
+    /// What the balancer is told, where the node is to blame.
+    blame: Option<(UpstreamFailure, Outcome)>,
+}
+
+impl From<Failure> for Broken {
+    fn from(failure: Failure) -> Self {
+        Self { reason: failure.reason, blame: Some(failure.blame()) }
+    }
+}
+
+/// Passes one request through. The socket's inbox begins with the request's body.
+pub(crate) async fn pass(local: &Rc<Local>, socket: &mut Socket, task: &mut Task) -> After {
+    let progress = Progress::default();
+    let result = if matches!(task.request.body, BodyLength::None | BodyLength::Exact(0)) {
+        without_body(local, socket, task, &progress).await
+    } else {
+        with_body(local, socket, task, &progress).await
+    };
+    match result {
+        Ok(after) => after,
+        Err(Broken { reason, .. }) if reason == Reason::ClientGone || progress.answered.get() => {
+            task.account.reason = Some(reason);
+            After::Abort
+        }
+        Err(Broken { reason, .. }) => {
+            socket.outbox.clear();
+            reply::refuse(local, socket, task, reason).await
+        }
+    }
+}
+
+async fn without_body(
+    local: &Rc<Local>,
+    socket: &mut Socket,
+    task: &mut Task,
+    progress: &Progress,
+) -> Result<After, Broken> {
+    progress.sent.set(true);
+    let safe = task.request.is_safe();
+    let (mut reader, mut writer) = socket.split(client_pace(&task.snapshot.config.limits));
+    let node_side = async {
+        let cluster = task.cluster();
+        let mut on_head =
+            |head: &ResponseHead<'_>| reply::on_node_head(local, task, head, true, writer.outbox);
+        let (mut exchange, answer, following) = open(local, &cluster, &task.request, &mut on_head).await?;
+        let mut node = exchange.connection.socket.reader();
+        let first = Some((answer, following));
+        let answered = answer_with(&mut node, first, &mut writer, (local, task), progress).await;
+        conclude(local, exchange, answered, progress)
+    };
+    match race(watch(&mut reader, safe), node_side).await {
+        Won::Client(reason) => Err(Broken { reason, blame: None }),
+        Won::Node(result) => result,
+    }
+}
+
+async fn with_body(
+    local: &Rc<Local>,
+    socket: &mut Socket,
+    task: &mut Task,
+    progress: &Progress,
+) -> Result<After, Broken> {
+    let cluster = task.cluster();
+    cluster.balancer.retry_budget().on_request(local.worker.clock.now());
+    let mut exchange = acquire(local, &cluster, &task.request, &mut Attempts::default()).await?;
+    exchange.queue_head(&task.request);
+    let limits = task.snapshot.config.limits;
+    let safe = task.request.is_safe();
+    let (mut reader, mut writer) = socket.split(client_pace(&limits));
+    let pace = exchange.pace();
+    let (mut node, mut node_writer) = exchange.connection.socket.split(pace);
+    let facts = UploadFacts {
+        length: task.request.body,
+        expect_continue: task.client.expect_continue,
+        response: cluster.timeouts.response,
+        response_timer: node.timer,
+    };
+    let client_side = async {
+        match upload(&mut reader, &mut node_writer, &facts, &limits, progress).await {
+            Ok(()) => watch(&mut reader, safe).await,
+            Err(reason) => reason,
+        }
+    };
+    let node_side = answer_with(&mut node, None, &mut writer, (local, task), progress);
+    match race(client_side, node_side).await {
+        Won::Node(answered) => conclude(local, exchange, answered, progress),
+        Won::Client(reason) => {
+            exchange.connection.socket.abort();
+            Err(Broken { reason, blame: None })
+        }
+    }
+}
+
+/// What an upload has to know of its request.
+#[derive(Clone, Copy, Debug)]
+struct UploadFacts<'t> {
+    length: BodyLength,
+    expect_continue: bool,
+    /// How long the node may think once it has everything.
+    response: Duration,
+    /// On which the node's side waits for the head.
+    response_timer: &'t Timer,
+}
+
+/// Relays the request's body. Never ends while the node alone is at fault: then its answer, or the lack of one, counts.
+async fn upload(
+    client: &mut Reader<'_>,
+    node: &mut Writer<'_>,
+    facts: &UploadFacts<'_>,
+    limits: &config::Limits,
+    progress: &Progress,
+) -> Result<(), Reason> {
+    let mut decoder = BodyDecoder::new(facts.length, &Limits::default());
+    let mut framing = body::Framing::of(facts.length);
+    if client.inbox.is_empty() && node.flush().await.is_err() {
+        return refused_by_node(facts).await;
+    }
+    if facts.expect_continue && client.inbox.is_empty() {
+        await_body(client, progress).await?;
+    }
+    let limit = limits.request_body_bytes_max;
+    match body::relay(client, &mut decoder, limits.body_idle, node, &mut framing, limit).await {
+        Ok(RelayEnd::Whole) => {
+            progress.sent.set(true);
+            facts.response_timer.arm(facts.response);
+            Ok(())
+        }
+        Ok(RelayEnd::TooLarge) => Err(Reason::BodyTooLarge),
+        Err(RelayError::Sink(_)) => refused_by_node(facts).await,
+        Err(RelayError::Source(error)) => Err(match error {
+            BodyError::Malformed(Malformed::Truncated) => Reason::ClientGone,
+            BodyError::Malformed(error) => error.into(),
+            BodyError::Io(IoError::Idle | IoError::TooSlow) => Reason::BodyTimeout,
+            BodyError::Io(IoError::Closed | IoError::Lost(_)) => Reason::ClientGone,
+        }),
+    }
+}
+
+/// The node takes no more of the request. It may have answered before it stopped, so reading goes on.
+async fn refused_by_node(facts: &UploadFacts<'_>) -> Result<(), Reason> {
+    facts.response_timer.arm(facts.response);
+    pending().await
+}
+
+/// Waits for the client's body, and asks for it should the node not do so. RFC 9110 §10.1.1 has the expectation passed on;
+/// a node that doesn't know it would leave both sides waiting.
+async fn await_body(client: &mut Reader<'_>, progress: &Progress) -> Result<(), Reason> {
+    match client.fill(CONTINUE_AFTER).await {
+        Ok(_) => Ok(()),
+        Err(IoError::Idle | IoError::TooSlow) => {
+            if !progress.answered.get() && !progress.continued.replace(true) {
+                client.interject(CONTINUE);
+            }
+            Ok(())
+        }
+        Err(IoError::Closed | IoError::Lost(_)) => Err(Reason::ClientGone),
+    }
+}
+
+/// Watches a client that has sent its whole request. Its next request waits in the buffer; when it goes away, a safe
+/// request is over, and another runs to its end.
+pub(crate) async fn watch(client: &mut Reader<'_>, safe: bool) -> Reason {
+    while client.inbox.has_room() {
+        match poll_fn(|cx| client.poll_fill(cx)).await {
+            Ok(1..) => {}
+            Ok(0) | Err(_) if safe => return Reason::ClientGone,
+            Ok(0) | Err(_) => break,
+        }
+    }
+    pending().await
+}
+
+/// Reads the node's heads from `first` on and relays the final one's body.
+async fn answer_with(
+    node: &mut Reader<'_>,
+    first: Option<(Answer, Following)>,
+    client: &mut Writer<'_>,
+    (local, task): (&Local, &mut Task),
+    progress: &Progress,
+) -> Result<(After, Following), Broken> {
+    let (answer, mut following) = final_head(node, first, client, (local, task), progress).await?;
+    progress.answered.set(true);
+    task.account.status = answer.status;
+    let mut framing = answer.framing;
+    let idle = task.timeouts().idle;
+    let before = client.written;
+    let moved = body::relay(node, &mut following.decoder, idle, client, &mut framing, u64::MAX).await;
+    task.account.body_bytes = (client.written - before).saturating_sub(answer.head_bytes);
+    match moved {
+        Ok(RelayEnd::Whole | RelayEnd::TooLarge) => {}
+        Err(RelayError::Source(error)) => return Err(broken_by_node(&error)),
+        // The answer contradicts the length it announced.
+        Err(RelayError::Sink(BodyError::Malformed(_))) => {
+            return Err(broken_by_node(&Malformed::Truncated.into()));
+        }
+        Err(RelayError::Sink(BodyError::Io(error))) => {
+            if !task.request.is_safe() {
+                let _ = body::discard(node, &mut following.decoder, idle, DROPPED_BYTES_MAX).await;
+            }
+            let slow = matches!(error, IoError::Idle | IoError::TooSlow);
+            let reason = if slow { Reason::SlowReader } else { Reason::ClientGone };
+            task.account.reason = Some(reason);
+            return Ok((After::Abort, following));
+        }
+    }
+    let after = if answer.close { After::Close } else { After::KeepAlive };
+    Ok((after, following))
+}
+
+/// Passes interim heads on until the final one comes. That one is left in the client's outbox.
+async fn final_head(
+    node: &mut Reader<'_>,
+    mut first: Option<(Answer, Following)>,
+    client: &mut Writer<'_>,
+    (local, task): (&Local, &Task),
+    progress: &Progress,
+) -> Result<(reply::Final, Following), Broken> {
+    for _ in 0..=INTERIM_MAX {
+        let (answer, following) = match first.take() {
+            Some(first) => first,
+            None => {
+                let mut on_head = |head: &ResponseHead<'_>| {
+                    reply::on_node_head(local, task, head, progress.sent.get(), client.outbox)
+                };
+                read_head(node, task.request.method, &mut on_head).await?
+            }
+        };
+        match answer {
+            Answer::Final(answer) => return Ok((answer, following)),
+            Answer::Interim { is_continue } if is_continue && progress.continued.replace(true) => {
+                client.outbox.clear();
+            }
+            // A client that can't be reached is noticed by the other side, or with the final head.
+            Answer::Interim { .. } => drop(client.flush().await),
+        }
+    }
+    Err(Broken { reason: Reason::BadResponse, blame: Some((UpstreamFailure::Malformed, Outcome::Reset)) })
+}
+
+fn broken_by_node(error: &BodyError) -> Broken {
+    let (reason, outcome) = match error {
+        BodyError::Io(IoError::Idle | IoError::TooSlow) => (Reason::ResponseStalled, Outcome::Timeout),
+        BodyError::Io(IoError::Closed | IoError::Lost(_)) | BodyError::Malformed(Malformed::Truncated) => {
+            (Reason::ResponseTruncated, Outcome::Reset)
+        }
+        BodyError::Malformed(_) => (Reason::BadResponse, Outcome::Reset),
+    };
+    Broken { reason, blame: Some((UpstreamFailure::Body, outcome)) }
+}
+
+/// Keeps the node's connection or gives it up, and says what becomes of the client's.
+fn conclude(
+    local: &Local,
+    exchange: Exchange,
+    answered: Result<(After, Following), Broken>,
+    progress: &Progress,
+) -> Result<After, Broken> {
+    match answered {
+        Ok((after, following)) => {
+            if progress.sent.get() {
+                exchange.finish(&following, local);
+            }
+            Ok(after)
+        }
+        Err(broken) => {
+            match broken.blame {
+                Some(blame) => exchange.fail(blame, local),
+                None => exchange.connection.socket.abort(),
+            }
+            Err(broken)
+        }
+    }
+}
+
+/// How slowly a client may take its answer.
+pub(crate) fn client_pace(limits: &config::Limits) -> Pace {
+    Pace { idle: limits.body_idle, rate_min: limits.send_rate_min }
+}

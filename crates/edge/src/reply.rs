@@ -1,0 +1,311 @@
+//! What the client is told: heads written anew from a node's, from a stored answer, or from a refusal.
+//!
+//! Every answer passes through here, so every answer has `X-Request-Id` and, from a route, `Cache-Status`, and says
+//! `Connection: close` before the connection closes. Framing is always ours: a body whose length is unknown goes in
+//! chunks to HTTP/1.1 and ends with the connection for HTTP/1.0.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use tenfold_cache::policy::{RangePlan, Validators, not_modified, plan_range};
+use tenfold_cache::{CacheStatus, Entry, Head, RequestFacts};
+use tenfold_http1::{BodyLength, Method, ResponseHead, write_content_length, write_status_line};
+
+use crate::body::Framing;
+use crate::conn::After;
+use crate::forward::write_response_fields;
+use crate::io::Socket;
+use crate::local::Local;
+use crate::pass::client_pace;
+use crate::reason::{Reason, Refusal, write_refusal};
+use crate::request_id::RequestId;
+use crate::task::{Client, Task};
+
+/// What a node's head became.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Answer {
+    /// 1xx; the client's copy is in its outbox, if it takes any.
+    Interim {
+        /// It was `100 Continue`.
+        is_continue: bool,
+    },
+    Final(Final),
+}
+
+/// A final head, written to the client's outbox.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Final {
+    pub(crate) status: u16,
+    pub(crate) framing: Framing,
+    /// The connection ends with this answer; it has been told.
+    pub(crate) close: bool,
+    /// What the head takes of the bytes written.
+    pub(crate) head_bytes: u64,
+}
+
+/// The lines that are ours on every answer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ours<'a> {
+    pub(crate) request_id: &'a RequestId,
+    pub(crate) cache: CacheStatus,
+    pub(crate) http10: bool,
+    pub(crate) close: bool,
+}
+
+impl Ours<'_> {
+    /// Appends them, and the empty line that ends the head.
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"X-Request-Id: ");
+        out.extend_from_slice(self.request_id.as_bytes());
+        out.extend_from_slice(b"\r\nCache-Status: ");
+        self.cache.write(out);
+        out.extend_from_slice(match (self.close, self.http10) {
+            (true, _) => b"\r\nConnection: close\r\n\r\n".as_slice(),
+            // HTTP/1.0 closes unless told otherwise.
+            (false, true) => b"\r\nConnection: keep-alive\r\n\r\n",
+            (false, false) => b"\r\n\r\n",
+        });
+    }
+}
+
+/// Writes a node's head for the client. `sent` is whether the node has the whole request; a connection on which an answer
+/// overtakes its request cannot be used again.
+pub(crate) fn on_node_head(
+    local: &Local,
+    task: &Task,
+    head: &ResponseHead<'_>,
+    sent: bool,
+    out: &mut Vec<u8>,
+) -> Answer {
+    if head.is_interim() {
+        write_interim(task, head, out);
+        return Answer::Interim { is_continue: head.status == 100 };
+    }
+    tell_cache(local, task, head);
+    let before = out.len();
+    let framing = framing_for(&task.client, head);
+    let close = !task.client.keep_alive
+        || !sent
+        || framing == Framing::UntilClose
+        || local.worker.drain.is_draining();
+    if write_status_line(out, head.status).is_err() {
+        // The codec lets no other status through than one that can be written.
+        out.extend_from_slice(b"HTTP/1.1 502 Bad Gateway\r\n");
+    }
+    write_response_fields(out, &head.fields, head.names_hop_by_hop);
+    if tenfold_http1::find(&head.fields, "date").is_none() {
+        write_date(local, out);
+    }
+    write_framing(
+        out,
+        framing,
+        head.content_length.filter(|_| framing == Framing::None && head.status != 204),
+    );
+    Ours { request_id: &task.request_id, cache: task.cache, http10: task.client.http10, close }.write(out);
+    let head_bytes = (out.len() - before) as u64;
+    Answer::Final(Final { status: head.status, framing, close, head_bytes })
+}
+
+fn write_interim(task: &Task, head: &ResponseHead<'_>, out: &mut Vec<u8>) {
+    let wanted = !task.client.http10 && (head.status != 100 || task.client.expect_continue);
+    if wanted && write_status_line(out, head.status).is_ok() {
+        write_response_fields(out, &head.fields, head.names_hop_by_hop);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// The cache learns of what may have changed what it holds.
+fn tell_cache(local: &Local, task: &Task, head: &ResponseHead<'_>) {
+    if let Some(key) = &task.observe {
+        task.with_facts(|facts| {
+            let rule = &task.route().rule;
+            local.cache().observe(key, facts, rule, head.status, &head.fields, local.timestamp());
+        });
+    }
+    if task.request.is_safe() {
+        return;
+    }
+    let (method, target, host) = task.request.described();
+    let (path, query) = match memchr::memchr(b'?', target) {
+        Some(at) => (&target[..at], Some(&target[at + 1..])),
+        None => (target, None),
+    };
+    let facts = RequestFacts::read(std::str::from_utf8(method).unwrap_or_default(), &[]);
+    local.cache().invalidate(&facts, host, (path, query), head.status, &head.fields);
+}
+
+fn framing_for(client: &Client, head: &ResponseHead<'_>) -> Framing {
+    match head.body {
+        BodyLength::Chunked | BodyLength::UntilClose if client.http10 => Framing::UntilClose,
+        length => Framing::of(length),
+    }
+}
+
+fn write_framing(out: &mut Vec<u8>, framing: Framing, length_without_body: Option<u64>) {
+    match framing {
+        Framing::Exact(length) => write_content_length(out, length),
+        Framing::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
+        Framing::None => {
+            if let Some(length) = length_without_body {
+                write_content_length(out, length);
+            }
+        }
+        Framing::UntilClose => {}
+    }
+}
+
+fn write_date(local: &Local, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"Date: ");
+    out.extend_from_slice(&local.worker.clock.http_date());
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Answers in the origin's place, and says whether the connection goes on. The request's body, if any, is unread.
+pub(crate) async fn refuse(local: &Rc<Local>, socket: &mut Socket, task: &mut Task, reason: Reason) -> After {
+    task.account.reason = Some(reason);
+    task.account.status = reason.status();
+    let unread = !matches!(task.request.body, BodyLength::None | BodyLength::Exact(0));
+    let close = unread || !task.client.keep_alive || local.worker.drain.is_draining();
+    let refusal = Refusal {
+        reason,
+        request_id: &task.request_id,
+        close,
+        head_only: task.client.head_only,
+        date: &local.worker.clock.http_date(),
+    };
+    write_refusal(&mut socket.outbox, &refusal);
+    let limits = task.snapshot.config.limits;
+    match socket.writer(client_pace(&limits)).flush().await {
+        Ok(()) if close => After::Close,
+        Ok(()) => After::KeepAlive,
+        Err(_) => After::Abort,
+    }
+}
+
+/// What is left to write behind a head, and what the account needs to know.
+#[derive(Debug)]
+pub(crate) struct Stored {
+    pub(crate) status: u16,
+    pub(crate) body: Bytes,
+}
+
+/// Writes the head of an answer from a stored response: whole, a range of it, or 304.
+pub(crate) fn write_stored(
+    out: &mut Vec<u8>,
+    entry: &Entry,
+    facts: &RequestFacts<'_>,
+    head_only: bool,
+    age_s: u64,
+    ours: &Ours<'_>,
+) -> Stored {
+    let validators = entry.validators();
+    if not_modified(facts, entry.status, &validators) {
+        write_not_modified(out, &entry.head, Some(age_s), ours);
+        return Stored { status: 304, body: Bytes::new() };
+    }
+    let length = entry.body.len() as u64;
+    let (status, body) = match plan_range(facts, entry.status, &validators, length) {
+        RangePlan::Single { start, end } => write_partial(out, entry, start, end),
+        RangePlan::NotSatisfiable => write_unsatisfiable(out, entry),
+        RangePlan::Full => {
+            out.extend_from_slice(&entry.head);
+            (entry.status, entry.body.clone())
+        }
+    };
+    if !matches!(status, 204 | 304) {
+        write_content_length(out, body.len() as u64);
+    }
+    write_age(out, age_s);
+    ours.write(out);
+    Stored { status, body: if head_only { Bytes::new() } else { body } }
+}
+
+fn write_partial(out: &mut Vec<u8>, entry: &Entry, start: u64, end: u64) -> (u16, Bytes) {
+    let whole = entry.body.len();
+    // The plan lies within the body.
+    let from = usize::try_from(start).unwrap_or(whole).min(whole);
+    let to = usize::try_from(end).unwrap_or(whole).clamp(from, whole);
+    out.extend_from_slice(b"HTTP/1.1 206 Partial Content\r\n");
+    out.extend_from_slice(fields_of(&entry.head));
+    out.extend_from_slice(
+        format!("Content-Range: bytes {start}-{}/{whole}\r\n", end.saturating_sub(1)).as_bytes(),
+    );
+    (206, entry.body.slice(from..to))
+}
+
+fn write_unsatisfiable(out: &mut Vec<u8>, entry: &Entry) -> (u16, Bytes) {
+    out.extend_from_slice(b"HTTP/1.1 416 Range Not Satisfiable\r\n");
+    write_fields_but_content(out, &entry.head);
+    out.extend_from_slice(format!("Content-Range: bytes */{}\r\n", entry.body.len()).as_bytes());
+    (416, Bytes::new())
+}
+
+/// Writes a whole 304 from the head of what the client has already.
+pub(crate) fn write_not_modified(out: &mut Vec<u8>, head: &[u8], age_s: Option<u64>, ours: &Ours<'_>) {
+    out.extend_from_slice(b"HTTP/1.1 304 Not Modified\r\n");
+    write_fields_but_content(out, head);
+    if let Some(age_s) = age_s {
+        write_age(out, age_s);
+    }
+    ours.write(out);
+}
+
+fn write_age(out: &mut Vec<u8>, age_s: u64) {
+    out.extend_from_slice(b"Age: ");
+    out.extend_from_slice(itoa::Buffer::new().format(age_s).as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+/// A prepared head without its status line.
+fn fields_of(head: &[u8]) -> &[u8] {
+    memchr::memchr(b'\n', head).map_or(&[], |at| &head[at + 1..])
+}
+
+/// A 304 repeats what says which representation is meant, not what describes a body that isn't there (RFC 9110 §15.4.5).
+fn write_fields_but_content(out: &mut Vec<u8>, head: &[u8]) {
+    const CONTENT: &[u8] = b"content-";
+    const LOCATION: &[u8] = b"content-location";
+    let starts =
+        |line: &[u8], name: &[u8]| line.get(..name.len()).is_some_and(|s| s.eq_ignore_ascii_case(name));
+    for line in fields_of(head).split_inclusive(|&byte| byte == b'\n') {
+        if !starts(line, CONTENT) || starts(line, LOCATION) {
+            out.extend_from_slice(line);
+        }
+    }
+}
+
+/// Writes the head of a response that is being fetched. The framing of what follows, and whether the client must be left
+/// after it.
+pub(crate) fn write_fetched(local: &Local, task: &Task, head: &Head, out: &mut Vec<u8>) -> Final {
+    let before = out.len();
+    let bodiless = task.client.head_only || matches!(head.status, 204 | 304);
+    let framing = match (bodiless, head.content_length, task.client.http10) {
+        (true, ..) => Framing::None,
+        (false, Some(length), _) => Framing::Exact(length),
+        (false, None, true) => Framing::UntilClose,
+        (false, None, false) => Framing::Chunked,
+    };
+    let close = !task.client.keep_alive || framing == Framing::UntilClose || local.worker.drain.is_draining();
+    let cache = CacheStatus { stored: head.stored, ..task.cache };
+    let ours = Ours { request_id: &task.request_id, cache, http10: task.client.http10, close };
+    let validators: Validators<'_> = head.validators();
+    let unchanged = task.is_conditional()
+        && task.with_facts(|facts| not_modified(facts, head.status, &validators)).unwrap_or(false);
+    if unchanged {
+        write_not_modified(out, &head.head, head.age_s, &ours);
+        let head_bytes = (out.len() - before) as u64;
+        return Final { status: 304, framing: Framing::None, close, head_bytes };
+    }
+    out.extend_from_slice(&head.head);
+    write_framing(out, framing, head.content_length.filter(|_| head.status != 204));
+    if let Some(age_s) = head.age_s {
+        write_age(out, age_s);
+    }
+    ours.write(out);
+    Final { status: head.status, framing, close, head_bytes: (out.len() - before) as u64 }
+}
+
+/// Is this a method that the edge answers itself or not at all?
+pub(crate) fn is_refused(method: Method) -> bool {
+    matches!(method, Method::Connect | Method::Trace)
+}

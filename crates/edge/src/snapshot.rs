@@ -1,0 +1,153 @@
+//! One configuration, built: routes, rules and clusters as requests find them.
+//!
+//! A reload builds a new snapshot beside the old one and swaps it in; requests under way finish on the one they began
+//! with. What has to outlive a reload (the nodes' state, resolved addresses, counters) is taken over by name.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tenfold_cache::Rule;
+use tenfold_service::metrics::Registry;
+
+use crate::config::{BuildError, Config};
+use crate::metrics::{ClusterMetrics, RouteMetrics};
+use crate::router::{RouteIndex, Router};
+use crate::upstream::ClusterState;
+
+/// Everything a request needs to know of the configuration.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// What it was built from.
+    pub config: Config,
+    /// In the configuration's order.
+    pub clusters: Vec<Arc<ClusterState>>,
+    pub(crate) router: Router,
+    pub(crate) routes: Vec<RouteState>,
+    /// Requests that found no route.
+    pub(crate) unrouted: RouteMetrics,
+    pub(crate) codec: tenfold_http1::Limits,
+}
+
+/// One route, ready for use.
+#[derive(Debug)]
+pub(crate) struct RouteState {
+    pub(crate) name: Arc<str>,
+    pub(crate) rule: Rule,
+    pub(crate) cluster: Arc<ClusterState>,
+    pub(crate) metrics: RouteMetrics,
+}
+
+impl Snapshot {
+    /// Checks what only the edge can know and builds the rest.
+    pub(crate) fn build(
+        config: Config,
+        registry: &Registry,
+        previous: Option<&Self>,
+        now: Instant,
+    ) -> Result<Self, Vec<BuildError>> {
+        let mut errors = Vec::new();
+        check_names(&config, &mut errors);
+        let mut clusters = Vec::new();
+        for cluster in &config.clusters {
+            let old = previous.and_then(|p| p.clusters.iter().find(|c| *c.name == *cluster.name));
+            let metrics = ClusterMetrics::new(registry, &cluster.name);
+            match ClusterState::new(cluster, metrics, old.map(|old| &**old), now) {
+                Ok(state) => clusters.push(Arc::new(state)),
+                Err(error) => errors.push(BuildError {
+                    path: format!("cluster.{}", cluster.name),
+                    message: error.to_string(),
+                    suggestion: None,
+                }),
+            }
+        }
+        let router = Router::build(&config.routes).unwrap_or_else(|found| {
+            errors.extend(found);
+            Router::default()
+        });
+        let mut routes = Vec::new();
+        for (index, route) in config.routes.iter().enumerate() {
+            let Some(cluster) = clusters.iter().find(|cluster| *cluster.name == *route.to) else {
+                if config.clusters.iter().any(|cluster| cluster.name == route.to) {
+                    // Its own mistake has been reported.
+                    continue;
+                }
+                errors.push(unknown_cluster(index, &route.to, &config));
+                continue;
+            };
+            routes.push(RouteState {
+                name: route.name.as_str().into(),
+                rule: route.cache.clone(),
+                cluster: Arc::clone(cluster),
+                metrics: RouteMetrics::new(registry, &route.name),
+            });
+        }
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        let codec = codec_limits(&config);
+        Ok(Self { unrouted: RouteMetrics::new(registry, "none"), config, clusters, router, routes, codec })
+    }
+
+    /// The counters of a route, or those of requests without one.
+    pub(crate) fn metrics_of(&self, route: Option<RouteIndex>) -> &RouteMetrics {
+        self.route(route).map_or(&self.unrouted, |route| &route.metrics)
+    }
+
+    pub(crate) fn route(&self, route: Option<RouteIndex>) -> Option<&RouteState> {
+        route.and_then(|RouteIndex(index)| self.routes.get(index))
+    }
+}
+
+fn codec_limits(config: &Config) -> tenfold_http1::Limits {
+    tenfold_http1::Limits {
+        head_bytes_max: config.limits.head_bytes_max,
+        line_bytes_max: config.limits.field_line_bytes_max,
+        target_bytes_max: config.limits.target_bytes_max,
+        fields_max: config.limits.fields_max,
+        ..tenfold_http1::Limits::default()
+    }
+}
+
+/// Metrics and state are told apart by name, so names must be unique.
+fn check_names(config: &Config, errors: &mut Vec<BuildError>) {
+    let error =
+        |path: String, message: &str| BuildError { path, message: message.to_owned(), suggestion: None };
+    for (index, route) in config.routes.iter().enumerate() {
+        if config.routes[..index].iter().any(|other| other.name == route.name) {
+            errors.push(error(format!("route[{index}].name"), "another route has this name"));
+        }
+    }
+    for (index, cluster) in config.clusters.iter().enumerate() {
+        if config.clusters[..index].iter().any(|other| other.name == cluster.name) {
+            errors.push(error(format!("cluster.{}", cluster.name), "another cluster has this name"));
+        }
+    }
+}
+
+fn unknown_cluster(index: usize, wanted: &str, config: &Config) -> BuildError {
+    let nearest =
+        config.clusters.iter().map(|cluster| (distance(wanted, &cluster.name), cluster)).min_by_key(|c| c.0);
+    BuildError {
+        path: format!("route[{index}].to"),
+        message: format!("there is no cluster called {wanted:?}"),
+        suggestion: nearest
+            .filter(|(distance, _)| *distance <= wanted.len() / 2)
+            .map(|(_, cluster)| cluster.name.clone()),
+    }
+}
+
+/// Levenshtein's: letters to insert, delete or replace.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, letter) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, other) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(letter != *other);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}

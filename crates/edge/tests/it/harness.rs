@@ -1,0 +1,142 @@
+//! An edge on a port of its own, in front of the origins a test gives it.
+#![expect(clippy::disallowed_methods, reason = "tests stand where the binary does: they hand out the clocks")]
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tenfold_cache::Rule;
+use tenfold_edge::access_log::AccessLog;
+use tenfold_edge::config::{
+    AccessLogConfig, ClusterConfig, Config, Limits, NodeConfig, RouteConfig, Timeouts,
+};
+use tenfold_edge::{Deps, Edge};
+use tenfold_service::acceptor::{Acceptor, AcceptorDeps, Listener, Service};
+use tenfold_service::clock::Clock;
+use tenfold_service::drain::Drain;
+use tenfold_service::limits::ConnectionLimits;
+use tenfold_service::metrics::Registry;
+use tenfold_service::worker::{WorkerDeps, Workers};
+use tenfold_testkit::raw::Client;
+
+/// How long anything in these tests may take.
+pub const LIMIT: Duration = Duration::from_secs(10);
+
+/// A running edge. Dropping it ends its threads.
+pub struct Running {
+    pub edge: Edge,
+    pub address: SocketAddr,
+    pub registry: Registry,
+    pub drain: Drain,
+    pub limits: Arc<ConnectionLimits>,
+    /// What tasks panicked with; none should.
+    pub panics: Arc<Mutex<Vec<String>>>,
+    parts: Option<(Acceptor, Workers)>,
+}
+
+/// One route to one cluster of these nodes, with every default.
+pub fn config(nodes: &[SocketAddr]) -> Config {
+    let node = |address: &SocketAddr| NodeConfig { address: address.to_string(), weight: 1, host: None };
+    Config {
+        listen: Vec::new(),
+        trusted_proxies: Vec::new(),
+        limits: Limits::default(),
+        cache: tenfold_cache::Config { memory_bytes: 64 << 20, ..tenfold_cache::Config::default() },
+        clusters: vec![ClusterConfig {
+            name: "api".to_owned(),
+            nodes: nodes.iter().map(node).collect(),
+            policy: tenfold_balance::Policy::default(),
+            health: None,
+            retry: tenfold_balance::RetryConfig::default(),
+            timeouts: Timeouts::default(),
+        }],
+        routes: vec![route("all", "/{*rest}", Rule::Respect)],
+        access_log: AccessLogConfig::default(),
+    }
+}
+
+pub fn route(name: &str, path: &str, cache: Rule) -> RouteConfig {
+    RouteConfig {
+        name: name.to_owned(),
+        host: None,
+        path: path.to_owned(),
+        methods: Vec::new(),
+        headers: Vec::new(),
+        to: "api".to_owned(),
+        cache,
+    }
+}
+
+impl Running {
+    pub fn start(config: Config) -> Self {
+        Self::start_on(config, 2)
+    }
+
+    pub fn in_front_of(nodes: &[SocketAddr]) -> Self {
+        Self::start(config(nodes))
+    }
+
+    pub fn start_on(config: Config, worker_count: usize) -> Self {
+        let (clock, drain, registry) = (Clock::system(), Drain::new(), Registry::new(worker_count));
+        let panics: Arc<Mutex<Vec<String>>> = Arc::default();
+        let seen = Arc::clone(&panics);
+        let deps = WorkerDeps {
+            clock,
+            registry: registry.clone(),
+            drain: drain.clone(),
+            on_panic: Arc::new(move |panic| seen.lock().unwrap().push(panic.message.to_owned())),
+        };
+        let workers = Workers::start(worker_count, &deps).unwrap();
+        let limits =
+            ConnectionLimits::new(config.limits.connections_max, config.limits.connections_per_ip_max);
+        let (access_log, _) = AccessLog::channel();
+        let edge_deps = Deps { registry: registry.clone(), access_log, seed: 42, now: Instant::now() };
+        let edge = Edge::build(config, edge_deps).unwrap();
+        let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr();
+        let (serving, refusing) = (edge.clone(), edge.clone());
+        let service = Service {
+            handler: Arc::new(move |worker, accepted| Box::pin(serving.serve(&worker, accepted))),
+            refusal: Arc::new(move |refused| refusing.refusal(refused)),
+        };
+        let deps =
+            AcceptorDeps { limits: Arc::clone(&limits), registry: registry.clone(), drain: drain.clone() };
+        let acceptor = Acceptor::spawn(vec![(listener, service)], &workers, &deps).unwrap();
+        let parts = Some((acceptor, workers));
+        Self { edge, address, registry, drain, limits, panics, parts }
+    }
+
+    pub fn client(&self) -> Client {
+        Client::connect_with_limit(self.address, LIMIT).unwrap()
+    }
+
+    /// The value of a series as the exposition has it.
+    pub fn metric(&self, series: &str) -> f64 {
+        let text = self.registry.render();
+        let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        line.map_or(0.0, |value| value.parse().unwrap())
+    }
+
+    pub fn refusals(&self, reason: &str) -> f64 {
+        self.metric(&format!("tenfold_edge_refusals_total{{reason=\"{reason}\"}}"))
+    }
+
+    /// Requests that nodes are working on.
+    pub fn in_flight(&self) -> u64 {
+        let status = self.edge.status(Instant::now());
+        status.clusters.iter().flat_map(|cluster| &cluster.nodes).map(|node| node.in_flight).sum()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.drain.force();
+        if let Some((acceptor, workers)) = self.parts.take() {
+            acceptor.join();
+            workers.stop();
+        }
+        if !std::thread::panicking() {
+            assert_eq!(*self.panics.lock().unwrap(), Vec::<String>::new(), "no task panics");
+        }
+    }
+}
