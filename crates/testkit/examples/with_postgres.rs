@@ -13,7 +13,17 @@ use std::process::{Command, ExitCode};
 use tenfold_testkit::Error;
 use tenfold_testkit::postgres::{Cluster, Options};
 
-fn main() -> Result<ExitCode, Error> {
+fn main() -> ExitCode {
+    run().unwrap_or_else(|error| {
+        #[expect(clippy::print_stderr, reason = "a command line program says why it could not")]
+        {
+            eprintln!("with_postgres: {error}");
+        }
+        ExitCode::FAILURE
+    })
+}
+
+fn run() -> Result<ExitCode, Error> {
     let mut words = env::args_os().skip(1);
     let program = words.next().unwrap_or_else(|| env::var_os("SHELL").unwrap_or_else(|| "sh".into()));
     let cluster = Cluster::start(&Options { replica: true, fsync: true, ..Options::default() })?;

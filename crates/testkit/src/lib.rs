@@ -47,7 +47,7 @@ pub enum Error {
         hint: String,
     },
     /// A program ran and failed.
-    #[error("{what} failed ({status}):\n{log}")]
+    #[error("{what} failed ({status}):\n{}", last_lines(log))]
     Failed {
         /// What was being done, in words.
         what: String,
@@ -75,6 +75,12 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+}
+
+/// As much of a log as fits on a screen: its end.
+fn last_lines(log: &str) -> &str {
+    let log = log.trim_end();
+    log.rmatch_indices('\n').nth(19).map_or(log, |(at, _)| &log[at + 1..])
 }
 
 impl Error {

@@ -31,17 +31,23 @@ use crate::{Error, try_wait_for};
 pub const LOG_BYTES_MAX: usize = 256 << 10;
 
 /// `$1` the stop signal, `$2` a folder to remove or nothing, then the program and its arguments. The loop gives the
-/// program five seconds to obey.
+/// program five seconds to obey; a zombie has obeyed, though whoever adopted it may be slow to look.
 const GUARD: &str = r#"
 signal=$1; folder=$2; shift 2
 exec 3<&0
 (
     exec >/dev/null 2>&1
+    trap '' TERM
     read -r _ <&3
     kill -s "$signal" $$
     tries=0
-    while kill -0 $$ && [ $tries -lt 100 ]; do sleep 0.05; tries=$((tries + 1)); done
+    while kill -0 $$ && [ $tries -lt 100 ]; do
+        read -r state </proc/$$/stat && case $state in *") Z "*) break ;; esac
+        sleep 0.05
+        tries=$((tries + 1))
+    done
     kill -s KILL $$
+    kill -s TERM -- -$$
     [ -z "$folder" ] || { rm -rf -- "$folder"; rmdir -- "$(dirname "$folder")"; }
     kill -s KILL -- -$$
 ) &

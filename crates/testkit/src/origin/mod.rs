@@ -98,6 +98,14 @@ impl Origin {
         Self::start(Behaviour::Table(answer::echo))
     }
 
+    /// [`Origin::echo`] on an address of the caller's choice.
+    ///
+    /// # Errors
+    /// If the address cannot be had.
+    pub fn echo_at(addr: SocketAddr) -> io::Result<Self> {
+        Self::start_at(addr, Behaviour::Table(answer::echo))
+    }
+
     /// Answers 404 until [`Origin::set`] says otherwise.
     ///
     /// # Errors
@@ -131,7 +139,11 @@ impl Origin {
     }
 
     fn start(behaviour: Behaviour) -> io::Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", 0))?;
+        Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0)), behaviour)
+    }
+
+    fn start_at(addr: SocketAddr, behaviour: Behaviour) -> io::Result<Self> {
+        let listener = TcpListener::bind(addr)?;
         let addr = listener.local_addr()?;
         let shared = Arc::new(Shared::new(behaviour));
         let acceptor = Some(serve::accept(listener, Arc::clone(&shared))?);

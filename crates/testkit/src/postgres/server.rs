@@ -11,7 +11,7 @@
 //! missing module is named by PostgreSQL itself.
 
 use std::fs::OpenOptions;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -26,6 +26,7 @@ const STOP_LIMIT: Duration = Duration::from_secs(10);
 const QUIT_LIMIT: Duration = Duration::from_secs(5);
 const PORT_TRIES_MAX: u32 = 5;
 const PORT_IN_USE: &str = "Address already in use";
+const DISK_FULL: &str = "No space left on device";
 /// What a start says while the last processes of a killed server are still leaving.
 const MEMORY_IN_USE: &str = "pre-existing shared memory block";
 /// `sun_path` on the systems we run on holds 108 bytes; PostgreSQL's file name needs up to 17 with its slash.
@@ -105,7 +106,7 @@ impl Server {
             self.append_settings(&self.place_settings())?;
             let started = self.start_once();
             if tries == PORT_TRIES_MAX || !failed_with(&started, PORT_IN_USE) {
-                return started;
+                return started.map_err(|error| self.name_full_disk(error));
             }
         }
     }
@@ -265,7 +266,17 @@ impl Server {
     fn run(&self, what: &str, mut command: Command) -> Result<(), Error> {
         command.current_dir(&self.folder);
         let guard = Guard { remove: Some(self.folder.clone()), ..self.guard() };
-        Child::run(what, &command, &guard, INITDB_LIMIT).map(drop)
+        Child::run(what, &command, &guard, INITDB_LIMIT).map(drop).map_err(|error| self.name_full_disk(error))
+    }
+
+    /// A full disk, which hides in the middle of a log, becomes an error that says so.
+    fn name_full_disk(&self, error: Error) -> Error {
+        match error {
+            Error::Failed { log, .. } if log.contains(DISK_FULL) => {
+                Error::File { path: self.folder.clone(), source: io::ErrorKind::StorageFull.into() }
+            }
+            error => error,
+        }
     }
 
     fn give(&self, file: &Path) -> Result<(), Error> {

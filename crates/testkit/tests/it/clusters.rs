@@ -1,8 +1,9 @@
 //! A real PostgreSQL: replication, counting, restarts, and nothing left behind.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use tenfold_testkit::postgres::{Auth, Cluster, Options};
+use tenfold_testkit::postgres::{Auth, Cluster, Install, Options};
 use tenfold_testkit::{Error, wait_for};
 
 use crate::SOON;
@@ -54,18 +55,26 @@ fn queries_and_processor_time_are_counted_and_nothing_is_left() {
 }
 
 #[test]
-fn a_failing_statement_shows_postgresqls_message() {
+fn passwords_unreachable_folders_and_failing_statements() {
     let password = "correcthorse".to_owned();
-    let options = Options { auth: Auth::Scram { password }, ..Options::default() };
+    // Nobody but us can enter this folder: when we are root, PostgreSQL's account is somebody else.
+    let only_us = std::fs::Permissions::from_mode(0o700);
+    let private = tempfile::Builder::new().permissions(only_us).tempdir().unwrap();
+    let dir = Some(private.path().join("target"));
+    let options = Options { auth: Auth::Scram { password }, dir, ..Options::default() };
     let cluster = Cluster::start(&options).unwrap();
+    let data = PathBuf::from(cluster.psql("SHOW data_directory").unwrap());
+    assert_eq!(data.starts_with(private.path()), !nix::unistd::geteuid().is_root(), "{}", data.display());
+
     let error = cluster.psql("SELECT * FROM nowhere").unwrap_err();
     assert!(error.to_string().contains("relation \"nowhere\" does not exist"), "{error}");
     assert!(cluster.primary_url().contains("postgres:correcthorse@127.0.0.1"));
 
     // The password is asked for.
     let wrong = cluster.primary_url().replace("correcthorse", "wrong");
-    let output = std::process::Command::new("psql").args([&wrong, "-c", "SELECT 1"]).output().unwrap();
-    assert!(!output.status.success());
+    let psql = Install::find().unwrap().bin.join("psql");
+    let output = std::process::Command::new(psql).args([&wrong, "-c", "SELECT 1"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stderr).contains("password authentication failed"));
 }
 
 #[test]
