@@ -19,7 +19,7 @@ const ANSWER: &[u8] =
 const SCENARIO: &str = r#"{
     "name": "cost",
     "route": [{"name": "product", "weight": 9, "path": "/api/products/{random:1-20000}"},
-              {"name": "cart", "weight": 1, "method": "POST", "path": "/api/cart", "body": "{\"product\": {n}}"}],
+              {"name": "cart", "weight": 1, "class": "write", "method": "POST", "path": "/api/cart", "body": "{\"product\": {n}}"}],
     "count_header": [{"name": "Cache-Status", "part": 1}]
 }"#;
 

@@ -23,7 +23,9 @@ use crate::schedule::{Schedule, Spacing};
 /// The most probes of one search. Doubling from 1 to a million takes 20, bisecting to 1 % another 7.
 pub const PROBES_MAX: usize = 40;
 /// The most calm-down runs before one probe.
-pub const SETTLE_RUNS_MAX: usize = 30;
+pub const SETTLE_RUNS_MAX: usize = 10;
+/// How long a calm-down run waits for an answer: whoever takes longer is not calm.
+const SETTLE_TIMEOUT_MS: u64 = 5_000;
 
 /// How to search.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -130,7 +132,7 @@ pub struct Measure {
 }
 
 impl Measure {
-    /// From `guess`, probing for `probe` each; calm is a tenth of the SLO at 5 requests per second.
+    /// From `guess`, probing for `probe` each; calm is half the SLO's latency at 5 requests per second.
     #[must_use]
     pub fn new(guess: f64, probe: Duration, slo: Slo) -> Self {
         let calm_p99_ms = (slo.p99_ms / 2.0).max(1.0);
@@ -157,7 +159,7 @@ pub fn measure(
         plan.tokens = crate::log_in(&plan)?.into();
     }
     find(measure.search, |rate| {
-        settle(&mut plan, measure, stop)?;
+        settle(&plan, measure, stop)?;
         plan.schedule = Schedule::constant(rate, measure.probe, Spacing::Poisson, plan.seed)?;
         let report = crate::run(&plan, stop, progress)?.report;
         if stop.is_stopped() {
@@ -173,11 +175,13 @@ pub fn measure(
 
 /// Waits until the target answers a trickle quickly again. One that never does is probed all the same: that is the
 /// probe's finding, not ours.
-fn settle(plan: &mut Plan, measure: &Measure, stop: &Stop) -> Result<(), Error> {
+fn settle(plan: &Plan, measure: &Measure, stop: &Stop) -> Result<(), Error> {
     let calm = Slo { p99_ms: measure.calm_p99_ms, error_ratio: 0.0 };
-    plan.schedule = Schedule::constant(measure.calm_rate, Duration::from_secs(1), Spacing::Even, plan.seed)?;
+    let schedule = Schedule::constant(measure.calm_rate, Duration::from_secs(1), Spacing::Even, plan.seed)?;
+    let mut plan = Plan { schedule, ..plan.clone() };
+    plan.client.timeout_ms = plan.client.timeout_ms.min(SETTLE_TIMEOUT_MS);
     for _ in 0..SETTLE_RUNS_MAX {
-        let report = crate::run(plan, stop, &mut |_| {})?.report;
+        let report = crate::run(&plan, stop, &mut |_| {})?.report;
         if stop.is_stopped() {
             return Err(Error::Capacity("stopped".into()));
         }

@@ -12,6 +12,7 @@
 //! **Failure.** A plan that can't be played is refused before anything is sent, above all one whose target is not this
 //! machine and not said to be the user's own. After that, everything that goes wrong is counted in the report.
 
+mod beat;
 pub mod capacity;
 mod error;
 pub mod ideal;

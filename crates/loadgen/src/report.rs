@@ -27,11 +27,11 @@ pub struct Report {
     pub played_s: f64,
     /// True when it was ended before its schedule.
     pub stopped: bool,
-    /// Requests that were due, sent or not.
+    /// Requests that were due, sent or not. Those neither `ok` nor `errors` were under way when the run was stopped.
     pub offered: u64,
     /// Answered as expected.
     pub ok: u64,
-    /// All others.
+    /// All others that ended.
     pub errors: u64,
     /// `offered` per second of the schedule.
     pub offered_per_s: f64,
@@ -54,7 +54,7 @@ pub struct Report {
     pub headers: BTreeMap<String, BTreeMap<String, u64>>,
     /// One entry per second.
     pub series: Vec<Second>,
-    /// Connections opened.
+    /// Connections opened, or tried.
     pub connections: u64,
     /// GETs sent again because a kept connection had been closed.
     pub reconnects: u64,

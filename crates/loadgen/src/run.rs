@@ -5,6 +5,7 @@
 //! requests whose number is `t` modulo `n`, and all start their clocks at the same instant.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,7 @@ use nix::sys::time::TimeValLike as _;
 use tenfold_service::clock::Clock;
 use tokio::runtime::LocalOptions;
 
+use crate::beat::Beat;
 use crate::error::Error;
 use crate::mix::Mix;
 use crate::plan::{Plan, Stop};
@@ -25,10 +27,14 @@ use crate::worker::{Job, TICK, Worker};
 
 /// For threads to be there before the first request is due.
 const START_DELAY: Duration = Duration::from_millis(20);
+/// Beyond so many connections, the usual limit of 1,024 descriptors is raised first.
+const ORDINARY_CONNECTIONS_MAX: usize = 512;
 /// How soon a stop is noticed by a pacer with nothing to do.
 const PACE_MAX: Duration = Duration::from_millis(100);
 /// How often the end is looked for once everything has been sent.
 const DRAIN_POLL: Duration = Duration::from_millis(2);
+/// How long after the last timeout a request may still be under way.
+const DRAIN_SLACK: Duration = Duration::from_secs(1);
 /// Messages a sending thread may be ahead of the listener: a minute of seconds.
 const MESSAGES_MAX: usize = 64;
 
@@ -68,22 +74,46 @@ pub fn run(plan: &Plan, stop: &Stop, progress: &mut dyn FnMut(&Second)) -> Resul
     }
     // Refused here, on the caller's thread, rather than on each sending one.
     Mix::new(&plan, &targets)?;
+    if plan.client.connections_max > ORDINARY_CONNECTIONS_MAX {
+        tenfold_service::limits::raise_nofile().map_err(std::io::Error::other)?;
+    }
+    let plan = Arc::new(plan);
     let clock = Clock::system();
     let start = clock.now() + START_DELAY;
     let (sender, receiver) = sync_channel(MESSAGES_MAX);
+    // Ends the threads that did start when one could not.
+    let abandon = Stop::default();
     let played = std::thread::scope(|scope| {
-        for thread in 0..plan.client.threads {
-            let sending = Sending { thread, plan: &plan, targets: &targets, stop, clock: &clock, start };
-            let sender = sender.clone();
-            // Scoped: the scope ends only when the thread has, and a panic of it is passed on.
-            std::thread::Builder::new()
-                .name(format!("load-{thread}"))
-                .spawn_scoped(scope, move || sending.run(&sender))?;
+        let threads = (0..plan.client.threads).map(|thread| Sending {
+            thread,
+            plan: Arc::clone(&plan),
+            targets: targets.clone(),
+            stops: [stop.clone(), abandon.clone()],
+            clock: clock.clone(),
+            start,
+        });
+        let played = spawn_all(scope, threads, sender).and_then(|()| listen(&receiver, &plan, progress));
+        if played.is_err() {
+            abandon.stop();
         }
-        drop(sender);
-        listen(&receiver, &plan, progress)
+        played
     })?;
     Ok(summary::summarise(&plan, played, stop.is_stopped()))
+}
+
+/// Starts a thread for each share. The scope waits for them, and passes on their panics.
+fn spawn_all<'scope>(
+    scope: &'scope std::thread::Scope<'scope, '_>,
+    threads: impl Iterator<Item = Sending>,
+    sender: SyncSender<Message>,
+) -> Result<(), Error> {
+    for sending in threads {
+        let sender = sender.clone();
+        let builder = std::thread::Builder::new().name(format!("load-{}", sending.thread));
+        builder.spawn_scoped(scope, move || sending.run(&sender))?;
+    }
+    drop(sender);
+    Ok(())
 }
 
 /// Everything heard from the sending threads.
@@ -131,35 +161,37 @@ fn listen(
 }
 
 /// One sending thread's share of a run.
-struct Sending<'p> {
+struct Sending {
     thread: usize,
-    plan: &'p Plan,
-    targets: &'p [Target],
-    stop: &'p Stop,
-    clock: &'p Clock,
+    plan: Arc<Plan>,
+    targets: Vec<Target>,
+    /// The caller's, and the run's own.
+    stops: [Stop; 2],
+    clock: Clock,
     start: Instant,
 }
 
-impl Sending<'_> {
-    fn run(&self, messages: &SyncSender<Message>) {
+impl Sending {
+    fn run(self, messages: &SyncSender<Message>) {
         // When the listener has gone, with an error of another thread, nobody wants to hear of this one.
-        let _ = match self.play(messages) {
-            Ok(tally) => messages.send(Message::Done { thread: self.thread, tally }),
+        let thread = self.thread;
+        let _ = match Rc::new(self).play(messages) {
+            Ok(tally) => messages.send(Message::Done { thread, tally }),
             Err(error) => messages.send(Message::Failed(error)),
         };
     }
 
-    fn play(&self, messages: &SyncSender<Message>) -> std::io::Result<Box<Tally>> {
+    fn play(self: &Rc<Self>, messages: &SyncSender<Message>) -> std::io::Result<Box<Tally>> {
         let cpu_before_us = thread_cpu_us();
         let mut builder = tokio::runtime::Builder::new_current_thread();
         let runtime = builder.enable_all().build_local(LocalOptions::default())?;
-        let mix = Mix::new(self.plan, self.targets).expect("it was made once already, from the same plan");
+        let mix = Mix::new(&self.plan, &self.targets).expect("it was made once already, from the same plan");
         let mix = Rc::new(mix);
         let recorder = Recorder::new(&self.plan.scenario, self.plan.log_requests);
         let worker = Worker::new(
             Rc::clone(&mix),
             &self.plan.client,
-            self.targets,
+            &self.targets,
             recorder,
             self.clock.clone(),
             self.start,
@@ -167,10 +199,14 @@ impl Sending<'_> {
         let worker = Rc::new(worker);
         runtime.block_on(async {
             let ticking = tokio::task::spawn_local(tick(Rc::clone(&worker), self.thread, messages.clone()));
-            self.pace(&worker, &mix).await;
+            // As a task of its own: waking the runtime's outermost future costs a system call each time.
+            let (sending, pacer) = (Rc::clone(self), Rc::clone(&worker));
+            let pacing = tokio::task::spawn_local(async move { sending.pace(&pacer, &mix).await });
+            pacing.await.map_err(std::io::Error::other)??;
             self.drain(&worker).await;
             ticking.abort();
-        });
+            Ok::<_, std::io::Error>(())
+        })?;
         // Ends the connections' tasks, and closes their sockets.
         drop(runtime);
         let mut recorder = worker.recorder.borrow_mut();
@@ -184,7 +220,8 @@ impl Sending<'_> {
     }
 
     /// Dispatches every request of this thread when it is due.
-    async fn pace(&self, worker: &Rc<Worker>, mix: &Mix) {
+    async fn pace(&self, worker: &Rc<Worker>, mix: &Mix) -> std::io::Result<()> {
+        let mut beat = Beat::new(self.clock.clone())?;
         let threads = u64::try_from(self.plan.client.threads).expect("at most THREADS_MAX");
         let mine = u64::try_from(self.thread).expect("below THREADS_MAX");
         let mut keyed = 0;
@@ -195,36 +232,40 @@ impl Sending<'_> {
             if number % threads != mine {
                 continue;
             }
-            if !self.until(intended).await {
-                return;
-            }
-            worker.dispatch(Job { number, intended, rank, route }, worker.elapsed());
+            let Some(elapsed) = self.until(&mut beat, intended).await? else { return Ok(()) };
+            worker.dispatch(Job { number, intended, rank, route }, elapsed);
         }
         // The schedule may end with silence.
-        self.until(self.plan.schedule.duration()).await;
+        self.until(&mut beat, self.plan.schedule.duration()).await?;
+        Ok(())
     }
 
-    /// Waits for an offset of the run, if it is not there yet. False when the run was stopped.
-    async fn until(&self, offset: Duration) -> bool {
+    /// Waits for an offset of the run, if it is not there yet; returns the offset it is. None: the run was stopped.
+    async fn until(&self, beat: &mut Beat, offset: Duration) -> std::io::Result<Option<Duration>> {
+        let due = self.start + offset;
         loop {
-            if self.stop.is_stopped() {
-                return false;
-            }
             let now = self.clock.now();
-            let due = self.start + offset;
-            if now >= due {
-                return true;
+            if self.is_stopped() {
+                return Ok(None);
             }
-            let wake = due.min(now + PACE_MAX);
-            tokio::time::sleep_until(wake.into()).await;
+            if now >= due {
+                return Ok(Some(now.saturating_duration_since(self.start)));
+            }
+            beat.at(due.min(now + PACE_MAX)).await?;
         }
     }
 
-    /// Waits until the last request has ended: the client's timeout at most.
+    /// Waits until the last request has ended: the client's timeout at most, and a little for it to be noticed.
     async fn drain(&self, worker: &Worker) {
-        while worker.recorder.borrow().in_flight() > 0 && !self.stop.is_stopped() {
+        let latest = self.plan.schedule.duration() + self.plan.client.timeout() + DRAIN_SLACK;
+        let is_waiting = || worker.recorder.borrow().in_flight() > 0 && worker.elapsed() < latest;
+        while is_waiting() && !self.is_stopped() {
             tokio::time::sleep(DRAIN_POLL).await;
         }
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stops.iter().any(Stop::is_stopped)
     }
 }
 

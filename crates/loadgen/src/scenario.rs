@@ -18,7 +18,7 @@
 //!
 //! **Failure.** [`Scenario::validate`] says what can't be played before anything is sent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -195,7 +195,11 @@ impl Scenario {
         if self.count_headers.len() > COUNTED_HEADERS_MAX {
             return refuse(format!("more than {COUNTED_HEADERS_MAX} headers to count"));
         }
+        let mut names = BTreeSet::new();
         for route in &self.routes {
+            if route.name.is_empty() || !names.insert(&route.name) {
+                return refuse(format!("route name {:?} is empty or taken twice", route.name));
+            }
             Template::of_route(route, "localhost")?;
         }
         for setup in &self.setup {
@@ -293,6 +297,10 @@ mod tests {
         refused(r#"{"route": []}"#, "0 routes");
         refused(r#"{"route": [{"name": "a", "weight": 0, "path": "/"}]}"#, "weight");
         refused(r#"{"route": [{"name": "a", "weight": 1, "path": "p"}]}"#, "begin with /");
+        refused(
+            r#"{"route": [{"name": "a", "weight": 1, "path": "/"}, {"name": "a", "weight": 1, "path": "/"}]}"#,
+            "twice",
+        );
         refused(r#"{"route": [{"name": "a", "weight": 1, "path": "/{kye}"}]}"#, "{kye}");
         refused(r#"{"route": [{"name": "a", "weight": 1, "path": "/", "colour": "red"}]}"#, "colour");
         refused(

@@ -65,6 +65,9 @@ impl Template {
         if route.method.is_empty() || !route.method.bytes().all(|b| b.is_ascii_uppercase()) {
             return Err(refuse(format!("method {:?} is not a word in capitals", route.method)));
         }
+        if route.method == "CONNECT" {
+            return Err(refuse("CONNECT opens a tunnel, and load has nothing to say in one".into()));
+        }
         if !route.path.starts_with('/') {
             return Err(refuse(format!("path {:?} must begin with /", route.path)));
         }
@@ -320,6 +323,7 @@ mod tests {
             ("GET", "/\r\nX: y", ("a", "b")),
             ("get", "/", ("a", "b")),
             ("", "/", ("a", "b")),
+            ("CONNECT", "/", ("a", "b")),
             ("GET", "/", ("a:", "b")),
             ("GET", "/", ("a", "b\r\nc: d")),
             ("GET", "/", ("Content-Length", "3")),
