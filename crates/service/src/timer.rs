@@ -292,3 +292,261 @@ impl Entry {
 fn bucket_of(tick: u64) -> usize {
     usize::try_from(tick % BUCKETS as u64).expect("below the number of buckets")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    use super::*;
+    use proptest::prelude::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// A task that only counts how often it is woken.
+    #[derive(Default)]
+    struct Task {
+        woken: AtomicUsize,
+    }
+
+    impl std::task::Wake for Task {
+        fn wake(self: Arc<Self>) {
+            self.woken.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    struct Bench {
+        clock: Clock,
+        timers: Timers,
+        task: Arc<Task>,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let clock = Clock::manual();
+            Self { timers: Timers::new(clock.clone()), clock, task: Arc::default() }
+        }
+
+        fn timer(&self, after: Duration) -> Timer {
+            let timer = self.timers.timer();
+            timer.arm(after);
+            timer
+        }
+
+        fn has_expired(&self, timer: &Timer) -> bool {
+            timer.poll_expired(&mut Context::from_waker(&Arc::clone(&self.task).into())).is_ready()
+        }
+
+        fn woken(&self) -> usize {
+            self.task.woken.load(Ordering::Relaxed)
+        }
+
+        /// Time passes, and the driver wakes up once at its end.
+        fn pass(&self, time: Duration) {
+            self.clock.advance(time);
+            self.timers.advance(self.clock.now());
+        }
+    }
+
+    #[test]
+    fn it_strikes_within_one_tick_and_never_early() {
+        fn check(after: Duration) {
+            let bench = Bench::new();
+            bench.clock.advance(Duration::from_millis(7));
+            let timer = bench.timer(after);
+            assert!(!bench.has_expired(&timer));
+            bench.pass(after.saturating_sub(Duration::from_nanos(1)));
+            assert!(!bench.has_expired(&timer), "{after:?}");
+            assert_eq!(bench.woken(), 0, "{after:?}");
+            bench.pass(Duration::from_millis(TICK_MS));
+            assert_eq!(bench.woken(), 1, "{after:?}");
+            assert!(bench.has_expired(&timer), "{after:?}");
+            assert!(bench.has_expired(&timer), "it stays expired");
+            assert_eq!(bench.timers.filed(), 0);
+        }
+        check(Duration::from_millis(1));
+        check(Duration::from_millis(50));
+        check(Duration::from_millis(51));
+        check(10 * SECOND);
+        check(51 * SECOND);
+        check(600 * SECOND);
+        check(100_000 * SECOND);
+    }
+
+    #[test]
+    fn arming_alone_files_nothing() {
+        let bench = Bench::new();
+        let timer = bench.timer(SECOND);
+        timer.arm(2 * SECOND);
+        assert!(timer.is_armed());
+        assert_eq!(bench.timers.filed(), 0);
+        bench.pass(3 * SECOND);
+        assert!(bench.has_expired(&timer));
+        assert_eq!((bench.timers.filed(), bench.woken()), (0, 0));
+    }
+
+    #[test]
+    fn moving_it_to_later_does_not_touch_the_wheel() {
+        let bench = Bench::new();
+        let timer = bench.timer(SECOND);
+        assert!(!bench.has_expired(&timer));
+        let place = timer.entry.place.get().unwrap();
+        timer.arm(5 * SECOND);
+        assert!(!bench.has_expired(&timer));
+        assert_eq!(timer.entry.place.get().unwrap().tick, place.tick);
+        bench.pass(4 * SECOND);
+        assert_eq!((bench.woken(), bench.timers.filed()), (0, 1));
+        bench.pass(SECOND);
+        assert_eq!((bench.woken(), bench.timers.filed()), (1, 0));
+    }
+
+    #[test]
+    fn moving_it_to_earlier_takes_effect_at_the_next_poll() {
+        let bench = Bench::new();
+        let timer = bench.timer(60 * SECOND);
+        assert!(!bench.has_expired(&timer));
+        timer.arm(SECOND);
+        assert!(!bench.has_expired(&timer));
+        bench.pass(SECOND);
+        assert_eq!(bench.woken(), 1);
+        assert!(bench.has_expired(&timer));
+    }
+
+    #[test]
+    fn a_disarmed_timer_never_strikes() {
+        let bench = Bench::new();
+        let timer = bench.timer(SECOND);
+        assert!(!bench.has_expired(&timer));
+        timer.disarm();
+        bench.pass(100 * SECOND);
+        assert_eq!((bench.woken(), bench.timers.filed()), (0, 0));
+        assert!(!bench.has_expired(&timer));
+        timer.arm(SECOND);
+        assert!(!bench.has_expired(&timer));
+        bench.pass(SECOND);
+        assert_eq!(bench.woken(), 1);
+    }
+
+    #[test]
+    fn a_dropped_timer_leaves_the_wheel_at_once_and_the_others_alone() {
+        let bench = Bench::new();
+        let mut timers: Vec<_> = (0..10).map(|_| bench.timer(SECOND)).collect();
+        assert!(timers.iter().all(|timer| !bench.has_expired(timer)));
+        for position in [0, 4, 7, 0] {
+            timers.remove(position);
+        }
+        assert_eq!(bench.timers.filed(), 6);
+        bench.pass(SECOND);
+        assert_eq!(bench.woken(), 6);
+        assert!(timers.iter().all(|timer| bench.has_expired(timer)));
+    }
+
+    #[test]
+    fn the_longest_duration_is_never() {
+        let bench = Bench::new();
+        let timer = bench.timer(Duration::MAX);
+        assert!(timer.is_armed() && !bench.has_expired(&timer));
+        bench.pass(1_000_000 * SECOND);
+        assert!(!bench.has_expired(&timer));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_driver_sleeps_without_end_while_nothing_is_filed() {
+        let bench = Bench::new();
+        let driver = bench.timers.clone();
+        let wheel = Rc::clone(&bench.timers.wheel);
+        let is_idle = || wheel.driver.borrow().is_some();
+        let scenario = async {
+            tokio::task::yield_now().await;
+            assert!(is_idle());
+            let timer = bench.timer(Duration::from_millis(120));
+            let expired = timer.expired();
+            let time = async {
+                // The test's clock goes along with the runtime's, which only the driver's sleep moves.
+                for _ in 0..3 {
+                    tokio::time::sleep(Duration::from_millis(TICK_MS)).await;
+                    bench.clock.advance(Duration::from_millis(TICK_MS));
+                }
+            };
+            tokio::join!(expired, time);
+            tokio::task::yield_now().await;
+            assert!(is_idle());
+        };
+        tokio::select! {
+            () = driver.drive() => unreachable!("it drives for ever"),
+            () = scenario => {}
+        }
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Arm(usize, u64),
+        Disarm(usize),
+        Poll(usize),
+        Replace(usize),
+        Pass(u64),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            3 => (0..5_usize, 0..200_000_u64).prop_map(|(timer, ms)| Step::Arm(timer, ms)),
+            1 => (0..5_usize).prop_map(Step::Disarm),
+            4 => (0..5_usize).prop_map(Step::Poll),
+            1 => (0..5_usize).prop_map(Step::Replace),
+            3 => (0..30_000_u64).prop_map(Step::Pass),
+            1 => (0..300_000_u64).prop_map(Step::Pass),
+        ]
+    }
+
+    proptest! {
+        /// Against the plainest model: a deadline per timer, and whether its task sleeps on it.
+        #[test]
+        fn sleepers_are_woken_when_due_and_the_wheel_holds_no_others(steps in prop::collection::vec(step(), 1..200)) {
+            let bench = Bench::new();
+            let tasks: Vec<Arc<Task>> = (0..5).map(|_| Arc::default()).collect();
+            let mut timers: Vec<Timer> = (0..5).map(|_| bench.timers.timer()).collect();
+            let mut deadlines: Vec<Option<Instant>> = vec![None; 5];
+            // Woken counts at the moment the task went to sleep on its present deadline.
+            let mut asleep: Vec<Option<usize>> = vec![None; 5];
+            for step in steps {
+                match step {
+                    Step::Arm(timer, after_ms) => {
+                        timers[timer].arm(Duration::from_millis(after_ms));
+                        deadlines[timer] = Some(bench.clock.now() + Duration::from_millis(after_ms));
+                        asleep[timer] = None;
+                    }
+                    Step::Disarm(timer) => {
+                        timers[timer].disarm();
+                        (deadlines[timer], asleep[timer]) = (None, None);
+                    }
+                    Step::Replace(timer) => {
+                        timers[timer] = bench.timers.timer();
+                        (deadlines[timer], asleep[timer]) = (None, None);
+                    }
+                    Step::Poll(timer) => {
+                        let waker = Arc::clone(&tasks[timer]).into();
+                        let is_ready = timers[timer].poll_expired(&mut Context::from_waker(&waker)).is_ready();
+                        let is_due = deadlines[timer].is_some_and(|deadline| deadline <= bench.clock.now());
+                        prop_assert!(!is_ready || is_due, "early");
+                        asleep[timer] = (!is_ready).then(|| tasks[timer].woken.load(Ordering::Relaxed));
+                    }
+                    Step::Pass(time_ms) => bench.pass(Duration::from_millis(time_ms)),
+                }
+                let tick = Duration::from_millis(TICK_MS);
+                for timer in 0..5 {
+                    let is_overdue = deadlines[timer].is_some_and(|deadline| deadline + tick <= bench.clock.now());
+                    if let (true, Some(woken_before)) = (is_overdue, asleep[timer]) {
+                        prop_assert!(tasks[timer].woken.load(Ordering::Relaxed) > woken_before, "slept through");
+                    }
+                }
+                prop_assert!(bench.timers.filed() <= 5);
+                let in_buckets: usize = bench.timers.wheel.buckets.borrow().iter().map(Vec::len).sum();
+                prop_assert_eq!(bench.timers.filed(), in_buckets);
+            }
+            timers.clear();
+            prop_assert_eq!(bench.timers.filed(), 0);
+        }
+    }
+}
