@@ -146,7 +146,7 @@ impl Filling<'_> {
                 self.drop_body(exchange, following).await;
                 Ok(Ended::Settled)
             }
-            HeadOutcome::Refetch => Err(FailReason::Invalid),
+            HeadOutcome::Refetch | HeadOutcome::Invalid => Err(FailReason::Invalid),
         }
     }
 
@@ -471,7 +471,8 @@ pub(crate) async fn answer_stored(
     let cache = if stale {
         CacheStatus { forward_status: None, ..CacheStatus::forward(Forward::Stale) }
     } else {
-        CacheStatus { forward_status: Some(304), ..task.cache }
+        let asked = matches!(task.cache.forward, Some(Forward::Stale | Forward::Request));
+        CacheStatus { forward_status: asked.then_some(304), ..task.cache }
     };
     let outcome = if stale { CacheOutcome::Stale } else { CacheOutcome::Revalidated };
     let ours = Ours { request_id: &task.request_id, cache, http10: task.client.http10, close };

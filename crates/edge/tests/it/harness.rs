@@ -121,6 +121,10 @@ impl Running {
         self.metric(&format!("tenfold_edge_refusals_total{{reason=\"{reason}\"}}"))
     }
 
+    pub fn stats(&self) -> tenfold_cache::Stats {
+        self.edge.status(Instant::now()).cache
+    }
+
     /// Requests that nodes are working on.
     pub fn in_flight(&self) -> u64 {
         let status = self.edge.status(Instant::now());

@@ -1,4 +1,5 @@
 //! The edge over real sockets, against origins that misbehave on command.
 
+mod caching;
 mod harness;
 mod passing;

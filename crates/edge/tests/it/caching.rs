@@ -1,0 +1,207 @@
+//! Requests that the cache answers, or has answered.
+
+use std::time::Duration;
+
+use tenfold_cache::{Override, Purge, Rule};
+use tenfold_testkit::origin::Gate;
+use tenfold_testkit::{Answer, Origin, wait_for};
+
+use crate::harness::{LIMIT, Running, config, route};
+
+/// An edge whose only route forces this rule.
+fn overriding(origin: &Origin, rule: Override) -> Running {
+    let mut config = config(&[origin.addr()]);
+    config.routes = vec![route("all", "/{*rest}", Rule::Override(rule))];
+    Running::start(config)
+}
+
+#[test]
+fn a_hit_is_the_answer_again_with_its_age() {
+    let origin = Origin::serve(|_| Answer::ok("hello").cache_control("max-age=60").etag("\"v1\"")).unwrap();
+    let edge = Running::in_front_of(&[origin.addr()]);
+    let mut client = edge.client();
+    let miss = client.get("/a").unwrap();
+    assert_eq!((miss.status, miss.text()), (200, "hello".to_owned()));
+    assert_eq!(miss.header("cache-status"), Some("Tenfold; fwd=uri-miss; stored"));
+    let hit = client.get("/a").unwrap();
+    assert_eq!((hit.status, hit.text()), (200, "hello".to_owned()));
+    assert_eq!(hit.header("age"), Some("0"));
+    assert!(hit.header("cache-status").unwrap().starts_with("Tenfold; hit; ttl="));
+    assert_eq!(hit.header("content-length"), Some("5"));
+    assert_eq!(origin.requests(), 1);
+}
+
+#[test]
+fn a_hit_answers_head_conditions_and_ranges() {
+    let origin =
+        Origin::serve(|_| Answer::ok("0123456789").cache_control("max-age=60").etag("\"v1\"")).unwrap();
+    let edge = Running::in_front_of(&[origin.addr()]);
+    let mut client = edge.client();
+    client.get("/a").unwrap();
+    let head = client.request("HEAD", "/a", &[]).unwrap();
+    assert_eq!((head.status, head.header("content-length"), head.text()), (200, Some("10"), String::new()));
+    let unchanged = client.request("GET", "/a", &[("If-None-Match", "\"v1\"")]).unwrap();
+    assert_eq!(
+        (unchanged.status, unchanged.header("etag"), unchanged.text()),
+        (304, Some("\"v1\""), String::new())
+    );
+    let part = client.request("GET", "/a", &[("Range", "bytes=2-4")]).unwrap();
+    assert_eq!((part.status, part.text()), (206, "234".to_owned()));
+    assert_eq!(part.header("content-range"), Some("bytes 2-4/10"));
+    let beyond = client.request("GET", "/a", &[("Range", "bytes=20-")]).unwrap();
+    assert_eq!((beyond.status, beyond.header("content-range")), (416, Some("bytes */10")));
+    assert_eq!(origin.requests(), 1);
+}
+
+#[test]
+fn large_hits_come_whole() {
+    let body: Vec<u8> = (0..3_000_000_u32).map(|i| i.to_le_bytes()[0]).collect();
+    let sent = body.clone();
+    let origin = Origin::serve(move |_| Answer::ok(sent.clone()).cache_control("max-age=60")).unwrap();
+    let edge = Running::in_front_of(&[origin.addr()]);
+    let mut client = edge.client();
+    assert!(client.get("/a").unwrap().body == body);
+    assert!(client.get("/a").unwrap().body == body);
+    assert_eq!(origin.requests(), 1);
+}
+
+#[test]
+fn a_crowd_makes_one_fetch() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let origin = Origin::serve(move |_| Answer::ok("once").cache_control("max-age=60").gated(&held)).unwrap();
+    let edge = Running::in_front_of(&[origin.addr()]);
+    std::thread::scope(|scope| {
+        let crowd: Vec<_> = (0..20).map(|_| scope.spawn(|| edge.client().get("/a").unwrap())).collect();
+        wait_for("all to follow", LIMIT, || edge.stats().collapsed == 19);
+        gate.open();
+        for one in crowd {
+            let answer = one.join().unwrap();
+            assert_eq!((answer.status, answer.text()), (200, "once".to_owned()));
+        }
+    });
+    assert_eq!(origin.requests(), 1);
+}
+
+#[test]
+fn followers_read_along_while_the_body_comes() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let answer = move |_: &_| {
+        Answer::new(200).chunked(["first", "second"]).cache_control("max-age=60").gated_chunks(&held)
+    };
+    let origin = Origin::serve(answer).unwrap();
+    let edge = Running::in_front_of(&[origin.addr()]);
+    let mut clients = [edge.client(), edge.client()];
+    for client in &mut clients {
+        client.send("GET /a HTTP/1.1\r\nHost: t\r\n\r\n").unwrap();
+        client.read_through("first").unwrap();
+    }
+    gate.open();
+    for client in &mut clients {
+        client.read_through("second").unwrap();
+    }
+    assert_eq!(origin.requests(), 1);
+}
+
+#[test]
+fn a_stale_answer_is_refreshed_behind_it() {
+    let origin = Origin::serve(|_| {
+        Answer::ok("v").cache_control("max-age=0, stale-while-revalidate=60").etag("\"1\"")
+    })
+    .unwrap();
+    let edge = Running::in_front_of(&[origin.addr()]);
+    let mut client = edge.client();
+    client.get("/a").unwrap();
+    let stale = client.get("/a").unwrap();
+    assert!(stale.header("cache-status").unwrap().contains("hit"), "{stale:?}");
+    wait_for("the refresh", LIMIT, || origin.requests() >= 2);
+    assert_eq!(origin.last().unwrap().header("if-none-match"), Some("\"1\""));
+}
+
+#[test]
+fn a_revalidated_answer_is_served_without_its_body_being_sent_again() {
+    let origin =
+        Origin::serve(|_| Answer::ok("body").cache_control("max-age=0, must-revalidate").etag("\"1\""))
+            .unwrap();
+    let edge = Running::in_front_of(&[origin.addr()]);
+    let mut client = edge.client();
+    client.get("/a").unwrap();
+    let again = client.get("/a").unwrap();
+    assert_eq!((again.status, again.text()), (200, "body".to_owned()));
+    assert_eq!(again.header("cache-status").map(|s| s.contains("fwd-status=304")), Some(true), "{again:?}");
+}
+
+#[test]
+fn a_stale_copy_stands_in_for_dead_nodes() {
+    let mut origin =
+        Origin::serve(|_| Answer::ok("kept").cache_control("max-age=0, stale-if-error=60")).unwrap();
+    let edge = Running::in_front_of(&[origin.addr()]);
+    let mut client = edge.client();
+    client.get("/a").unwrap();
+    origin.stop();
+    for _ in 0..20 {
+        let answer = client.get("/a").unwrap();
+        assert_eq!((answer.status, answer.text()), (200, "kept".to_owned()));
+        assert!(answer.header("cache-status").unwrap().contains("fwd=stale"), "{answer:?}");
+    }
+    let other = client.get("/other").unwrap();
+    assert_eq!((other.status, other.header("tenfold-reason")), (503, Some("no_node")));
+}
+
+#[test]
+fn a_purge_is_the_end_of_a_stored_answer() {
+    let origin = Origin::serve(|_| Answer::ok("x").cache_control("max-age=60")).unwrap();
+    let edge = Running::in_front_of(&[origin.addr()]);
+    let mut client = edge.client();
+    client.get("/a").unwrap();
+    let _ = edge.edge.purge(&Purge::All, false);
+    client.get("/a").unwrap();
+    assert_eq!(origin.requests(), 2);
+}
+
+#[test]
+fn a_successful_write_makes_the_stored_answer_stale() {
+    let origin = Origin::serve(|_| Answer::ok("x").cache_control("max-age=60")).unwrap();
+    let edge = Running::in_front_of(&[origin.addr()]);
+    let mut client = edge.client();
+    client.get("/a").unwrap();
+    client.request_with_body("POST", "/a", &[], b"change").unwrap();
+    client.get("/a").unwrap();
+    assert_eq!(origin.count("GET", "/a"), 2);
+}
+
+#[test]
+fn what_may_not_be_shared_is_fetched_for_each() {
+    let origin = Origin::serve(|_| Answer::ok("mine").cache_control("private")).unwrap();
+    let edge = Running::in_front_of(&[origin.addr()]);
+    let mut client = edge.client();
+    for _ in 0..3 {
+        assert_eq!(client.get("/a").unwrap().text(), "mine");
+    }
+    assert_eq!(origin.requests(), 3);
+}
+
+#[test]
+fn an_override_keeps_what_the_origin_says_nothing_about() {
+    let origin = Origin::serve(|_| Answer::ok("x")).unwrap();
+    let edge = overriding(&origin, Override { ttl: Duration::from_secs(60), ..Override::default() });
+    let mut client = edge.client();
+    client.get("/a").unwrap();
+    client.get("/a").unwrap();
+    assert_eq!(origin.requests(), 1);
+    client.request("GET", "/a", &[("Cookie", "user=1")]).unwrap();
+    assert_eq!(origin.requests(), 2, "a request with a cookie isn't covered");
+}
+
+#[test]
+fn headers_outside_the_key_reach_no_node() {
+    let origin = Origin::serve(|_| Answer::ok("x").cache_control("max-age=60")).unwrap();
+    let edge = Running::in_front_of(&[origin.addr()]);
+    edge.client()
+        .request("GET", "/a", &[("X-Forwarded-Host", "evil"), ("X-HTTP-Method-Override", "DELETE")])
+        .unwrap();
+    let seen = origin.last().unwrap();
+    assert_ne!(seen.header("x-forwarded-host"), Some("evil"));
+    assert_eq!(seen.header("x-http-method-override"), None);
+}
