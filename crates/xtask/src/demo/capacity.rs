@@ -28,8 +28,6 @@ const PRECISION: f64 = 0.08;
 /// One short search has to do for `--quick` without an earlier result.
 const QUICK_PROBE: Duration = Duration::from_secs(1);
 const QUICK_PRECISION: f64 = 0.5;
-/// How far from the rough result the fine one may lie.
-const FINE_RANGE: f64 = 2.0;
 
 /// A measured capacity.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -75,16 +73,11 @@ pub(crate) fn measure(
     } else {
         let rough =
             search(Search { precision: ROUGH_PRECISION, ..Search::from_guess(GUESS) }, ROUGH_PROBE)?.rate;
-        let fine = Search {
-            guess: rough,
-            rate_min: rough / FINE_RANGE,
-            rate_max: rough * FINE_RANGE,
-            precision: PRECISION,
-        };
+        let fine = Search { precision: PRECISION, ..Search::from_guess(rough) };
         search(fine, PROBE)?
     };
     Mix::reset(stack)?;
-    steps.done(&format!(
+    steps.say(&format!(
         "the shop's capacity: {:.0} requests/s hold p99 ≤ {:.0} ms and errors ≤ {:.1} % for {:.0} s",
         known.rate,
         SLO.p99_ms,
