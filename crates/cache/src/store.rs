@@ -162,7 +162,7 @@ impl Store {
     pub(crate) fn put(&self, key: &[u8], entry: Arc<Entry>) -> Change {
         let _change = self.changing(key);
         let old = self.objects.peek(key);
-        let (object, variants_evicted) = self.with_entry(key, old.as_ref(), entry);
+        let (object, variants_evicted) = self.with_entry(key, old.as_ref(), &entry);
         let mut evicted = Evicted::default();
         self.objects.insert_with_lifecycle(key.into(), object, &mut evicted);
         let others = evicted.0.iter().filter(|(other, _)| **other != *key).count() as u64;
@@ -186,9 +186,9 @@ impl Store {
 
     /// Adds an entry to what is there: it leads, those for the same requests leave, and the least recently used leave
     /// until count and weight are within bounds.
-    fn with_entry(&self, key: &[u8], old: Option<&Object>, entry: Arc<Entry>) -> (Object, u64) {
+    fn with_entry(&self, key: &[u8], old: Option<&Object>, entry: &Arc<Entry>) -> (Object, u64) {
         let mut entries: SmallVec<[Arc<Entry>; 4]> = SmallVec::new();
-        entries.push(Arc::clone(&entry));
+        entries.push(Arc::clone(entry));
         let others = old.map_or(&[][..], Object::entries);
         entries.extend(others.iter().filter(|other| other.vary != entry.vary).cloned());
         let mut variants_evicted = 0;

@@ -231,8 +231,9 @@ impl State {
     /// Drops chunks that everybody has; wakes the task if that made room.
     fn trim(&mut self) -> Option<Waker> {
         let was_full = self.is_full();
-        while let Some(chunk) = self.chunks.pop_front_if(|chunk| chunk.needed_by == 0) {
+        while let Some(chunk) = self.chunks.front().filter(|chunk| chunk.needed_by == 0) {
             self.held_bytes -= chunk.weight();
+            self.chunks.pop_front();
         }
         if was_full && !self.is_full() { self.task.take() } else { None }
     }

@@ -82,3 +82,81 @@ pub fn write_conditional(validators: &Validators<'_>, out: &mut Vec<u8>) -> bool
     }
     validators.etag.is_some() || validators.last_modified.is_some()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Field;
+
+    const MODIFIED: &[u8] = b"Sun, 06 Nov 1994 08:49:37 GMT";
+    const BEFORE: &[u8] = b"Sun, 06 Nov 1994 08:49:36 GMT";
+    const AFTER: &[u8] = b"Sun, 06 Nov 1994 08:49:38 GMT";
+
+    fn asked(fields: &[Field<'_>], status: u16, etag: Option<&[u8]>, last_modified: Option<&[u8]>) -> bool {
+        let date = Timestamp::from_seconds(784_111_777);
+        not_modified(&RequestFacts::read("GET", fields), status, &Validators { etag, last_modified, date })
+    }
+
+    #[test]
+    fn if_none_match_compares_weakly_against_a_list() {
+        let check = |line: &str, etag: &str, expected: bool| {
+            let fields: [Field<'_>; 1] = [(b"If-None-Match", line.as_bytes())];
+            assert_eq!(asked(&fields, 200, Some(etag.as_bytes()), None), expected, "{line} {etag}");
+        };
+        check("\"a\"", "\"a\"", true); // RFC 9110 §13.1.2
+        check("W/\"a\"", "\"a\"", true); // §8.8.3.2
+        check("\"a\"", "W/\"a\"", true);
+        check("\"b\", \"a\"", "\"a\"", true);
+        check("\"b\",W/\"a\" ,", "\"a\"", true);
+        check("\"a,b\"", "\"a,b\"", true); // a comma within the tag
+        check("\"b\"", "\"a\"", false);
+        check("\"A\"", "\"a\"", false);
+        check("a", "\"a\"", false);
+        check("*", "\"a\"", true);
+        check("\"*\"", "\"a\"", false);
+        check("", "\"a\"", false);
+        let both: [Field<'_>; 2] = [(b"If-None-Match", b"\"b\""), (b"if-none-match", b"\"a\"")];
+        assert!(asked(&both, 200, Some(b"\"a\""), None));
+        assert!(asked(&[(b"If-None-Match", b"*")], 200, None, None));
+        assert!(!asked(&[(b"If-None-Match", b"\"a\"")], 200, None, None));
+    }
+
+    #[test]
+    fn if_modified_since_compares_seconds() {
+        let since = |date: &[u8], modified| asked(&[(b"If-Modified-Since", date)], 200, None, modified);
+        assert!(since(MODIFIED, Some(MODIFIED))); // RFC 9110 §13.1.3
+        assert!(since(AFTER, Some(MODIFIED)));
+        assert!(!since(BEFORE, Some(MODIFIED)));
+        assert!(!since(b"yesterday", Some(MODIFIED)));
+        assert!(since(MODIFIED, None), "without Last-Modified, Date stands in"); // RFC 9111 §4.3.2
+        assert!(!since(BEFORE, None));
+    }
+
+    #[test]
+    fn if_modified_since_is_ignored_beside_if_none_match() {
+        let fields: [Field<'_>; 2] = [(b"If-None-Match", b"\"b\""), (b"If-Modified-Since", AFTER)];
+        assert!(!asked(&fields, 200, Some(b"\"a\""), Some(MODIFIED))); // RFC 9110 §13.1.3
+        assert!(!asked(&fields, 200, None, Some(MODIFIED)));
+    }
+
+    #[test]
+    fn other_statuses_are_sent_whole() {
+        assert!(!asked(&[(b"If-None-Match", b"\"a\"")], 404, Some(b"\"a\""), None)); // §13.2.1
+        assert!(!asked(&[], 200, Some(b"\"a\""), Some(MODIFIED)));
+    }
+
+    #[test]
+    fn our_own_condition_carries_what_the_origin_gave() {
+        let written = |etag, last_modified| {
+            let mut out = Vec::new();
+            let any = write_conditional(&Validators { etag, last_modified, date: Timestamp(0) }, &mut out);
+            (any, String::from_utf8(out).unwrap())
+        };
+        assert_eq!(written(None, None), (false, String::new()));
+        assert_eq!(written(Some(b"W/\"a\""), None), (true, "if-none-match: W/\"a\"\r\n".into()));
+        assert_eq!(
+            written(Some(b"\"a\""), Some(MODIFIED)),
+            (true, "if-none-match: \"a\"\r\nif-modified-since: Sun, 06 Nov 1994 08:49:37 GMT\r\n".into())
+        );
+    }
+}

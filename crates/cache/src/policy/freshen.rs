@@ -169,3 +169,135 @@ fn reason(status: u16) -> &'static str {
         _ => "",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::Timestamp;
+
+    const DATE: Field<'_> = (b"Date", b"Sun, 06 Nov 1994 08:49:37 GMT");
+    const NOW: Timestamp = Timestamp(784_111_777_000);
+
+    fn written(fields: &[Field<'_>], shared: bool, without_cookies: bool) -> String {
+        let response = ResponseFacts::read(200, fields, NOW, NOW);
+        String::from_utf8(write_head(&response, shared, without_cookies).unwrap().to_vec()).unwrap()
+    }
+
+    #[test]
+    fn a_head_keeps_what_is_end_to_end() {
+        let fields: [Field<'_>; 9] = [
+            DATE,
+            (b"Content-Type", b"text/html"),
+            (b"Connection", b"close"), // RFC 9111 §3.1
+            (b"Keep-Alive", b"timeout=5"),
+            (b"Transfer-Encoding", b"chunked"),
+            (b"Content-Length", b"3"),
+            (b"Age", b"7"),
+            (b"Proxy-Authenticate", b"Basic"),
+            (b"X-Frame-Options", b"DENY"),
+        ];
+        assert_eq!(
+            written(&fields, true, false),
+            "HTTP/1.1 200 OK\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Type: text/html\r\n\
+             X-Frame-Options: DENY\r\n"
+        );
+    }
+
+    #[test]
+    fn a_missing_date_is_the_moment_of_receipt() {
+        let head = written(&[(b"X", b"y")], true, false); // RFC 9110 §6.6.1
+        assert!(head.contains("Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n"), "{head}");
+        let far = ResponseFacts::read(200, &[], Timestamp(u64::MAX), Timestamp(u64::MAX));
+        assert!(write_head(&far, true, false).is_ok());
+    }
+
+    #[test]
+    fn cookies_and_named_fields_stay_out_of_what_is_shared() {
+        let fields: [Field<'_>; 4] = [
+            DATE,
+            (b"Cache-Control", b"private=\"X-User\", max-age=5"),
+            (b"X-User", b"7"),
+            (b"Set-Cookie", b"a=b"),
+        ];
+        assert!(!written(&fields, true, false).contains("X-User: 7")); // RFC 9111 §5.2.2.7
+        assert!(written(&fields, false, false).contains("X-User: 7"));
+        assert!(written(&fields, true, false).contains("Set-Cookie"));
+        assert!(!written(&fields, true, true).contains("Set-Cookie"));
+    }
+
+    #[test]
+    fn a_line_break_never_gets_into_a_head() {
+        let head = written(&[DATE, (b"X", b"a\r\nSet-Cookie: b"), (b"Y\n", b"c")], true, false);
+        assert_eq!(head.lines().count(), 2, "{head}");
+    }
+
+    #[test]
+    fn heads_are_bounded() {
+        let long = vec![b'a'; HEAD_BYTES_MAX];
+        let response = [(&b"X"[..], &long[..])];
+        let response = ResponseFacts::read(200, &response, NOW, NOW);
+        assert_eq!(write_head(&response, true, false), Err(Uncacheable::HeadTooLarge));
+    }
+
+    #[test]
+    fn a_written_head_reads_back() {
+        let fields: [Field<'_>; 3] = [DATE, (b"ETag", b"\"a: b\""), (b"X", b"")];
+        let head = written(&fields, true, false);
+        assert_eq!(read_head(head.as_bytes()), fields);
+    }
+
+    #[test]
+    fn a_304_replaces_what_it_repeats_and_keeps_the_body_as_it_is() {
+        let stored: [Field<'_>; 6] = [
+            DATE,
+            (b"X-Kept", b"1"),
+            (b"Cache-Control", b"max-age=1"),
+            (b"Content-Encoding", b"gzip"),
+            (b"ETag", b"\"a\""),
+            (b"X-Twice", b"old"),
+        ];
+        let new: [Field<'_>; 8] = [
+            (b"cache-control", b"max-age=9"),
+            (b"Content-Encoding", b"br"),
+            (b"Content-Length", b"0"), // RFC 9111 §3.2
+            (b"ETag", b"W/\"a\""),
+            (b"X-New", b"2"),
+            (b"x-twice", b"b"),
+            (b"x-twice", b"c"),
+            (b"Connection", b"close"),
+        ];
+        let merged = merge(&stored, &new);
+        let expected: Vec<Field<'_>> = vec![
+            (b"X-Kept", b"1"),
+            (b"Content-Encoding", b"gzip"),
+            (b"ETag", b"\"a\""),
+            (b"cache-control", b"max-age=9"),
+            (b"X-New", b"2"),
+            (b"x-twice", b"b"),
+            (b"x-twice", b"c"),
+        ];
+        assert_eq!(merged, expected);
+    }
+
+    #[test]
+    fn a_304_has_to_be_about_what_was_asked() {
+        const OLD: &[u8] = b"Sun, 06 Nov 1994 08:49:37 GMT";
+        const NEW: &[u8] = b"Sun, 06 Nov 1994 08:49:38 GMT";
+        let check = |stored: (Option<&[u8]>, Option<&[u8]>), fields: &[Field<'_>], expected: bool| {
+            let stored = Validators { etag: stored.0, last_modified: stored.1, date: NOW };
+            let response = ResponseFacts::read(304, fields, NOW, NOW);
+            assert_eq!(is_about(&stored, &response), expected, "{stored:?} {fields:?}");
+        };
+        let tag: Option<&[u8]> = Some(b"\"a\"");
+        check((tag, None), &[(b"ETag", b"\"a\"")], true); // RFC 9111 §4.3.4
+        check((tag, None), &[(b"ETag", b"\"b\"")], false);
+        check((tag, None), &[(b"ETag", b"W/\"a\"")], true);
+        check((tag, None), &[(b"ETag", b"W/\"b\"")], false);
+        check((Some(b"W/\"a\""), None), &[(b"ETag", b"\"a\"")], true);
+        check((tag, None), &[], true); // one response was asked about
+        check((None, Some(OLD)), &[(b"Last-Modified", OLD)], true);
+        check((None, Some(OLD)), &[(b"Last-Modified", NEW)], false);
+        check((None, Some(OLD)), &[(b"ETag", b"\"a\"")], false);
+        check((None, Some(OLD)), &[], true);
+    }
+}

@@ -328,3 +328,6 @@ pub fn is_shareable(facts: &RequestFacts<'_>, rule: &Rule, stored: &StoredFacts)
 pub const fn is_error(status: u16) -> bool {
     matches!(status, 500 | 502 | 503 | 504)
 }
+
+#[cfg(test)]
+mod tests;

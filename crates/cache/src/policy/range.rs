@@ -66,7 +66,7 @@ fn parse_single(range: &[u8], length: u64) -> Option<RangePlan> {
         }
         (false, open) => {
             let first = number(first)?;
-            let end = if open { length } else { number(last)?.checked_add(1).unwrap_or(u64::MAX) };
+            let end = if open { length } else { number(last)?.saturating_add(1) };
             if !open && end <= first {
                 return None;
             }
@@ -94,4 +94,107 @@ fn number(digits: &[u8]) -> Option<u64> {
             .iter()
             .fold(0_u64, |sum, digit| sum.saturating_mul(10).saturating_add(u64::from(digit - b'0'))),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Field;
+    use crate::policy::Timestamp;
+    use proptest::prelude::*;
+
+    const MODIFIED: &[u8] = b"Sun, 06 Nov 1994 08:49:37 GMT";
+
+    fn plan(fields: &[Field<'_>], length: u64) -> RangePlan {
+        let validators = Validators {
+            etag: Some(b"\"a\""),
+            last_modified: Some(MODIFIED),
+            date: Timestamp::from_seconds(784_111_777 + 60),
+        };
+        plan_range(&RequestFacts::read("GET", fields), 200, &validators, length)
+    }
+
+    fn check(range: &str, length: u64, expected: RangePlan) {
+        assert_eq!(plan(&[(b"Range", range.as_bytes())], length), expected, "{range} of {length}");
+    }
+
+    #[test]
+    fn single_ranges_are_cut_to_the_body() {
+        check("bytes=0-9", 100, single(0, 10)); // RFC 9110 §14.1.2
+        check("bytes=90-200", 100, single(90, 100));
+        check("bytes=90-", 100, single(90, 100));
+        check("bytes=-10", 100, single(90, 100));
+        check("bytes=-200", 100, single(0, 100));
+        check("bytes=0-0", 100, single(0, 1));
+        check("bytes=99-99", 100, single(99, 100));
+        check("Bytes=0-9", 100, single(0, 10));
+        check("bytes=0-99999999999999999999999", 100, single(0, 100));
+    }
+
+    #[test]
+    fn ranges_beyond_the_body_are_not_satisfiable() {
+        check("bytes=100-", 100, RangePlan::NotSatisfiable);
+        check("bytes=100-200", 100, RangePlan::NotSatisfiable);
+        check("bytes=-0", 100, RangePlan::NotSatisfiable);
+        check("bytes=0-", 0, RangePlan::NotSatisfiable);
+        check("bytes=99999999999999999999999-", 100, RangePlan::NotSatisfiable);
+    }
+
+    #[test]
+    fn what_is_not_one_valid_byte_range_gets_everything() {
+        for range in [
+            "bytes=5-2",
+            "bytes=-",
+            "bytes=",
+            "bytes=a-b",
+            "bytes=1",
+            "items=0-1",
+            "0-1",
+            "bytes=0-1,5-6",
+            "bytes=-1-2",
+            "bytes=+1-2",
+            "",
+        ] {
+            check(range, 100, RangePlan::Full);
+        }
+        assert_eq!(plan(&[], 100), RangePlan::Full);
+    }
+
+    #[test]
+    fn if_range_has_to_hold_strongly() {
+        let with = |condition: &[u8]| plan(&[(b"Range", b"bytes=0-1"), (b"If-Range", condition)], 100);
+        assert_eq!(with(b"\"a\""), single(0, 2)); // RFC 9110 §13.1.5
+        assert_eq!(with(b"\"b\""), RangePlan::Full);
+        assert_eq!(with(b"W/\"a\""), RangePlan::Full);
+        assert_eq!(with(MODIFIED), single(0, 2));
+        assert_eq!(with(b"Sun, 06 Nov 1994 08:49:38 GMT"), RangePlan::Full);
+        assert_eq!(with(b"junk"), RangePlan::Full);
+    }
+
+    #[test]
+    fn a_date_is_weak_in_the_second_it_was_made() {
+        let validators = Validators {
+            etag: None,
+            last_modified: Some(MODIFIED),
+            date: Timestamp::from_seconds(784_111_777),
+        };
+        let fields: [Field<'_>; 2] = [(b"Range", b"bytes=0-1"), (b"If-Range", MODIFIED)];
+        assert_eq!(plan_range(&RequestFacts::read("GET", &fields), 200, &validators, 9), RangePlan::Full); // §8.8.2.2
+    }
+
+    #[test]
+    fn only_a_200_has_ranges() {
+        let fields: [Field<'_>; 1] = [(b"Range", b"bytes=0-1")];
+        let facts = RequestFacts::read("GET", &fields);
+        assert_eq!(plan_range(&facts, 404, &Validators::default(), 9), RangePlan::Full);
+    }
+
+    proptest! {
+        #[test]
+        fn a_plan_never_leaves_the_body(range in "(bytes=)?[0-9,=-]{0,24}", length in 0_u64..1000) {
+            if let RangePlan::Single { start, end } = plan(&[(b"Range", range.as_bytes())], length) {
+                prop_assert!(start < end && end <= length);
+            }
+        }
+    }
 }
