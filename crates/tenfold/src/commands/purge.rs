@@ -1,0 +1,34 @@
+//! `tenfold purge`: takes one URL, or everything, out of the running process's cache.
+
+use super::{complain, print, print_json};
+use crate::cli::{Exit, Purge};
+use crate::client::Client;
+
+/// Purges, and says what was done.
+#[must_use]
+pub fn purge(purge: &Purge) -> Exit {
+    if purge.tag.is_some() || purge.prefix.is_some() {
+        complain("error: purging by tag or prefix is not in this release yet; use --url or --all");
+        return Exit::Usage;
+    }
+    let order = match &purge.url {
+        Some(url) => serde_json::json!({ "url": url, "soft": purge.soft }),
+        None => serde_json::json!({ "all": true, "soft": purge.soft }),
+    };
+    match Client::new(&purge.running).post("/api/v1/purge", &order) {
+        Ok(answer) if answer.is_fine() && purge.running.json => print_json(&answer.body),
+        Ok(answer) if answer.is_fine() => {
+            let what = purge.url.as_deref().unwrap_or("everything");
+            let how = if purge.soft { "marked stale" } else { "purged" };
+            print(&format!("{what}: {how}"))
+        }
+        Ok(answer) => {
+            complain(&format!("error: {}", answer.detail()));
+            if answer.status == 400 || answer.status == 422 { Exit::Usage } else { Exit::Failed }
+        }
+        Err(message) => {
+            complain(&format!("error: {message}"));
+            Exit::Failed
+        }
+    }
+}

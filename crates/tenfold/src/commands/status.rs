@@ -1,0 +1,242 @@
+//! `tenfold status`: what the running process is doing, as tables.
+//!
+//! With `--watch` again every second, and rates from the difference of two answers. Everything shown comes from
+//! `/api/v1/status`, which `--json` prints as it is.
+
+use std::fmt::Write as _;
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::{complain, print, print_json};
+use crate::cli::{Exit, Status, color_on_stdout};
+use crate::client::Client;
+use crate::config::values::{duration_text, size_text};
+
+const EVERY: Duration = Duration::from_secs(1);
+
+/// Prints it.
+#[must_use]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the command line waits between two looks; nothing else runs here"
+)]
+pub fn status(status: &Status) -> Exit {
+    let client = Client::new(&status.running);
+    let mut previous = None;
+    loop {
+        let answer = match client.get("/api/v1/status") {
+            Ok(answer) if answer.is_fine() => answer.body,
+            Ok(answer) => return failed(&answer.detail()),
+            Err(message) => return failed(&message),
+        };
+        let printed = if status.running.json {
+            print_json(&answer)
+        } else {
+            print(&screen(&answer, previous.as_ref(), status.watch))
+        };
+        if !status.watch || printed != Exit::Fine {
+            return printed;
+        }
+        previous = Some(answer);
+        std::thread::sleep(EVERY);
+    }
+}
+
+fn failed(message: &str) -> Exit {
+    complain(&format!("error: {message}"));
+    Exit::Failed
+}
+
+/// One look; while watching on a terminal, over the one before.
+fn screen(now: &Value, before: Option<&Value>, watch: bool) -> String {
+    const HOME_AND_CLEAR: &str = "\x1b[H\x1b[J";
+    let over = if watch && std::io::stdout().is_terminal() { HOME_AND_CLEAR } else { "" };
+    format!("{over}{}", render(now, before, color_on_stdout()))
+}
+
+fn render(now: &Value, before: Option<&Value>, color: bool) -> String {
+    let mut out = String::new();
+    let text = |path: &str| now.pointer(path).map_or_else(|| "-".to_owned(), plain);
+    let number = |path: &str| now.pointer(path).and_then(Value::as_u64).unwrap_or(0);
+    let listen: Vec<_> =
+        now.pointer("/edge/listen").and_then(Value::as_array).into_iter().flatten().map(plain).collect();
+    let uptime = duration_text(Duration::from_secs(number("/uptime_s")));
+    let _ = writeln!(
+        out,
+        "tenfold {}  {} for {uptime}  pid {}  {} workers  {} resident",
+        text("/version"),
+        text("/state"),
+        text("/pid"),
+        text("/workers"),
+        mebibytes(number("/resident_bytes")),
+    );
+    let _ = writeln!(
+        out,
+        "edge    {}  {} of {} connections",
+        listen.join(", "),
+        text("/edge/connections/open"),
+        text("/edge/connections/max"),
+    );
+    let _ = writeln!(
+        out,
+        "cache   {} objects  {} of {}  {} fills running",
+        text("/cache/objects"),
+        mebibytes(number("/cache/bytes")),
+        size_text(number("/cache/bytes_max")),
+        text("/cache/fills"),
+    );
+    out.push('\n');
+    out += &table(&routes(now, before), color);
+    out.push('\n');
+    out += &table(&nodes(now), color);
+    out
+}
+
+fn routes(now: &Value, before: Option<&Value>) -> Vec<Vec<String>> {
+    let mut rows = vec![titles(&["ROUTE", "REQUESTS", "ERRORS", "HIT RATIO", "PER SECOND"])];
+    let seconds = before.map_or(0.0, |before| elapsed_s(before, now));
+    for (index, route) in list(now, "/routes").iter().enumerate() {
+        let requests = count(route, "requests");
+        let earlier = before
+            .and_then(|before| before.pointer(&format!("/routes/{index}")))
+            .filter(|old| old["name"] == route["name"]);
+        let rate = earlier
+            .filter(|_| seconds > 0.0)
+            .map(|old| per_second(requests.saturating_sub(count(old, "requests")), seconds));
+        rows.push(vec![
+            plain(&route["name"]),
+            requests.to_string(),
+            count(route, "errors").to_string(),
+            hit_ratio(route),
+            rate.unwrap_or_else(|| "-".to_owned()),
+        ]);
+    }
+    rows
+}
+
+fn nodes(now: &Value) -> Vec<Vec<String>> {
+    let mut rows = vec![titles(&["CLUSTER", "NODE", "STATE", "IN FLIGHT", "WEIGHT"])];
+    for cluster in list(now, "/clusters") {
+        for node in list(cluster, "/nodes") {
+            rows.push(vec![
+                plain(&cluster["name"]),
+                plain(&node["name"]),
+                plain(&node["state"]),
+                plain(&node["in_flight"]),
+                plain(&node["weight"]),
+            ]);
+        }
+    }
+    rows
+}
+
+/// Of all requests, those answered from the store.
+fn hit_ratio(route: &Value) -> String {
+    let requests = count(route, "requests");
+    if requests == 0 {
+        return "-".to_owned();
+    }
+    format!("{:.1}%", ratio(count(route, "hits") + count(route, "stale"), requests) * 100.0)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]
+fn ratio(part: u64, whole: u64) -> f64 {
+    part as f64 / whole as f64
+}
+
+#[expect(clippy::cast_precision_loss, reason = "shown without decimals")]
+fn per_second(events: u64, seconds: f64) -> String {
+    format!("{:.0}", events as f64 / seconds)
+}
+
+fn elapsed_s(before: &Value, now: &Value) -> f64 {
+    let at = |value: &Value| value["uptime_ms"].as_u64().unwrap_or(0);
+    Duration::from_millis(at(now).saturating_sub(at(before))).as_secs_f64()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]
+fn mebibytes(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+}
+
+fn list<'v>(value: &'v Value, path: &str) -> &'v [Value] {
+    value.pointer(path).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+fn count(value: &Value, key: &str) -> u64 {
+    value[key].as_u64().unwrap_or(0)
+}
+
+fn titles(titles: &[&str]) -> Vec<String> {
+    titles.iter().map(|&title| title.to_owned()).collect()
+}
+
+/// A value as a cell. Control characters (of a name in the file, say) do not reach the terminal.
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.chars().map(|c| if c.is_control() { '?' } else { c }).collect(),
+        Value::Null => "-".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// Columns as wide as their widest cell; the first row is the head.
+fn table(rows: &[Vec<String>], color: bool) -> String {
+    let columns = rows.first().map_or(0, Vec::len);
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<_> = (0..columns).map(width).collect();
+    let mut out = String::new();
+    for (index, row) in rows.iter().enumerate() {
+        let cells: Vec<_> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        let line = cells.join("  ");
+        let (bold, end) = if color && index == 0 { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
+        let _ = writeln!(out, "{bold}{}{end}", line.trim_end());
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn answer(requests: u64, uptime_ms: u64) -> Value {
+        json!({
+            "version": "0.1.0", "state": "ready", "uptime_s": 75, "uptime_ms": uptime_ms, "pid": 7, "workers": 2,
+            "resident_bytes": 10_485_760,
+            "edge": { "listen": ["127.0.0.1:8080"], "connections": { "open": 3, "max": 100 } },
+            "cache": { "objects": 5, "bytes": 1_048_576, "bytes_max": 268_435_456, "fills": 1 },
+            "routes": [{ "name": "product", "requests": requests, "errors": 1, "hits": 9, "stale": 1 }],
+            "clusters": [{ "name": "api", "nodes": [{ "name": "127.0.0.1:3000", "state": "up", "in_flight": 2, "weight": 1 }] }],
+        })
+    }
+
+    #[test]
+    fn a_look_is_two_tables() {
+        let expected = "\
+tenfold 0.1.0  ready for 1m15s  pid 7  2 workers  10.0 MiB resident
+edge    127.0.0.1:8080  3 of 100 connections
+cache   5 objects  1.0 MiB of 256MiB  1 fills running
+
+ROUTE    REQUESTS  ERRORS  HIT RATIO  PER SECOND
+product  20        1       50.0%      -
+
+CLUSTER  NODE            STATE  IN FLIGHT  WEIGHT
+api      127.0.0.1:3000  up     2          1
+";
+        assert_eq!(render(&answer(20, 1_000), None, false), expected);
+    }
+
+    #[test]
+    fn two_looks_make_a_rate() {
+        let shown = render(&answer(1_000, 3_000), Some(&answer(200, 1_000)), false);
+        assert!(shown.contains("1.0%       400"), "{shown}");
+    }
+
+    #[test]
+    fn an_answer_without_anything_still_prints() {
+        assert!(render(&json!({}), None, true).contains("tenfold -"));
+    }
+}

@@ -1,0 +1,190 @@
+//! What strings must look like: addresses, paths, names.
+//!
+//! Each form says yes, or what was expected instead. Nothing is looked up here: a name that doesn't resolve is
+//! `tenfold check`'s to find, since it may resolve tomorrow.
+
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
+
+use super::keys::Form;
+
+/// Longest host name DNS can carry.
+const HOST_BYTES_MAX: usize = 253;
+/// Names of routes and clusters become metric labels.
+const LABEL_BYTES_MAX: usize = 200;
+/// Shorter tokens can be guessed.
+const SECRET_BYTES_MIN: usize = 16;
+
+/// What a form looks like, as the end of a sentence.
+#[must_use]
+pub fn expected(form: Form) -> &'static str {
+    match form {
+        Form::Socket => "an IP address with a port, such as \"127.0.0.1:8080\" or \"[::]:8080\"",
+        Form::Network => "a network such as \"10.0.0.0/8\", or an address",
+        Form::Node => "host:port, such as \"127.0.0.1:3000\" or \"api.internal:3000\"",
+        Form::Path => "a path such as \"/health\"",
+        Form::Pattern => "a path such as \"/api/products/{id}\" or \"/static/{*rest}\"",
+        Form::Host => "a host name without a port, such as \"shop.example\" or \"*.shop.example\"",
+        Form::Authority => "a host name, such as \"api.example\" or \"api.example:8080\"",
+        Form::Method => "a method in upper case, such as \"GET\"",
+        Form::KeyPart => "\"header:NAME\" or \"cookie:NAME\"",
+        Form::Label => "a name without control characters, at most 200 bytes",
+        Form::Secret => "at least 16 printable ASCII characters",
+    }
+}
+
+/// Whether `text` has the form; if not, what was expected.
+pub fn check(form: Form, text: &str) -> Result<(), String> {
+    let fine = match form {
+        Form::Socket => text.parse::<SocketAddr>().is_ok(),
+        Form::Network => text.parse::<IpNet>().is_ok() || text.parse::<IpAddr>().is_ok(),
+        Form::Node => return node(text),
+        Form::Path => text.starts_with('/') && text.bytes().all(|b| b.is_ascii_graphic() && b != b'#'),
+        Form::Pattern => return pattern(text),
+        Form::Host => is_host(text.strip_prefix("*.").unwrap_or(text)),
+        Form::Authority => is_authority(text),
+        Form::Method => is_token(text) && !text.bytes().any(|b| b.is_ascii_lowercase()) && text != "CONNECT",
+        Form::KeyPart => key_part(text).is_some(),
+        Form::Label => {
+            !text.is_empty() && text.len() <= LABEL_BYTES_MAX && !text.chars().any(char::is_control)
+        }
+        Form::Secret => text.len() >= SECRET_BYTES_MIN && text.bytes().all(|b| b.is_ascii_graphic()),
+    };
+    if fine { Ok(()) } else { Err(expected(form).to_owned()) }
+}
+
+/// `header:NAME` or `cookie:NAME`, split.
+#[must_use]
+pub fn key_part(text: &str) -> Option<(&str, &str)> {
+    let (source, name) = text.split_once(':')?;
+    (matches!(source, "header" | "cookie") && is_token(name)).then_some((source, name))
+}
+
+/// Whether this may be a field's or cookie's name. RFC 9110 §5.6.2.
+#[must_use]
+pub fn is_token(text: &str) -> bool {
+    let letter = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    !text.is_empty() && text.bytes().all(letter)
+}
+
+fn node(text: &str) -> Result<(), String> {
+    if text.starts_with("https://") {
+        return Err("host:port; nodes over TLS are not in this release yet".into());
+    }
+    if let Some(rest) = text.strip_prefix("http://") {
+        return Err(format!("host:port; write \"{}\"", rest.trim_end_matches('/')));
+    }
+    let port = |port: &str| port.parse::<u16>().is_ok_and(|port| port != 0) && !port.starts_with('+');
+    let named = |text: &str| {
+        text.rsplit_once(':')
+            .is_some_and(|(host, number)| !host.contains(':') && is_host(host) && port(number))
+    };
+    let fine = text.parse::<SocketAddr>().is_ok_and(|address| address.port() != 0) || named(text);
+    if fine { Ok(()) } else { Err(expected(Form::Node).to_owned()) }
+}
+
+fn is_host(text: &str) -> bool {
+    let label = |label: &str| {
+        let letters = label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+        !label.is_empty() && label.len() <= 63 && letters && !label.starts_with('-') && !label.ends_with('-')
+    };
+    text.len() <= HOST_BYTES_MAX && (text.parse::<IpAddr>().is_ok() || text.split('.').all(label))
+}
+
+fn is_authority(text: &str) -> bool {
+    let host = match text.rsplit_once(':') {
+        Some((host, port)) if port.parse::<u16>().is_ok() && !port.starts_with('+') => host,
+        _ => text,
+    };
+    is_host(host) && !host.contains(':') || text.parse::<SocketAddr>().is_ok()
+}
+
+/// Segments are literals, `{name}`, or a last `{*rest}`; names once each.
+fn pattern(text: &str) -> Result<(), String> {
+    let usual = || expected(Form::Pattern).to_owned();
+    let path = text.strip_prefix('/').ok_or_else(|| format!("a path that starts with \"/\": \"/{text}\""))?;
+    let mut names: Vec<&str> = Vec::new();
+    let mut segments = path.split('/').peekable();
+    while let Some(segment) = segments.next() {
+        let Some(inner) = segment.strip_prefix('{').and_then(|s| s.strip_suffix('}')) else {
+            let plain = segment.bytes().all(|b| b.is_ascii_graphic() && !b"{}?#*".contains(&b));
+            plain.then_some(()).ok_or_else(usual)?;
+            continue;
+        };
+        let name = inner.strip_prefix('*').unwrap_or(inner);
+        let letters = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        (!name.is_empty() && letters).then_some(()).ok_or_else(usual)?;
+        if inner.starts_with('*') && segments.peek().is_some() {
+            return Err(format!("{{*{name}}} to be the last segment"));
+        }
+        if names.contains(&name) {
+            return Err(format!("each name once; {{{name}}} is there twice"));
+        }
+        names.push(name);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn good(form: Form, texts: &[&str]) {
+        texts.iter().for_each(|text| assert_eq!(check(form, text), Ok(()), "{text}"));
+    }
+
+    fn bad(form: Form, texts: &[&str]) {
+        texts.iter().for_each(|text| assert!(check(form, text).is_err(), "{text}"));
+    }
+
+    #[test]
+    fn addresses() {
+        good(Form::Socket, &["127.0.0.1:0", "[::]:8080"]);
+        bad(Form::Socket, &["127.0.0.1", "localhost:80", "8080", ":8080", "127.0.0.1:99999", ""]);
+        good(Form::Network, &["10.0.0.0/8", "10.1.2.3", "fd00::/8"]);
+        bad(Form::Network, &["10.0.0.0/33", "ten", ""]);
+        good(Form::Node, &["127.0.0.1:3000", "[::1]:3000", "api.internal:3000", "a_b:1"]);
+        bad(
+            Form::Node,
+            &[
+                "api",
+                "api:0",
+                "api:99999",
+                "api:+1",
+                ":80",
+                "u:p@h:80",
+                "http://h:80",
+                "https://h",
+                "::1:80",
+                "",
+            ],
+        );
+        good(Form::Host, &["shop.example", "*.shop.example", "10.0.0.1"]);
+        bad(Form::Host, &["shop.example:80", "*", "a..b", "-a", "sh op", "*.*.x", ""]);
+        good(Form::Authority, &["api.example", "api.example:8080", "[::1]:80"]);
+        bad(Form::Authority, &["api.example:x", "a b", "", "u@h"]);
+    }
+
+    #[test]
+    fn paths_and_patterns() {
+        good(Form::Pattern, &["/", "/a/{id}", "/a/{id}/b/{*rest}", "/{*rest}", "/a/"]);
+        bad(
+            Form::Pattern,
+            &["", "a", "/a/{id", "/a/x{id}", "/{*rest}/b", "/{a}/{a}", "/{}", "/{a-b}", "/a?b", "/é", "/*"],
+        );
+        good(Form::Path, &["/health", "/health?full=1"]);
+        bad(Form::Path, &["health", "/a b", "/a#b", ""]);
+    }
+
+    #[test]
+    fn names() {
+        good(Form::Method, &["GET", "PROPFIND"]);
+        bad(Form::Method, &["get", "", "GE T", "CONNECT"]);
+        good(Form::KeyPart, &["header:accept-language", "cookie:currency"]);
+        bad(Form::KeyPart, &["header", "header:", "query:x", "claim:sub", "header:a b"]);
+        good(Form::Secret, &["0123456789abcdef"]);
+        bad(Form::Secret, &["short", "0123456789abcde\n"]);
+        bad(Form::Label, &["", "a\nb"]);
+    }
+}

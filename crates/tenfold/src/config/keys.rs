@@ -1,0 +1,429 @@
+//! The table of keys: what `tenfold.toml` may say, declared once.
+//!
+//! **Intuition.** A key that is parsed in one place, documented in a second and completed by an editor from a third
+//! will drift. Here each key is one value: its name, what it takes, its default, a sentence and an example.
+//!
+//! **Mechanism.** [`ROOT`] is a tree of [`Key`]s. The walker (`config::walk`) checks a file against it, fills defaults
+//! in and collects every mistake; `config::schema` prints it as JSON Schema; `config::explain` prints it for a person;
+//! tests hold that each default and example is accepted by its own key and that the guide names every key.
+//!
+//! **Failure.** A key that a later release will know is declared as [`Kind::Later`]: it is recognised and refused, since
+//! a setting that is quietly ignored is worse than one that is missing.
+
+/// One key of a table.
+#[derive(Debug)]
+pub struct Key {
+    /// As written in the file.
+    pub name: &'static str,
+    /// What it takes.
+    pub kind: Kind,
+    /// The default as TOML; absent where leaving the key out means "none".
+    pub default: Option<&'static str>,
+    /// Whether leaving it out is a mistake.
+    pub required: bool,
+    /// One sentence or two for `config explain`, the schema and the guide.
+    pub doc: &'static str,
+    /// A value as TOML.
+    pub example: &'static str,
+}
+
+/// What a key takes.
+#[derive(Debug)]
+pub enum Kind {
+    /// `true` or `false`.
+    Boolean,
+    /// A whole number in this range.
+    Integer {
+        /// Least value accepted.
+        min: u64,
+        /// Greatest value accepted.
+        max: u64,
+    },
+    /// `"250ms"`, `"10s"`, `"5m"`, `"1h30m"`, `"1d"`.
+    Duration {
+        /// Least value accepted, in milliseconds.
+        min_ms: u64,
+        /// Greatest value accepted, in milliseconds.
+        max_ms: u64,
+    },
+    /// `"64KiB"`, `"2GiB"`.
+    Size {
+        /// Least value accepted, in bytes.
+        min: u64,
+        /// Greatest value accepted, in bytes.
+        max: u64,
+    },
+    /// `"20%"`, from 0 to 100 %.
+    Ratio,
+    /// A string of a certain form.
+    Text(Form),
+    /// One of these words.
+    Choice {
+        /// Words this release knows.
+        known: &'static [&'static str],
+        /// Words a later release will know.
+        later: &'static [&'static str],
+    },
+    /// The name of a `[cluster.NAME]`.
+    ClusterName,
+    /// A list.
+    List(&'static Kind),
+    /// One value, or a list of them.
+    OneOrMany(&'static Kind),
+    /// A table with these keys.
+    Table(&'static [Key]),
+    /// A table of tables by name: `[cluster.NAME]`.
+    Named(&'static [Key]),
+    /// An array of tables: `[[route]]`.
+    Each(&'static [Key]),
+    /// A table from free names to text: `headers = { x-client = "ios" }`.
+    Fields,
+    /// Whichever of these fits the TOML type that was written.
+    OneOf(&'static [Kind]),
+    /// A later release will know it; the text says what it is for.
+    Later,
+}
+
+/// What a string must look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// An address to listen on: `127.0.0.1:8080`, `[::1]:8080`.
+    Socket,
+    /// A network: `10.0.0.0/8`, or a single address.
+    Network,
+    /// A node: `host:port`.
+    Node,
+    /// A path that starts with `/`, without patterns.
+    Path,
+    /// A route's path: `/api/products/{id}`, `/static/{*rest}`.
+    Pattern,
+    /// A host name, `*.example.com` for its subdomains.
+    Host,
+    /// An authority to send as Host: `shop.example`, `shop.example:8080`.
+    Authority,
+    /// A method, in upper case.
+    Method,
+    /// `header:NAME` or `cookie:NAME`.
+    KeyPart,
+    /// Any words without control characters.
+    Label,
+    /// A secret: never printed.
+    Secret,
+}
+
+const fn key(name: &'static str, kind: Kind, doc: &'static str, example: &'static str) -> Key {
+    Key { name, kind, default: None, required: false, doc, example }
+}
+
+const fn later(name: &'static str, doc: &'static str) -> Key {
+    Key { name, kind: Kind::Later, default: None, required: false, doc, example: "" }
+}
+
+impl Key {
+    const fn or(mut self, default: &'static str) -> Self {
+        self.default = Some(default);
+        self
+    }
+
+    const fn required(mut self) -> Self {
+        self.required = true;
+        self
+    }
+}
+
+const fn duration(min_ms: u64, max_ms: u64) -> Kind {
+    Kind::Duration { min_ms, max_ms }
+}
+
+const SECOND: u64 = 1_000;
+const MINUTE: u64 = 60 * SECOND;
+const HOUR: u64 = 60 * MINUTE;
+const DAY: u64 = 24 * HOUR;
+const YEAR: u64 = 365 * DAY;
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const TIB: u64 = 1 << 40;
+
+/// Everything a file may say.
+pub const ROOT: &[Key] = &[
+    key(
+        "workers",
+        Kind::Integer { min: 0, max: 1024 },
+        "Worker threads; 0 is one per core. Needs a restart to change.",
+        "4",
+    )
+    .or("0"),
+    key(
+        "admin",
+        Kind::Table(ADMIN),
+        "The admin server: metrics, readiness, and the API behind the CLI.",
+        "{ listen = \"127.0.0.1:9900\" }",
+    )
+    .or("{}"),
+    key("log", Kind::Table(LOG), "What is logged, and how.", "{ format = \"json\" }").or("{}"),
+    key("drain", Kind::Table(DRAIN), "How the process stops.", "{ deadline = \"30s\" }").or("{}"),
+    key(
+        "edge",
+        Kind::Table(EDGE),
+        "Where the edge listens and what one client may cost.",
+        "{ listen = \"0.0.0.0:8080\" }",
+    )
+    .or("{}"),
+    key(
+        "cache",
+        Kind::Table(CACHE),
+        "The cache's RAM tier, shared by all routes.",
+        "{ memory = \"512MiB\" }",
+    )
+    .or("{}"),
+    key(
+        "cluster",
+        Kind::Named(CLUSTER),
+        "Groups of nodes that serve the same thing, by name.",
+        "{ api = { nodes = [\"127.0.0.1:3000\"] } }",
+    ),
+    key(
+        "route",
+        Kind::Each(ROUTE),
+        "Which requests go where. Host first, then the path's literals from left to right, then methods, then headers; a tie is an error.",
+        "[{ path = \"/{*rest}\", to = \"api\" }]",
+    ),
+    later("secrets", "signs tickets and tokens"),
+    later("redis", "shared cache and state"),
+    later("auth", "who may come in"),
+    later("rate", "rate limits"),
+    later("waiting_room", "a queue before the shop"),
+    later("pooler", "the PostgreSQL pooler"),
+    later("database", "the PostgreSQL pooler"),
+];
+
+const ADMIN: &[Key] = &[
+    key(
+        "listen",
+        Kind::Text(Form::Socket),
+        "JSON API for the CLI, and /metrics. Off loopback it needs `token`. Needs a restart to change.",
+        "\"127.0.0.1:9900\"",
+    )
+    .or("\"127.0.0.1:9900\""),
+    key(
+        "probe_listen",
+        Kind::Text(Form::Socket),
+        "A second address that serves only /healthz, /readyz and /metrics, without a token. Needs a restart to change.",
+        "\"0.0.0.0:9901\"",
+    ),
+    key(
+        "token",
+        Kind::Text(Form::Secret),
+        "What callers of the admin server must send as `Authorization: Bearer`, at least 16 characters.",
+        "\"${TENFOLD_ADMIN_TOKEN:-}\"",
+    ),
+];
+
+const LOG: &[Key] = &[
+    key(
+        "format",
+        Kind::Choice { known: &["text", "json"], later: &[] },
+        "How log lines are written. Needs a restart to change.",
+        "\"json\"",
+    )
+    .or("\"text\""),
+    key(
+        "access",
+        Kind::Ratio,
+        "Share of ordinary requests in the access log; errors and refusals are always in it.",
+        "\"100%\"",
+    )
+    .or("\"1%\""),
+];
+
+const DRAIN: &[Key] = &[key(
+    "deadline",
+    duration(0, DAY),
+    "How long open requests may finish in after SIGTERM or SIGINT; a second signal ends at once.",
+    "\"30s\"",
+)
+.or("\"30s\"")];
+
+const EDGE: &[Key] = &[
+    key(
+        "listen",
+        Kind::OneOrMany(&Kind::Text(Form::Socket)),
+        "Where clients connect.",
+        "[\"0.0.0.0:8080\", \"[::]:8080\"]",
+    )
+    .or("\"127.0.0.1:8080\""),
+    later("tls", "HTTPS"),
+    key(
+        "trusted_proxies",
+        Kind::List(&Kind::Text(Form::Network)),
+        "Networks whose X-Forwarded-For and Forwarded are believed.",
+        "[\"10.0.0.0/8\"]",
+    )
+    .or("[]"),
+    key(
+        "connections_max",
+        Kind::Integer { min: 1, max: 10_000_000 },
+        "Open client connections in all. Needs a restart to change.",
+        "16384",
+    )
+    .or("16384"),
+    key(
+        "connections_per_ip_max",
+        Kind::Integer { min: 1, max: 10_000_000 },
+        "Open connections of one address (IPv6: of one /64); none by default, since a whole carrier may sit behind one address. Needs a restart to change.",
+        "256",
+    ),
+    key(
+        "requests_per_connection_max",
+        Kind::Integer { min: 1, max: u64::MAX >> 1 },
+        "Requests served on one connection before it is closed in an orderly way.",
+        "100000",
+    )
+    .or("100000"),
+    key(
+        "head_max",
+        Kind::Size { min: KIB, max: MIB },
+        "The request head with its request line.",
+        "\"32KiB\"",
+    )
+    .or("\"32KiB\""),
+    key("field_line_max", Kind::Size { min: 256, max: MIB }, "One field line of a request head.", "\"8KiB\"")
+        .or("\"8KiB\""),
+    key("target_max", Kind::Size { min: 64, max: MIB }, "The request target: path and query.", "\"8KiB\"")
+        .or("\"8KiB\""),
+    key("fields_max", Kind::Integer { min: 4, max: 1000 }, "Fields in a request head.", "100").or("100"),
+    key("body_max", Kind::Size { min: 0, max: TIB }, "The body of a request.", "\"100MiB\"").or("\"1GiB\""),
+    key("head_read", duration(100, HOUR), "From the first byte of a request head to its last.", "\"10s\"")
+        .or("\"10s\""),
+    key(
+        "keep_alive",
+        duration(100, DAY),
+        "How long a kept-alive connection may stay quiet between requests.",
+        "\"60s\"",
+    )
+    .or("\"60s\""),
+    key(
+        "body_idle",
+        duration(100, DAY),
+        "How long a body may stand still on the client's side, in either direction.",
+        "\"30s\"",
+    )
+    .or("\"30s\""),
+    key(
+        "send_rate_min",
+        Kind::Size { min: 0, max: GIB },
+        "Bytes a second below which, over `body_idle`, a client that takes a response too slowly is cut.",
+        "\"512B\"",
+    )
+    .or("\"512B\""),
+];
+
+const CACHE: &[Key] = &[
+    key("memory", Kind::Size { min: 0, max: 16 * TIB }, "What the cache may hold in RAM, everything counted. Needs a restart to change.", "\"512MiB\"").or("\"256MiB\""),
+    later("redis", "the shared tier"),
+    key("object_max", Kind::Size { min: KIB, max: 4 * GIB }, "The largest response that is stored; larger ones stream past. Needs a restart to change.", "\"4MiB\"").or("\"4MiB\""),
+    key("variants_max", Kind::Integer { min: 1, max: 1000 }, "Variants kept of one URL whose responses have `Vary`. Needs a restart to change.", "16").or("16"),
+    key("fills_max", Kind::Integer { min: 1, max: 1_000_000 }, "Fetches for the cache that run at once; requests beyond it go to the nodes by themselves. Needs a restart to change.", "4096").or("4096"),
+    later("purge_blind_max", "purges across edges"),
+];
+
+const CLUSTER: &[Key] = &[
+    key("nodes", Kind::List(&Kind::OneOf(&[Kind::Text(Form::Node), Kind::Table(NODE)])), "The nodes: addresses, or tables with a weight.", "[\"127.0.0.1:3000\", { address = \"127.0.0.1:3001\", weight = 2 }]").required(),
+    later("dns", "nodes from DNS"),
+    key("balance", Kind::Choice { known: &["least_connections", "round_robin"], later: &["power_of_two", "ip_hash", "hash"] }, "How a node is picked.", "\"round_robin\"").or("\"least_connections\""),
+    key("health", Kind::Table(HEALTH), "Asks each node for a path; without it only failing requests tell.", "{ path = \"/health\", every = \"2s\" }"),
+    key("retries", Kind::Table(RETRIES), "When a request may be sent again: if it is safe to, before the first byte of an answer, to another node.", "{ per_request = 1, budget = \"20%\" }").or("{}"),
+    later("concurrency", "limits on requests in flight"),
+    key("timeout", Kind::Table(TIMEOUT), "What each wait on a node may take.", "{ connect = \"1s\", response = \"10s\", idle = \"60s\" }").or("{}"),
+    later("database", "the pressure of a database"),
+];
+
+const NODE: &[Key] = &[
+    key(
+        "address",
+        Kind::Text(Form::Node),
+        "`host:port`; a name is resolved again every half minute.",
+        "\"api-2.internal:3000\"",
+    )
+    .required(),
+    key("weight", Kind::Integer { min: 1, max: 256 }, "Share of the work beside its siblings.", "2").or("1"),
+    key(
+        "host",
+        Kind::Text(Form::Authority),
+        "What to send as Host instead of the client's.",
+        "\"api.example\"",
+    ),
+];
+
+const HEALTH: &[Key] = &[
+    key("path", Kind::Text(Form::Path), "What to ask for; a status from 200 to 399 passes.", "\"/health\"")
+        .required(),
+    key("every", duration(100, HOUR), "Between two checks of a node.", "\"2s\"").or("\"2s\""),
+    key("timeout", duration(10, HOUR), "How long a node may take to answer a check.", "\"1s\"").or("\"1s\""),
+    key(
+        "fail_after",
+        Kind::Integer { min: 1, max: 100 },
+        "Failed checks in a row that take a node out.",
+        "3",
+    )
+    .or("3"),
+    key("pass_after", Kind::Integer { min: 1, max: 100 }, "Passed checks in a row that bring it back.", "2")
+        .or("2"),
+];
+
+const RETRIES: &[Key] = &[
+    key("per_request", Kind::Integer { min: 0, max: 3 }, "How often one request may be sent again.", "1")
+        .or("1"),
+    key(
+        "budget",
+        Kind::Ratio,
+        "Retries as a share of the cluster's requests, so that retries never become the load.",
+        "\"20%\"",
+    )
+    .or("\"20%\""),
+];
+
+const TIMEOUT: &[Key] = &[
+    key("connect", duration(1, HOUR), "For the TCP connection.", "\"1s\"").or("\"1s\""),
+    key(
+        "response",
+        duration(1, DAY),
+        "From the end of the request's body to the response's head.",
+        "\"10s\"",
+    )
+    .or("\"10s\""),
+    key(
+        "idle",
+        duration(1, DAY),
+        "How long a body may stand still on the node's side, in either direction.",
+        "\"60s\"",
+    )
+    .or("\"60s\""),
+];
+
+const ROUTE: &[Key] = &[
+    key("name", Kind::Text(Form::Label), "For metrics and logs; the path where absent.", "\"product\""),
+    key("path", Kind::Text(Form::Pattern), "`{name}` is one segment, a last `{*rest}` the remainder.", "\"/api/products/{id}\"").required(),
+    key("host", Kind::Text(Form::Host), "An exact host, or `*.example.com` for its subdomains; any if absent.", "\"api.shop.example\""),
+    key("methods", Kind::List(&Kind::Text(Form::Method)), "Any method if absent.", "[\"GET\", \"HEAD\"]").or("[]"),
+    key("headers", Kind::Fields, "Request headers that must have exactly this value.", "{ x-client = \"ios\" }"),
+    key("to", Kind::ClusterName, "The cluster that answers.", "\"api\"").required(),
+    later("priority", "shedding by priority"),
+    key("cache", Kind::OneOf(&[Kind::Choice { known: &["respect", "off"], later: &[] }, Kind::Table(ROUTE_CACHE)]), "`\"respect\"` follows the response's own headers (RFC 9111, explicit freshness only), `\"off\"` stores nothing, a table overrides.", "{ ttl = \"30s\", stale_while_revalidate = \"10m\" }").or("\"respect\""),
+    later("auth", "who may come in"),
+    later("rate", "rate limits"),
+    later("waiting_room", "a queue before the shop"),
+    later("own_writes", "reading one's own writes"),
+];
+
+const ROUTE_CACHE: &[Key] = &[
+    key("ttl", duration(0, YEAR), "How long a response is fresh, whatever it says itself. Does not apply to a request with Authorization or Cookie, unless `shared` is true or all of that header is in `key`.", "\"30s\"").required(),
+    key("stale_while_revalidate", duration(0, YEAR), "How long after that a stale copy answers while a fresh one is fetched.", "\"10m\"").or("\"0s\""),
+    key("stale_if_error", duration(0, YEAR), "How long after that a stale copy answers when the nodes fail.", "\"1d\"").or("\"0s\""),
+    key("key", Kind::List(&Kind::Text(Form::KeyPart)), "Request headers and cookies that tell copies apart.", "[\"header:accept-language\", \"cookie:currency\"]").or("[]"),
+    key("shared", Kind::Boolean, "The answer is the same for everyone, also for requests with Authorization or Cookie.", "true").or("false"),
+    later("tags", "purges by tag"),
+    later("heuristic", "heuristic freshness"),
+    later("shield", "one fetch across edges"),
+];

@@ -1,0 +1,254 @@
+//! From the checked tree to plain structs, one per tier.
+//!
+//! Nothing can fail here: forms, ranges, references and defaults were all settled before. What a tier alone can know
+//! (two routes that tie in its router, say) is its own `build`'s to refuse.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use tenfold_balance::retry_budget;
+use tenfold_balance::{HealthConfig, Policy, RetryConfig};
+use tenfold_cache::{KeyPart, Override, Rule};
+use tenfold_edge::config as edge;
+
+use super::forms;
+use super::tree::{Node, Table};
+
+/// Retries a cluster may make every second whatever its traffic, so that quiet ones can retry at all.
+const RETRY_FLOOR_PER_SECOND: u32 = 10;
+
+/// What the process is to do.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Worker threads; `None` is one per core.
+    pub workers: Option<usize>,
+    /// The admin server.
+    pub admin: Admin,
+    /// How log lines are written.
+    pub log_format: LogFormat,
+    /// How long open requests may finish in.
+    pub drain_deadline: Duration,
+    /// The edge.
+    pub edge: edge::Config,
+}
+
+/// The admin server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admin {
+    /// The whole API.
+    pub listen: SocketAddr,
+    /// Probes and metrics alone.
+    pub probe_listen: Option<SocketAddr>,
+    /// What callers must know.
+    pub token: Option<Secret>,
+}
+
+/// Text that is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+impl Settings {
+    /// Reads a tree in which the walk and the rules found no mistake.
+    #[must_use]
+    pub fn from_tree(root: &Table) -> Self {
+        let log = section(root, "log");
+        Self {
+            workers: Some(count(root, "workers")).filter(|&workers| workers > 0),
+            admin: admin(section(root, "admin")),
+            log_format: if log.text("format") == "json" { LogFormat::Json } else { LogFormat::Text },
+            drain_deadline: section(root, "drain").duration("deadline"),
+            edge: edge_config(root, log),
+        }
+    }
+}
+
+fn admin(table: &Table) -> Admin {
+    let address = |text: &str| text.parse().expect("the walker checked the address");
+    Admin {
+        listen: address(table.text("listen")),
+        probe_listen: table.optional_text("probe_listen").map(address),
+        token: table.optional_text("token").map(|token| Secret(token.to_owned())),
+    }
+}
+
+fn edge_config(root: &Table, log: &Table) -> edge::Config {
+    let table = section(root, "edge");
+    let texts = |key: &str| table.list(key).iter().filter_map(Node::as_text).collect::<Vec<_>>();
+    let routes = root.list("route").iter().filter_map(Node::as_table).map(route).collect();
+    let clusters = root.table("cluster").into_iter().flat_map(|clusters| &clusters.entries);
+    edge::Config {
+        listen: texts("listen").iter().filter_map(|text| text.parse().ok()).collect(),
+        trusted_proxies: texts("trusted_proxies").iter().filter_map(|text| network(text)).collect(),
+        limits: limits(table),
+        cache: cache(section(root, "cache")),
+        clusters: clusters.filter_map(|(name, node)| Some(cluster(name, node.as_table()?))).collect(),
+        routes: with_unique_names(routes),
+        access_log: edge::AccessLogConfig { sample_ppm: log.ratio_ppm("access") },
+    }
+}
+
+fn limits(table: &Table) -> edge::Limits {
+    let bytes = |key: &str| usize::try_from(table.size(key)).unwrap_or(usize::MAX);
+    edge::Limits {
+        connections_max: count(table, "connections_max"),
+        connections_per_ip_max: table
+            .optional_integer("connections_per_ip_max")
+            .map(|n| usize::try_from(n).unwrap_or(usize::MAX)),
+        requests_per_connection_max: table.integer("requests_per_connection_max"),
+        head_bytes_max: bytes("head_max"),
+        field_line_bytes_max: bytes("field_line_max"),
+        target_bytes_max: bytes("target_max"),
+        fields_max: count(table, "fields_max"),
+        request_body_bytes_max: table.size("body_max"),
+        head_read: table.duration("head_read"),
+        keep_alive: table.duration("keep_alive"),
+        body_idle: table.duration("body_idle"),
+        send_rate_min: table.size("send_rate_min"),
+    }
+}
+
+fn cache(table: &Table) -> tenfold_cache::Config {
+    tenfold_cache::Config {
+        memory_bytes: table.size("memory"),
+        object_bytes_max: table.size("object_max"),
+        variants_max: count(table, "variants_max"),
+        fills_max: count(table, "fills_max"),
+    }
+}
+
+fn cluster(name: &str, table: &Table) -> edge::ClusterConfig {
+    let retries = section(table, "retries");
+    let timeout = section(table, "timeout");
+    edge::ClusterConfig {
+        name: name.to_owned(),
+        nodes: table.list("nodes").iter().map(node).collect(),
+        policy: if table.text("balance") == "round_robin" {
+            Policy::RoundRobin
+        } else {
+            Policy::LeastConnections
+        },
+        health: table.table("health").map(health),
+        retry: RetryConfig {
+            per_request: small(retries, "per_request"),
+            budget: retry_budget::Config {
+                percent: retries.ratio_ppm("budget") / 10_000,
+                floor_per_second: RETRY_FLOOR_PER_SECOND,
+            },
+        },
+        timeouts: edge::Timeouts {
+            connect: timeout.duration("connect"),
+            response: timeout.duration("response"),
+            idle: timeout.duration("idle"),
+        },
+    }
+}
+
+fn node(node: &Node) -> edge::NodeConfig {
+    match node.as_table() {
+        Some(table) => edge::NodeConfig {
+            address: table.text("address").to_owned(),
+            weight: small(table, "weight"),
+            host: table.optional_text("host").map(str::to_owned),
+        },
+        None => {
+            edge::NodeConfig { address: node.as_text().unwrap_or_default().to_owned(), weight: 1, host: None }
+        }
+    }
+}
+
+fn health(table: &Table) -> HealthConfig {
+    HealthConfig {
+        path: table.text("path").to_owned(),
+        every: table.duration("every"),
+        timeout: table.duration("timeout"),
+        fail_after: small(table, "fail_after"),
+        pass_after: small(table, "pass_after"),
+    }
+}
+
+fn route(table: &Table) -> edge::RouteConfig {
+    let headers = table.table("headers").into_iter().flat_map(|headers| &headers.entries);
+    let text = |node: &Node| node.as_text().unwrap_or_default().to_owned();
+    edge::RouteConfig {
+        name: table.optional_text("name").unwrap_or_default().to_owned(),
+        host: table.optional_text("host").map(str::to_ascii_lowercase),
+        path: table.text("path").to_owned(),
+        methods: table.list("methods").iter().map(text).collect(),
+        headers: headers.map(|(name, node)| (name.clone(), text(node))).collect(),
+        to: table.text("to").to_owned(),
+        cache: table.get("cache").map_or(Rule::Respect, rule),
+    }
+}
+
+fn rule(node: &Node) -> Rule {
+    let Some(table) = node.as_table() else {
+        return if node.as_text() == Some("off") { Rule::Off } else { Rule::Respect };
+    };
+    let part = |node: &Node| {
+        let (source, name) = forms::key_part(node.as_text()?)?;
+        Some(if source == "cookie" {
+            KeyPart::Cookie(name.into())
+        } else {
+            KeyPart::Header(name.to_ascii_lowercase())
+        })
+    };
+    Rule::Override(Override {
+        ttl: table.duration("ttl"),
+        stale_while_revalidate: table.duration("stale_while_revalidate"),
+        stale_if_error: table.duration("stale_if_error"),
+        shared: table.boolean("shared"),
+        key: table.list("key").iter().filter_map(part).collect(),
+    })
+}
+
+/// A route without a name is called by its path; where several share one, by as much more as tells them apart.
+fn with_unique_names(mut routes: Vec<edge::RouteConfig>) -> Vec<edge::RouteConfig> {
+    let mut taken: Vec<String> =
+        routes.iter().map(|route| route.name.clone()).filter(|name| !name.is_empty()).collect();
+    for (index, route) in routes.iter_mut().enumerate().filter(|(_, route)| route.name.is_empty()) {
+        let host = route.host.clone().unwrap_or_default();
+        let methods = route.methods.join(",");
+        let candidates = [
+            route.path.clone(),
+            format!("{host}{}", route.path),
+            format!("{methods} {host}{}", route.path).trim_start().to_owned(),
+            format!("{host}{} #{index}", route.path),
+        ];
+        let free = candidates.into_iter().find(|name| !taken.contains(name));
+        route.name = free.unwrap_or_else(|| format!("route #{index}"));
+        taken.push(route.name.clone());
+    }
+    routes
+}
+
+fn network(text: &str) -> Option<IpNet> {
+    text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
+}
+
+fn section<'t>(table: &'t Table, key: &str) -> &'t Table {
+    table.table(key).expect("a section with defaults is always there")
+}
+
+fn count(table: &Table, key: &str) -> usize {
+    usize::try_from(table.integer(key)).unwrap_or(usize::MAX)
+}
+
+fn small(table: &Table, key: &str) -> u32 {
+    u32::try_from(table.integer(key)).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,447 @@
+//! Whole files: what is built from good ones, and what is said, to the letter, about bad ones.
+
+use super::diagnostic::Severity;
+use super::keys::{Key, Kind, ROOT};
+use super::*;
+
+/// A file with every key of this release.
+const EVERYTHING: &str = r#"
+workers = 2
+
+[admin]
+listen = "127.0.0.1:9900"
+probe_listen = "0.0.0.0:9901"
+token = "${ADMIN_TOKEN}"
+
+[log]
+format = "json"
+access = "12.5%"
+
+[drain]
+deadline = "10s"
+
+[edge]
+listen = ["0.0.0.0:8080", "[::1]:8081"]
+trusted_proxies = ["10.0.0.0/8", "192.168.1.1"]
+connections_max = 1000
+connections_per_ip_max = 10
+requests_per_connection_max = 100
+head_max = "16KiB"
+field_line_max = "4KiB"
+target_max = "2KiB"
+fields_max = 50
+body_max = "1MiB"
+head_read = "5s"
+keep_alive = "20s"
+body_idle = "15s"
+send_rate_min = "1KiB"
+
+[cache]
+memory = "64MiB"
+object_max = "1MiB"
+variants_max = 8
+fills_max = 100
+
+[cluster.api]
+nodes = ["${API_HOST:-127.0.0.1}:3000", { address = "api-2.internal:3000", weight = 2, host = "api.example" }]
+balance = "round_robin"
+health = { path = "/health", every = "2s", timeout = "1s", fail_after = 4, pass_after = 1 }
+retries = { per_request = 2, budget = "10%" }
+timeout = { connect = "500ms", response = "1m30s", idle = "2m" }
+
+[[route]]
+name = "product"
+path = "/api/products/{id}"
+host = "*.Shop.example"
+methods = ["GET", "HEAD"]
+headers = { X-Client = "ios" }
+to = "api"
+cache = { ttl = "30s", stale_while_revalidate = "10m", stale_if_error = "1d", key = ["header:Accept-Language", "cookie:currency"], shared = true }
+
+[[route]]
+path = "/{*rest}"
+to = "api"
+cache = "off"
+"#;
+
+fn variables(name: &str) -> Option<String> {
+    match name {
+        "ADMIN_TOKEN" | "TENFOLD_ADMIN_TOKEN" => Some("correct-horse-battery".to_owned()),
+        "SHORT" => Some("hunter2".to_owned()),
+        _ => None,
+    }
+}
+
+fn read(source: &str) -> Result<Loaded, Report> {
+    parse("tenfold.toml", source, &variables)
+}
+
+fn good(source: &str) -> Loaded {
+    read(source).unwrap_or_else(|report| panic!("{}", report.render(false)))
+}
+
+#[track_caller]
+fn refused(source: &str, expected: &str) {
+    let report = read(source).expect_err("a mistake was planted");
+    assert_eq!(report.render(false).trim_end(), expected.trim(), "{}", report.render(false));
+}
+
+/// A route and a cluster that are fine, before what a test is about.
+const BASE: &str =
+    "cluster.api.nodes = [\"127.0.0.1:3000\"]\nroute = [{ path = \"/{*rest}\", to = \"api\" }]\n";
+
+#[track_caller]
+fn refused_after_base(rest: &str, expected: &str) {
+    refused(&format!("{BASE}{rest}"), expected);
+}
+
+#[test]
+fn every_key_is_read_and_none_ignored() {
+    let loaded = good(EVERYTHING);
+    let mut unread = Vec::new();
+    loaded.tree.unread("", &mut unread);
+    assert!(unread.is_empty(), "accepted and ignored: {unread:?}");
+    let mut missing = Vec::new();
+    not_in(EVERYTHING, ROOT, &mut missing);
+    assert!(missing.is_empty(), "not in the test's file: {missing:?}");
+}
+
+/// Names of keys that a file doesn't hold.
+fn not_in(file: &str, keys: &'static [Key], missing: &mut Vec<&'static str>) {
+    for key in keys.iter().filter(|key| !matches!(key.kind, Kind::Later)) {
+        if !file.contains(key.name) {
+            missing.push(key.name);
+        }
+        not_in(file, explain::children(&key.kind), missing);
+    }
+}
+
+#[test]
+fn a_file_with_everything_is_built_as_written() {
+    use std::time::Duration;
+    use tenfold_cache::{KeyPart, Rule};
+
+    let settings = good(EVERYTHING).settings;
+    assert_eq!(settings.workers, Some(2));
+    assert_eq!(settings.admin.token.as_ref().map(|token| token.0.as_str()), Some("correct-horse-battery"));
+    assert!(!format!("{settings:?}").contains("correct-horse"));
+    let edge = &settings.edge;
+    assert_eq!(edge.access_log.sample_ppm, 125_000);
+    assert_eq!(edge.listen.len(), 2);
+    assert_eq!(edge.trusted_proxies[1].to_string(), "192.168.1.1/32");
+    assert_eq!(edge.limits.connections_per_ip_max, Some(10));
+    assert_eq!(edge.limits.head_bytes_max, 16 << 10);
+    let cluster = &edge.clusters[0];
+    assert_eq!(cluster.nodes[0].address, "127.0.0.1:3000");
+    assert_eq!((cluster.nodes[1].weight, cluster.nodes[1].host.as_deref()), (2, Some("api.example")));
+    assert_eq!(cluster.timeouts.response, Duration::from_secs(90));
+    assert_eq!(cluster.retry.budget.percent, 10);
+    let route = &edge.routes[0];
+    assert_eq!(route.host.as_deref(), Some("*.shop.example"));
+    assert_eq!(route.headers, [("x-client".to_owned(), "ios".to_owned())]);
+    let Rule::Override(rule) = &route.cache else { panic!("an override was written") };
+    assert_eq!(rule.ttl, Duration::from_secs(30));
+    assert_eq!(rule.key, [KeyPart::Header("accept-language".into()), KeyPart::Cookie("currency".into())]);
+    assert!(matches!(edge.routes[1].cache, Rule::Off));
+    assert_eq!(edge.routes[1].name, "/{*rest}");
+}
+
+#[test]
+fn a_route_and_a_cluster_are_a_whole_file() {
+    let loaded = good(BASE);
+    assert_eq!(loaded.settings.edge.listen, ["127.0.0.1:8080".parse().expect("an address")]);
+    assert_eq!(loaded.settings.admin.listen.to_string(), "127.0.0.1:9900");
+    assert_eq!(loaded.settings.drain_deadline.as_secs(), 30);
+    assert_eq!(loaded.settings.edge.clusters[0].health, None);
+    assert!(loaded.warnings.is_empty());
+}
+
+#[test]
+fn the_defaults_are_those_of_the_tiers() {
+    let edge = good(BASE).settings.edge;
+    assert_eq!(format!("{:?}", edge.limits), format!("{:?}", tenfold_edge::config::Limits::default()));
+    assert_eq!(edge.clusters[0].timeouts, tenfold_edge::config::Timeouts::default());
+    assert_eq!(edge.cache, tenfold_cache::Config::default());
+    assert_eq!(edge.access_log.sample_ppm, tenfold_edge::config::AccessLogConfig::default().sample_ppm);
+}
+
+#[test]
+fn every_default_and_example_is_accepted_by_its_own_key() {
+    fn check(keys: &'static [Key], path: &str) {
+        for key in keys.iter().filter(|key| !matches!(key.kind, Kind::Later)) {
+            for text in key.default.into_iter().chain([key.example]) {
+                let source = format!("{} = {text}", key.name);
+                let parsed =
+                    DeTable::parse(&source).unwrap_or_else(|error| panic!("{path}{source}: {error}"));
+                let mut walk = walk::Walk::new(&variables);
+                walk.table(keys, "", parsed.get_ref(), &(0..0));
+                let about_it = |d: &&Diagnostic| !d.message.starts_with("missing key");
+                let wrong = walk.diagnostics.iter().find(about_it);
+                assert_eq!(wrong, None, "{path}{source}");
+            }
+            assert!(key.doc.ends_with('.'), "{path}{} has no sentence", key.name);
+            check(explain::children(&key.kind), &format!("{path}{}.", key.name));
+        }
+    }
+    check(ROOT, "");
+}
+
+#[test]
+fn a_broken_file_still_says_where_its_admin_server_is() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("tenfold.toml");
+    let check = |source: &str, listen: &str, token: Option<&str>| {
+        std::fs::write(&path, source).expect("a file");
+        assert_eq!(admin_of(&path), (listen.parse().expect("an address"), token.map(str::to_owned)));
+    };
+    check("", "127.0.0.1:9900", None);
+    check(
+        "[admin]\nlisten = \"127.0.0.1:7\"\ntoken = \"0123456789abcdef\"\n[oops\nx",
+        "127.0.0.1:7",
+        Some("0123456789abcdef"),
+    );
+    check("[admin]\nlisten = 7", "127.0.0.1:9900", None);
+    assert_eq!(admin_of(&folder.path().join("none")).0, good(BASE).settings.admin.listen);
+}
+
+/// The guide's reference as the table of keys has it.
+fn reference(keys: &'static [Key], path: &str, out: &mut String) {
+    use std::fmt::Write as _;
+    for key in keys.iter().filter(|key| !matches!(key.kind, Kind::Later)) {
+        let full = format!("{path}{}", key.name);
+        let children = explain::children(&key.kind);
+        let below = match key.kind {
+            Kind::Named(_) => format!("{full}.NAME."),
+            _ => format!("{full}."),
+        };
+        let default = match key.default {
+            Some("{}") => String::new(),
+            Some(default) => format!(" Default `{default}`."),
+            None if key.required => " Required.".to_owned(),
+            None => String::new(),
+        };
+        let example = if children.is_empty() {
+            format!(" Example: `{} = {}`.", key.name, key.example)
+        } else {
+            String::new()
+        };
+        let _ = writeln!(out, "- `{full}`: {}{default}{example}", key.doc);
+        reference(children, &below, out);
+    }
+}
+
+#[test]
+fn the_guide_has_every_key_as_the_table_does() {
+    const GUIDE: &str = include_str!("../../../../docs/guide/configuration.md");
+    let mut expected = String::new();
+    reference(ROOT, "", &mut expected);
+    let (_, written) = GUIDE.split_once("## Keys\n\n").expect("the guide ends with its keys");
+    assert_eq!(written, expected, "put this at the end of docs/guide/configuration.md:\n{expected}");
+}
+
+#[test]
+fn the_masked_file_holds_no_secret() {
+    let shown = good(EVERYTHING).tree.to_json().to_string();
+    assert!(!shown.contains("correct-horse"), "{shown}");
+    assert!(shown.contains("\"token\":\"***\""), "{shown}");
+    assert!(shown.contains("\"response\":\"1m30s\""), "{shown}");
+}
+
+#[test]
+fn ten_mistakes_are_all_named_at_once() {
+    let report = read(include_str!("../../tests/it/ten_mistakes.toml")).expect_err("ten were planted");
+    let expected = include_str!("../../tests/it/ten_mistakes.txt");
+    assert_eq!(report.render(false), expected, "\n{}", report.render(false));
+    assert_eq!(report.errors(), 10);
+}
+
+#[test]
+fn what_was_probably_meant_is_offered() {
+    refused_after_base(
+        "[log]\nformt = \"json\"",
+        r#"
+error: unknown key "formt" in [log]
+ --> tenfold.toml:4:1
+  |
+4 | formt = "json"
+  | ^^^^^ did you mean "format"?
+"#,
+    );
+    refused_after_base(
+        "[drain]\ndeadline = 30",
+        r#"
+error: deadline needs a unit
+ --> tenfold.toml:4:12
+  |
+4 | deadline = 30
+  |            ^^ did you mean "30s"?
+"#,
+    );
+    refused(
+        "[cluster.api]\nnodes = [\"http://127.0.0.1:3000/\"]\n[[route]]\npath = \"/\"\nto = \"app\"",
+        r#"
+error: bad nodes "http://127.0.0.1:3000/"
+ --> tenfold.toml:2:10
+  |
+2 | nodes = ["http://127.0.0.1:3000/"]
+  |          ^^^^^^^^^^^^^^^^^^^^^^^^ expected host:port; write "127.0.0.1:3000"
+
+error: there is no cluster "app"
+ --> tenfold.toml:5:6
+  |
+5 | to = "app"
+  |      ^^^^^ did you mean "api"?
+"#,
+    );
+}
+
+#[test]
+fn keys_of_later_releases_are_refused_by_name() {
+    refused_after_base(
+        "[waiting_room.sale]\nadmit = \"200/s\"",
+        r#"
+error: "waiting_room" is not in this release yet
+ --> tenfold.toml:3:2
+  |
+3 | [waiting_room.sale]
+  |  ^^^^^^^^^^^^ remove it: a queue before the shop will come with a later release
+"#,
+    );
+    for later in [
+        "redis.cache.url = \"redis://h\"",
+        "[[route]]\npath = \"/b\"\nto = \"api\"\npriority = \"normal\"",
+        "edge.tls = {}",
+        "database.shop.primary = \"postgres://u:p@h/d\"",
+        "pooler.listen = \"x\"",
+        "auth.x = {}",
+        "rate.x = {}",
+        "secrets.signing = []",
+    ] {
+        let report =
+            read(&format!("{}{later}", "cluster.api.nodes = [\"127.0.0.1:3000\"]\n")).expect_err(later);
+        assert!(
+            report.render(false).contains("is not in this release yet"),
+            "{later}: {}",
+            report.render(false)
+        );
+    }
+}
+
+#[test]
+fn syntax_errors_stand_beside_the_others_and_make_no_echo() {
+    refused(
+        "workers = \n[cluster.api]\nnodes = [\"127.0.0.1:3000\"]\nbalanc = \"round_robin\"\n[[route]]\npath = \"/\"\nto = api\n",
+        r#"
+error: string values must be quoted
+ --> tenfold.toml:1:11
+  |
+1 | workers =
+  |           ^ expected a value
+
+error: unknown key "balanc" in [cluster.api]
+ --> tenfold.toml:4:1
+  |
+4 | balanc = "round_robin"
+  | ^^^^^^ did you mean "balance"?
+
+error: string values must be quoted
+ --> tenfold.toml:7:6
+  |
+7 | to = api
+  |      ^^^ did you mean "api"?
+"#,
+    );
+}
+
+#[test]
+fn what_a_variable_holds_is_never_shown() {
+    let source = format!(
+        "{BASE}[admin]\ntoken = \"${{SHORT}}\"\nlisten = \"${{SHORT}}\"\n[edge]\nlisten = \"${{NOT_SET}}\"\n"
+    );
+    let shown = read(&source).expect_err("mistakes were planted").render(false);
+    assert!(!shown.contains("hunter2"), "{shown}");
+    assert!(shown.contains("environment variable NOT_SET is not set"), "{shown}");
+    assert!(shown.contains("bad listen \"${SHORT}\""), "{shown}");
+    assert!(shown.contains("bad token"), "{shown}");
+}
+
+#[test]
+fn the_whole_is_checked_too() {
+    let check = |source: &str, message: &str| {
+        let report = read(source).expect_err(message);
+        assert!(
+            report.diagnostics.iter().any(|d| d.severity == Severity::Error && d.message == message),
+            "{}",
+            report.render(false)
+        );
+    };
+    let after_base = |rest: &str| format!("{BASE}{rest}");
+    check("", "there is no [[route]], so there is nothing to start");
+    check(
+        &after_base("admin.listen = \"0.0.0.0:9900\""),
+        "admin.listen = \"0.0.0.0:9900\" is off loopback and has no token",
+    );
+    check(&after_base("edge.listen = \"127.0.0.1:9900\""), "127.0.0.1:9900 is used twice");
+    check(
+        &after_base("cache = { memory = \"1MiB\", object_max = \"2MiB\" }"),
+        "cache.object_max is larger than cache.memory",
+    );
+    check(&after_base("[cluster.empty]\nnodes = []"), "cluster \"empty\" has no nodes");
+    let two = |a: &str, b: &str| {
+        format!(
+            "[cluster.api]\nnodes = [\"a:1\", \"a:1\"]\n[[route]]\nto = \"api\"\n{a}\n[[route]]\nto = \"api\"\n{b}\n"
+        )
+    };
+    check(&two("path = \"/\"", "path = \"/b\""), "node \"a:1\" is in cluster \"api\" twice");
+    check(&two("name = \"x\"\npath = \"/\"", "name = \"x\"\npath = \"/b\""), "two routes are named \"x\"");
+    check(
+        &two("path = \"/a/{id}\"", "path = \"/a/{sku}\""),
+        "route[1] and route[0] ask for the same requests",
+    );
+}
+
+#[test]
+fn routes_that_differ_do_not_tie() {
+    let two = |a: &str, b: &str| {
+        format!(
+            "{}[[route]]\nto = \"api\"\n{a}\n[[route]]\nto = \"api\"\n{b}\n",
+            "cluster.api.nodes = [\"127.0.0.1:3000\"]\n"
+        )
+    };
+    for (a, b) in [
+        ("path = \"/a\"", "path = \"/{b}\""),
+        ("path = \"/a\"\nmethods = [\"GET\"]", "path = \"/a\"\nmethods = [\"POST\"]"),
+        ("path = \"/a\"\nmethods = [\"GET\"]", "path = \"/a\""),
+        ("path = \"/a\"\nhost = \"x\"", "path = \"/a\""),
+        ("path = \"/a\"\nheaders = { v = \"1\" }", "path = \"/a\"\nheaders = { v = \"2\" }"),
+    ] {
+        let routes = good(&two(a, b)).settings.edge.routes;
+        assert_ne!(routes[0].name, routes[1].name);
+    }
+}
+
+#[test]
+fn any_bytes_get_an_answer() {
+    for source in [
+        "\0",
+        "[",
+        "[[",
+        "[[route",
+        "route = 1",
+        "route = [1]",
+        "cluster = 1",
+        "cluster.api = 1",
+        "a.b.c.d = 1",
+        "\u{feff}workers = 1",
+        "workers = 99999999999999999999999",
+        "workers = -1",
+        "workers = 1.5",
+        "workers = 1979-05-27",
+        &"[".repeat(100_000),
+        &"a.".repeat(50_000),
+        "route = [{}]",
+        "[cluster.\"\"]\nnodes = []",
+    ] {
+        assert!(read(source).is_err_and(|report| !report.render(true).is_empty()));
+    }
+}

@@ -1,0 +1,234 @@
+//! The running process, as the admin server and the signals see it.
+//!
+//! **Intuition.** A reload is a rehearsal that may become the performance: everything that can fail is done beside what
+//! runs, and only then is the one swapped for the other. So a bad file changes nothing.
+//!
+//! **Mechanism.** Read the file, bind the listeners it adds, let the edge build its new snapshot and swap it in; then the
+//! acceptor takes the new listeners and gives up the old ones. What was read at the start alone (threads, the admin
+//! server, the log's form, the cache's size) is compared and named in a warning.
+//!
+//! **Failure.** A [`Reloaded`] that was not applied, with every reason. Reloads come one after the other.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use tenfold_edge::Edge;
+use tenfold_edge::config::BuildError;
+use tenfold_service::acceptor::{AcceptorHandle, Listener};
+use tenfold_service::clock::Clock;
+use tenfold_service::drain::Drain;
+use tenfold_service::limits::ConnectionLimits;
+use tenfold_service::metrics::Registry;
+
+use crate::config::diagnostic::{Diagnostic, Report};
+use crate::config::settings::Settings;
+use crate::config::{self, Loaded};
+use crate::log::Log;
+pub use crate::purging::Purging;
+use crate::status;
+
+/// What the process is made of, for whoever asks or tells it something.
+pub struct Live {
+    /// The file it runs from, absolute.
+    pub path: PathBuf,
+    /// Where it says things.
+    pub log: Log,
+    /// The time.
+    pub clock: Clock,
+    /// When it was started.
+    pub started: Instant,
+    /// What it counts.
+    pub registry: Registry,
+    /// Its end.
+    pub drain: Drain,
+    /// The tier.
+    pub edge: Edge,
+    /// Adds and removes listeners.
+    pub acceptor: AcceptorHandle,
+    /// Shared by all listeners.
+    pub limits: Arc<ConnectionLimits>,
+    /// How many threads work.
+    pub workers: usize,
+    /// As it was started: what only a restart changes.
+    pub at_start: Settings,
+    /// What is in force.
+    pub loaded: RefCell<Loaded>,
+    /// Configured addresses and what they became (port 0 takes a free one).
+    pub bound: RefCell<BTreeMap<SocketAddr, SocketAddr>>,
+    /// One reload at a time.
+    pub reloading: tokio::sync::Mutex<()>,
+}
+
+/// What became of a reload.
+#[derive(Debug)]
+pub struct Reloaded {
+    /// All of it, or nothing.
+    pub applied: bool,
+    /// Mistakes if not, warnings if so.
+    pub report: Report,
+}
+
+impl Live {
+    /// Takes requests: started, and not draining.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        !self.drain.is_draining()
+    }
+
+    /// What callers of the admin server must know.
+    #[must_use]
+    pub fn token(&self) -> Option<&str> {
+        self.at_start.admin.token.as_ref().map(|token| token.0.as_str())
+    }
+
+    /// OpenMetrics text.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        self.registry.render()
+    }
+
+    /// For `/api/v1/status`.
+    #[must_use]
+    pub fn status(&self) -> Value {
+        status::of(self)
+    }
+
+    /// For `/api/v1/config`: what is in force, defaults filled in, secrets masked.
+    #[must_use]
+    pub fn config(&self) -> Value {
+        json!({ "file": self.path.display().to_string(), "config": self.loaded.borrow().tree.to_json() })
+    }
+
+    /// A request to the admin server was refused.
+    pub fn count_refusal(&self, reason: &'static str) {
+        let help = "Requests to the admin server refused, by reason.";
+        self.registry.counter("tenfold_admin_refusals", help, &[("reason", reason)]).add(1);
+    }
+
+    /// Takes responses out of the cache.
+    #[must_use]
+    pub fn purge(&self, purging: &Purging) -> Value {
+        let (purge, soft) = purging.as_purge();
+        let purged = self.edge.purge(&purge, soft);
+        json!({ "purged": true, "soft": soft, "sequence": purged.sequence })
+    }
+
+    /// Applies the file as it is now: all of it or nothing. What is wrong goes to the log and to who asked.
+    pub async fn reload(&self) -> Reloaded {
+        let _one_at_a_time = self.reloading.lock().await;
+        let reloaded = match config::load(&self.path) {
+            Ok(loaded) => self.apply(loaded).await,
+            Err(report) => Reloaded { applied: false, report },
+        };
+        let text = reloaded.report.render(false);
+        match (reloaded.applied, text.is_empty()) {
+            (true, true) => self.log.info("reloaded"),
+            (true, false) => self.log.warn(&format!("reloaded, with warnings:\n{text}")),
+            (false, _) => self.log.error(&format!("not reloaded, what runs is unchanged:\n{text}")),
+        }
+        reloaded
+    }
+
+    async fn apply(&self, loaded: Loaded) -> Reloaded {
+        let refused = |report| Reloaded { applied: false, report };
+        if self.drain.is_draining() {
+            let why = "the process is about to end, so nothing is reloaded";
+            return refused(loaded.report(vec![Diagnostic::unplaced(why)]));
+        }
+        let added = match self.bind_added(&loaded) {
+            Ok(added) => added,
+            Err(problems) => return refused(loaded.report(problems)),
+        };
+        if let Err(errors) = self.edge.reload(loaded.settings.edge.clone(), self.clock.now()) {
+            return refused(loaded.place(&errors));
+        }
+        tenfold_edge::health::resolve(&self.edge.snapshot(), crate::run::report_to(&self.log)).await;
+        let mut problems = loaded.warnings.clone();
+        problems.extend(self.take_over_listeners(&loaded, added).await);
+        let limits = &loaded.settings.edge.limits;
+        self.limits.set(limits.connections_max, limits.connections_per_ip_max);
+        problems.extend(needs_restart(&self.at_start, &loaded));
+        let report = loaded.report(problems);
+        self.loaded.replace(loaded);
+        Reloaded { applied: true, report }
+    }
+
+    /// Listeners that the file adds, bound and not yet accepting.
+    fn bind_added(&self, loaded: &Loaded) -> Result<Vec<(SocketAddr, Listener)>, Vec<Diagnostic>> {
+        let mut problems = Vec::new();
+        let mut added = Vec::new();
+        for address in &loaded.settings.edge.listen {
+            if self.bound.borrow().contains_key(address) {
+                continue;
+            }
+            match Listener::bind(*address) {
+                Ok(listener) => added.push((*address, listener)),
+                Err(error) => {
+                    let span = loaded.tree.span_of("edge.listen").unwrap_or(0..0);
+                    problems.push(Diagnostic::error(span, error.to_string(), ""));
+                }
+            }
+        }
+        if problems.is_empty() { Ok(added) } else { Err(problems) }
+    }
+
+    async fn take_over_listeners(
+        &self,
+        loaded: &Loaded,
+        added: Vec<(SocketAddr, Listener)>,
+    ) -> Vec<Diagnostic> {
+        let mut problems = Vec::new();
+        for (address, listener) in added {
+            let local = listener.local_addr();
+            match self.acceptor.add(listener, crate::run::service(&self.edge)).await {
+                Ok(()) => drop(self.bound.borrow_mut().insert(address, local)),
+                Err(error) => problems.push(Diagnostic::unplaced(error.to_string())),
+            }
+        }
+        let listen = &loaded.settings.edge.listen;
+        let bound = self.bound.borrow().clone();
+        for (address, local) in bound.into_iter().filter(|(address, _)| !listen.contains(address)) {
+            self.acceptor.remove(local).await;
+            self.bound.borrow_mut().remove(&address);
+        }
+        problems
+    }
+}
+
+/// Warnings for what the file changes and only a restart can.
+fn needs_restart(at_start: &Settings, loaded: &Loaded) -> Vec<Diagnostic> {
+    let now = &loaded.settings;
+    let changed = [
+        ("workers", at_start.workers != now.workers),
+        ("admin.listen", at_start.admin.listen != now.admin.listen),
+        ("admin.probe_listen", at_start.admin.probe_listen != now.admin.probe_listen),
+        ("admin.token", at_start.admin.token != now.admin.token),
+        ("log.format", at_start.log_format != now.log_format),
+        ("cache.memory", at_start.edge.cache.memory_bytes != now.edge.cache.memory_bytes),
+        ("cache.object_max", at_start.edge.cache.object_bytes_max != now.edge.cache.object_bytes_max),
+        ("cache.variants_max", at_start.edge.cache.variants_max != now.edge.cache.variants_max),
+        ("cache.fills_max", at_start.edge.cache.fills_max != now.edge.cache.fills_max),
+    ];
+    let warning = |key: &str| {
+        let span = loaded.tree.span_of(key).unwrap_or(0..0);
+        Diagnostic::warning(
+            span,
+            format!("{key} has changed, which needs a restart"),
+            "the old value stays in force",
+        )
+    };
+    changed.iter().filter(|(_, changed)| *changed).map(|(key, _)| warning(key)).collect()
+}
+
+/// Builds everything as `run` would, and throws it away: what `check` asks.
+pub fn rehearse(settings: &Settings) -> Result<(), Vec<BuildError>> {
+    let (access_log, _) = tenfold_edge::access_log::AccessLog::channel();
+    let deps =
+        tenfold_edge::Deps { registry: Registry::new(1), access_log, seed: 0, now: Clock::system().now() };
+    Edge::build(settings.edge.clone(), deps).map(drop)
+}

@@ -1,0 +1,322 @@
+//! `tenfold run`: read, build, bind, spawn, wait, drain.
+//!
+//! **Intuition.** No half-started process: everything that can be wrong is found out before the first connection is
+//! accepted, and all of it is said at once.
+//!
+//! **Mechanism.** The main thread becomes the control thread: one small runtime for signals, the admin server, health
+//! checks and reloads. Workers and the acceptor have threads of their own (`service`).
+//!
+//! **Failure.** A mistake in the file: exit 2, with lines. A port in use: exit 1, naming the address and what to do.
+//! SIGTERM or SIGINT begins the drain; the second one ends it.
+
+use std::cell::RefCell;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tenfold_edge::access_log::{AccessLog, AccessLogReceiver};
+use tenfold_edge::health::{self, HealthEvent};
+use tenfold_edge::{Deps, Edge};
+use tenfold_service::acceptor::{Acceptor, AcceptorDeps, Listener, Service};
+use tenfold_service::clock::Clock;
+use tenfold_service::drain::{Drain, Finished};
+use tenfold_service::limits::{ConnectionLimits, raise_nofile};
+use tenfold_service::metrics::{Registry, process};
+use tenfold_service::rng::Rng;
+use tenfold_service::signals::{Signal, Signals};
+use tenfold_service::worker::{OnPanic, TaskPanic, WorkerDeps, Workers};
+
+use crate::admin::{self, guard};
+use crate::cli::{Exit, color_on_stderr};
+use crate::commands::complain;
+use crate::config::settings::Settings;
+use crate::config::values::duration_text;
+use crate::config::{self, Loaded};
+use crate::live::Live;
+use crate::log::{Log, write_access_log};
+
+/// How long connections may still close in, once the drain's deadline has cut them.
+const FORCED: Duration = Duration::from_secs(1);
+
+/// Runs until told to end.
+#[must_use]
+pub fn run(path: &Path) -> Exit {
+    let loaded = match config::load(path) {
+        Ok(loaded) => loaded,
+        Err(report) => {
+            complain(&report.render(color_on_stderr()));
+            return Exit::Usage;
+        }
+    };
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    match runtime.enable_all().build_local(tokio::runtime::LocalOptions::default()) {
+        Ok(runtime) => {
+            let ended = runtime.block_on(control(path, loaded));
+            // With the runtime go the last tasks that hold the edge, and with it the access log's last sender.
+            drop(runtime);
+            match ended {
+                Ok(ended) => ended.finish(),
+                Err(Refused { exit, message }) => {
+                    complain(&message);
+                    exit
+                }
+            }
+        }
+        Err(error) => {
+            complain(&format!("error: cannot start the control thread: {error}"));
+            Exit::Failed
+        }
+    }
+}
+
+/// The control thread, from start to end.
+async fn control(path: &Path, loaded: Loaded) -> Result<Ended, Refused> {
+    let clock = Clock::system();
+    let log = Log::new(loaded.settings.log_format, clock.clone());
+    if !loaded.warnings.is_empty() {
+        log.warn(&loaded.report(loaded.warnings.clone()).render(false));
+    }
+    let built = build(&loaded, &clock)?;
+    let bound = bind(&loaded.settings, &log)?;
+    health::resolve(&built.edge.snapshot(), report_to(&log)).await;
+    let (live, threads, mut signals) = spawn(path, loaded, built, bound, &log)?;
+    let finished = wait(&live, &mut signals).await;
+    Ok(Ended { threads, finished, log })
+}
+
+/// Why nothing was started.
+struct Refused {
+    exit: Exit,
+    message: String,
+}
+
+impl<E: std::error::Error> From<E> for Refused {
+    fn from(error: E) -> Self {
+        Self { exit: Exit::Failed, message: format!("error: {error}") }
+    }
+}
+
+/// What is made before anything is opened.
+struct Built {
+    clock: Clock,
+    registry: Registry,
+    drain: Drain,
+    edge: Edge,
+    access_records: AccessLogReceiver,
+    workers: usize,
+}
+
+fn build(loaded: &Loaded, clock: &Clock) -> Result<Built, Refused> {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let workers = loaded.settings.workers.unwrap_or(cores);
+    let registry = Registry::new(workers);
+    process::register(&registry, clock);
+    let (access_log, access_records) = AccessLog::channel();
+    let deps =
+        Deps { registry: registry.clone(), access_log, seed: Rng::from_os().next_u64(), now: clock.now() };
+    let edge = Edge::build(loaded.settings.edge.clone(), deps).map_err(|errors| Refused {
+        exit: Exit::Usage,
+        message: loaded.place(&errors).render(color_on_stderr()),
+    })?;
+    Ok(Built { clock: clock.clone(), registry, drain: Drain::new(), edge, access_records, workers })
+}
+
+/// Sockets of all listeners, bound before anything runs.
+struct Bound {
+    admin: TcpListener,
+    probe: Option<TcpListener>,
+    edge: Vec<(SocketAddr, Listener)>,
+}
+
+/// Binds everything, or says everything that could not be bound.
+fn bind(settings: &Settings, log: &Log) -> Result<Bound, Refused> {
+    if let Err(error) = raise_nofile() {
+        log.warn(&error.to_string());
+    }
+    let mut problems = Vec::new();
+    let mut keep = |bound: Result<TcpListener, String>| bound.map_err(|problem| problems.push(problem)).ok();
+    let admin = keep(admin::bind(settings.admin.listen, "admin.listen"));
+    let probe =
+        settings.admin.probe_listen.and_then(|address| keep(admin::bind(address, "admin.probe_listen")));
+    let mut edge = Vec::new();
+    for address in &settings.edge.listen {
+        match Listener::bind(*address) {
+            Ok(listener) => edge.push((*address, listener)),
+            Err(error) => problems.push(format!("{error} (edge.listen)")),
+        }
+    }
+    match (admin, problems.is_empty()) {
+        (Some(admin), true) => Ok(Bound { admin, probe, edge }),
+        _ => {
+            let lines: Vec<_> = problems.iter().map(|problem| format!("error: {problem}")).collect();
+            Err(Refused { exit: Exit::Failed, message: lines.join("\n") })
+        }
+    }
+}
+
+/// The threads of a running process, in the order in which they end.
+struct Threads {
+    acceptor: Acceptor,
+    workers: Workers,
+    access_log: JoinHandle<()>,
+}
+
+type Started = (Rc<Live>, Threads, Signals);
+
+fn spawn(path: &Path, loaded: Loaded, built: Built, bound: Bound, log: &Log) -> Result<Started, Refused> {
+    let Built { clock, registry, drain, edge, access_records, workers } = built;
+    let settings = loaded.settings.clone();
+    let signals = Signals::install()?;
+    let worker_deps = WorkerDeps {
+        clock: clock.clone(),
+        registry: registry.clone(),
+        drain: drain.clone(),
+        on_panic: on_panic(log),
+    };
+    let workers = Workers::start(workers, &worker_deps)?;
+    let access_log = write_access_log(access_records, settings.log_format, log.clone())?;
+    let client = &settings.edge.limits;
+    let limits = ConnectionLimits::new(client.connections_max, client.connections_per_ip_max);
+    let deps = AcceptorDeps { limits: Arc::clone(&limits), registry: registry.clone(), drain: drain.clone() };
+    let locals = bound.edge.iter().map(|(address, listener)| (*address, listener.local_addr())).collect();
+    let listeners = bound.edge.into_iter().map(|(_, listener)| (listener, service(&edge))).collect();
+    let acceptor = Acceptor::spawn(listeners, &workers, &deps)?;
+    let live = Rc::new(Live {
+        path: std::path::absolute(path)?,
+        log: log.clone(),
+        started: clock.now(),
+        clock,
+        registry,
+        drain,
+        edge,
+        acceptor: acceptor.handle(),
+        limits,
+        workers: workers.count(),
+        at_start: settings,
+        loaded: RefCell::new(loaded),
+        bound: RefCell::new(locals),
+        reloading: tokio::sync::Mutex::new(()),
+    });
+    serve_admin(&live, bound.admin, bound.probe)?;
+    spawn_health(&live);
+    Ok((live, Threads { acceptor, workers, access_log }, signals))
+}
+
+/// What the acceptor does with the edge's connections.
+#[must_use]
+pub fn service(edge: &Edge) -> Service {
+    let (serving, refusing) = (edge.clone(), edge.clone());
+    Service {
+        handler: Arc::new(move |worker, accepted| Box::pin(serving.serve(&worker, accepted))),
+        refusal: Arc::new(move |refused| refusing.refusal(refused)),
+    }
+}
+
+/// Says what the health checks find out.
+pub fn report_to(log: &Log) -> impl Fn(HealthEvent) + 'static {
+    let log = log.clone();
+    move |event| match event {
+        HealthEvent::Changed { cluster, node, up: true, because } => {
+            log.info(&format!("node {node} of cluster {cluster} is up: {because}"));
+        }
+        HealthEvent::Changed { cluster, node, up: false, because } => {
+            log.warn(&format!("node {node} of cluster {cluster} is down: {because}"));
+        }
+        HealthEvent::Unresolved { cluster, node, because } => {
+            log.warn(&format!("node {node} of cluster {cluster} has no address: {because}"));
+        }
+    }
+}
+
+fn spawn_health(live: &Rc<Live>) {
+    let edge = live.edge.clone();
+    let (clock, drain) = (live.clock.clone(), live.drain.watch());
+    let checks = health::run(move || edge.snapshot(), clock, Rng::from_os(), drain, report_to(&live.log));
+    tokio::task::spawn_local(checks);
+}
+
+fn on_panic(log: &Log) -> OnPanic {
+    let log = log.clone();
+    Arc::new(move |panic: &TaskPanic<'_>| {
+        log.error(&format!("a task panicked on worker {}: {}", panic.worker_index, panic.message));
+    })
+}
+
+/// Starts the admin server's tasks, and says where everything is.
+fn serve_admin(live: &Rc<Live>, admin: TcpListener, probe: Option<TcpListener>) -> io::Result<()> {
+    let mut places: Vec<_> = live.bound.borrow().values().map(|at| format!("edge http://{at}")).collect();
+    places.push(format!("admin http://{}", admin.local_addr()?));
+    let listeners = [(Some(admin), guard::Listener::Admin), (probe, guard::Listener::Probe)];
+    for (listener, kind) in listeners {
+        let Some(listener) = listener else { continue };
+        if kind == guard::Listener::Probe {
+            places.push(format!("probes http://{}", listener.local_addr()?));
+        }
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        tokio::task::spawn_local(admin::serve(listener, kind, Rc::clone(live)));
+    }
+    let (version, pid) = (env!("CARGO_PKG_VERSION"), std::process::id());
+    live.log.info(&format!("tenfold {version} is ready (pid {pid}): {}", places.join(", ")));
+    Ok(())
+}
+
+/// Until the first signal to end, and through the drain that follows it.
+async fn wait(live: &Rc<Live>, signals: &mut Signals) -> Finished {
+    while signals.next().await == Signal::Reload {
+        live.reload().await;
+    }
+    let deadline = live.loaded.borrow().settings.drain_deadline;
+    let shown = duration_text(deadline);
+    live.log.info(&format!("draining, for at most {shown}; signal again to end now"));
+    live.drain.begin();
+    let finished = tokio::select! {
+        finished = live.drain.finished(deadline) => finished,
+        () = second_signal(signals) => Finished::Forced { open: live.drain.open() },
+    };
+    if finished != Finished::Clean {
+        // Connections hear of it and close; those that don't are dropped with their worker.
+        live.drain.force();
+        let _ = tokio::time::timeout(FORCED, idle(&live.drain)).await;
+    }
+    finished
+}
+
+async fn second_signal(signals: &mut Signals) {
+    while signals.next().await == Signal::Reload {}
+}
+
+async fn idle(drain: &Drain) {
+    const POLL: Duration = Duration::from_millis(10);
+    while drain.open() > 0 {
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// A process that serves nobody any more.
+struct Ended {
+    threads: Threads,
+    finished: Finished,
+    log: Log,
+}
+
+impl Ended {
+    /// Ends what still runs. What the access log holds is written before the process goes.
+    fn finish(self) -> Exit {
+        let Self { threads, finished, log } = self;
+        threads.acceptor.join();
+        threads.workers.stop();
+        drop(threads.access_log.join());
+        match finished {
+            Finished::Clean => log.info("ended: everything was finished"),
+            Finished::DeadlinePassed { open } => {
+                log.warn(&format!("ended at the deadline: {open} connections were cut"))
+            }
+            Finished::Forced { open } => log.warn(&format!("ended at once: {open} connections were cut")),
+        }
+        Exit::Fine
+    }
+}

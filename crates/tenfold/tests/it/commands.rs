@@ -1,0 +1,148 @@
+//! Commands that need no running process.
+
+use tenfold_testkit::Origin;
+
+use crate::process::{Folder, stderr, stdout};
+
+const GOOD: &str =
+    "[cluster.api]\nnodes = [\"127.0.0.1:3000\"]\n[[route]]\npath = \"/{*rest}\"\nto = \"api\"\n";
+
+#[test]
+fn check_names_all_of_ten_mistakes_and_exits_2() {
+    let folder = Folder::with(include_str!("ten_mistakes.toml"));
+    let checked = folder.tenfold(&["check"]);
+    let expected = format!("{}\ntenfold.toml: 10 errors\n", include_str!("ten_mistakes.txt"));
+    assert_eq!((checked.status.code(), stderr(&checked)), (Some(2), expected));
+    assert!(stdout(&checked).is_empty());
+    assert!(!stderr(&checked).contains("s3cret"));
+}
+
+#[test]
+fn run_says_the_same_and_starts_nothing() {
+    let folder = Folder::with(include_str!("ten_mistakes.toml"));
+    let ran = folder.tenfold(&["run"]);
+    assert_eq!(ran.status.code(), Some(2));
+    assert_eq!(stderr(&ran), include_str!("ten_mistakes.txt"));
+}
+
+#[test]
+fn check_prints_problems_for_programs() {
+    let folder = Folder::with(include_str!("ten_mistakes.toml"));
+    let checked = folder.tenfold(&["check", "--json"]);
+    let value: serde_json::Value = serde_json::from_slice(&checked.stdout).expect("JSON");
+    assert_eq!(value["fine"], false);
+    assert_eq!(value["problems"].as_array().map(Vec::len), Some(10));
+    assert_eq!(value["problems"][7]["line"], 20);
+    assert_eq!(value["problems"][7]["label"], "did you mean \"least_connections\"?");
+}
+
+#[test]
+fn a_file_that_is_not_there_is_a_usage_error() {
+    let folder = Folder::with("");
+    let checked = folder.tenfold(&["check", "-c", "nowhere.toml"]);
+    assert_eq!(checked.status.code(), Some(2));
+    assert!(stderr(&checked).starts_with("error: cannot read nowhere.toml: "), "{}", stderr(&checked));
+}
+
+#[test]
+fn a_node_that_is_down_is_a_warning_and_a_cluster_that_is_down_an_error() {
+    let origin = Origin::echo().expect("an origin");
+    let up = origin.addr();
+    // Bound and not listening would accept on no platform; port 1 needs no luck either.
+    let one_of_two = GOOD.replace("\"127.0.0.1:3000\"", &format!("\"{up}\", \"127.0.0.1:1\""));
+    let folder = Folder::with(&one_of_two);
+    let checked = folder.tenfold(&["check"]);
+    assert_eq!(checked.status.code(), Some(0), "{}", stderr(&checked));
+    assert!(stderr(&checked).contains("warning: node 127.0.0.1:1 of cluster \"api\" cannot be reached"));
+    assert_eq!(stdout(&checked), "tenfold.toml is fine\n");
+
+    folder.write(&GOOD.replace("127.0.0.1:3000", "127.0.0.1:1"));
+    let checked = folder.tenfold(&["check"]);
+    assert_eq!(checked.status.code(), Some(1));
+    assert!(
+        stderr(&checked).contains("error: no node of cluster \"api\" can be reached"),
+        "{}",
+        stderr(&checked)
+    );
+    assert_eq!(folder.tenfold(&["check", "--offline"]).status.code(), Some(0));
+}
+
+#[test]
+fn the_schema_is_json_and_a_key_is_explained() {
+    let folder = Folder::with("");
+    let schema = folder.tenfold(&["config", "schema"]);
+    let value: serde_json::Value = serde_json::from_slice(&schema.stdout).expect("JSON");
+    assert_eq!(value["type"], "object");
+    let explained = folder.tenfold(&["config", "explain", "route.cache.ttl"]);
+    assert!(stdout(&explained).contains("How long a response is fresh"), "{}", stdout(&explained));
+    let unknown = folder.tenfold(&["config", "explain", "route.cahce"]);
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(stderr(&unknown).contains("did you mean \"cache\"?"));
+}
+
+#[test]
+fn init_writes_a_file_that_check_accepts_and_never_overwrites() {
+    let folder = Folder::with(GOOD);
+    let again = folder.tenfold(&["init"]);
+    assert_eq!(again.status.code(), Some(1));
+    assert_eq!(std::fs::read_to_string(folder.file()).expect("still there"), GOOD);
+    let fresh = folder.tenfold(&["init", "new.toml", "--node", "api.internal:3000"]);
+    assert_eq!(fresh.status.code(), Some(0), "{}", stderr(&fresh));
+    let checked = folder.tenfold(&["check", "--offline", "-c", "new.toml"]);
+    assert_eq!((checked.status.code(), stderr(&checked).as_str()), (Some(0), ""));
+}
+
+#[test]
+fn a_wrong_command_line_exits_2_and_an_absent_process_1() {
+    let folder = Folder::with(GOOD);
+    for wrong in [
+        &["frobnicate"][..],
+        &["purge"],
+        &["purge", "--all", "--url", "http://h/"],
+        &["purge", "--tag", "x"],
+        &["load"],
+        &["load", "--url", "http://127.0.0.1/", "--rate", "fast"],
+    ] {
+        assert_eq!(folder.tenfold(wrong).status.code(), Some(2), "{wrong:?}");
+    }
+    for absent in [&["status"][..], &["reload"], &["purge", "--all"]] {
+        let output = folder.tenfold(&[absent, &["--admin", "127.0.0.1:1"]].concat());
+        assert_eq!(output.status.code(), Some(1), "{absent:?}");
+        assert!(stderr(&output).contains("no Tenfold answers at 127.0.0.1:1"), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn load_reports_and_fails_when_an_slo_is_missed() {
+    let origin = Origin::echo().expect("an origin");
+    let folder = Folder::with("");
+    let url = origin.url("/x");
+    let load = |slo: &str| {
+        folder.tenfold(&[
+            "load",
+            "--url",
+            &url,
+            "--rate",
+            "200/s",
+            "--duration",
+            "1s",
+            "--json",
+            "--slo-p99",
+            slo,
+        ])
+    };
+    let held = load("10s");
+    let report: serde_json::Value = serde_json::from_slice(&held.stdout).expect("JSON");
+    assert_eq!(held.status.code(), Some(0), "{report}");
+    assert!(report["ok"].as_u64().is_some_and(|ok| ok > 100), "{report}");
+    assert_eq!(origin.requests(), report["offered"].as_u64().unwrap_or(0));
+    assert_eq!(load("0s").status.code(), Some(1));
+}
+
+#[test]
+fn load_refuses_other_peoples_hosts() {
+    let folder = Folder::with("");
+    let refused = folder.tenfold(&["load", "--url", "http://192.0.2.1/", "--duration", "1s"]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(stderr(&refused).contains("--i-own-this-host"), "{}", stderr(&refused));
+}

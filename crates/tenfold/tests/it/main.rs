@@ -1,0 +1,6 @@
+//! The binary from outside: its commands, its exit codes, and a process that runs, reloads and ends.
+
+mod admin;
+mod commands;
+mod process;
+mod running;

@@ -1,0 +1,112 @@
+//! The real binary: one command that ends, or a process that runs until it is told to stop.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tenfold_testkit::process::{Child, StopSignal};
+use tenfold_testkit::raw::{Client, Response};
+use tenfold_testkit::wait_for;
+
+/// Generous: the machine may be busy, and a test that passes never waits this long.
+pub const LIMIT: Duration = Duration::from_secs(20);
+
+/// A folder with a `tenfold.toml`.
+pub struct Folder {
+    folder: TempDir,
+}
+
+impl Folder {
+    pub fn with(source: &str) -> Self {
+        let folder = Self { folder: tempfile::tempdir().expect("a folder") };
+        folder.write(source);
+        folder
+    }
+
+    pub fn write(&self, source: &str) {
+        std::fs::write(self.file(), source).expect("a file");
+    }
+
+    pub fn file(&self) -> PathBuf {
+        self.path().join("tenfold.toml")
+    }
+
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Runs `tenfold` in the folder until it ends by itself.
+    pub fn tenfold(&self, arguments: &[&str]) -> Output {
+        let mut command = self.command();
+        command.args(arguments).output().expect("the binary runs")
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tenfold"));
+        command.current_dir(self.path()).env("NO_COLOR", "1").env_remove("TENFOLD_ADMIN_TOKEN");
+        command
+    }
+
+    /// Starts `tenfold run` and waits until it is ready.
+    pub fn run(&self) -> Process {
+        let mut command = self.command();
+        command.args(["run", "-c"]).arg(self.file());
+        let child = Child::spawn(&command).expect("the binary starts");
+        let ready = wait_for("the ready line", LIMIT, || {
+            let log = child.log();
+            log.lines().find(|line| line.contains("is ready")).map(str::to_owned)
+        });
+        let places = |kind: &str| -> Vec<SocketAddr> {
+            let marker = format!("{kind} http://");
+            ready.split(marker.as_str()).skip(1).map(|rest| first_address(rest)).collect()
+        };
+        Process { admin: places("admin")[0], edge: places("edge"), probes: places("probes"), child }
+    }
+}
+
+fn first_address(text: &str) -> SocketAddr {
+    let end = text.find([',', '"']).unwrap_or(text.len());
+    text[..end].trim().parse().expect("an address in the ready line")
+}
+
+/// A running Tenfold. Killed when dropped.
+pub struct Process {
+    pub child: Child,
+    pub admin: SocketAddr,
+    pub edge: Vec<SocketAddr>,
+    pub probes: Vec<SocketAddr>,
+}
+
+impl Process {
+    /// A request to the admin server, on a connection of its own.
+    pub fn get(&self, path: &str) -> Response {
+        get(self.admin, path)
+    }
+
+    /// Asks for a reload; the admin port is the kernel's choice, so the CLI has to be told.
+    pub fn command(&self, folder: &Folder, arguments: &[&str]) -> Output {
+        let admin = self.admin.to_string();
+        folder.tenfold(&[arguments, &["--admin", &admin]].concat())
+    }
+
+    /// SIGTERM, and the exit code once it has ended.
+    pub fn terminate(mut self) -> (Option<i32>, String) {
+        self.child.signal(StopSignal::Terminate);
+        let status = self.child.wait(LIMIT).expect("it ends");
+        (status.code(), self.child.log())
+    }
+}
+
+pub fn get(address: SocketAddr, path: &str) -> Response {
+    Client::connect(address).and_then(|mut client| client.get(path)).expect("an answer")
+}
+
+pub fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}

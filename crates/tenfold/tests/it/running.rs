@@ -1,0 +1,222 @@
+//! A process that runs: starting, reloading, purging, ending.
+
+use std::net::{SocketAddr, TcpListener};
+
+use tenfold_testkit::process::StopSignal;
+use tenfold_testkit::raw::Client;
+use tenfold_testkit::{Answer, Gate, Origin, wait_for};
+
+use crate::process::{Folder, LIMIT, Process, get, stderr, stdout};
+
+fn file(listen: &str, node: SocketAddr, rest: &str) -> String {
+    format!(
+        "[edge]\nlisten = {listen}\n[admin]\nlisten = \"127.0.0.1:0\"\n[log]\naccess = \"100%\"\n[cluster.api]\nnodes = [\"{node}\"]\n[[route]]\nname = \"all\"\npath = \"/{{*rest}}\"\nto = \"api\"\n{rest}\n"
+    )
+}
+
+const ANY_PORT: &str = "\"127.0.0.1:0\"";
+
+fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("its address")
+}
+
+#[test]
+fn requests_are_proxied_and_logged() {
+    let origin = Origin::echo().expect("an origin");
+    let folder = Folder::with(&file(ANY_PORT, origin.addr(), ""));
+    let process = folder.run();
+    assert_eq!(get(process.edge[0], "/hello").status, 200);
+    assert_eq!(origin.count("GET", "/hello"), 1);
+    wait_for("the access log", LIMIT, || process.child.log().contains("/hello"));
+    let status = process.get("/api/v1/status").json();
+    assert_eq!(status["routes"][0]["requests"], 1);
+    let (code, log) = process.terminate();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.contains("ended: everything was finished"), "{log}");
+}
+
+#[test]
+fn every_port_in_use_is_named_before_anything_runs() {
+    let (edge, admin) = (
+        TcpListener::bind("127.0.0.1:0").expect("a port"),
+        TcpListener::bind("127.0.0.1:0").expect("a port"),
+    );
+    let (edge, admin) = (edge.local_addr().map(|at| (at, edge)), admin.local_addr().map(|at| (at, admin)));
+    let ((edge, _edge), (admin, _admin)) = (edge.expect("bound"), admin.expect("bound"));
+    let source = file("EDGE", edge, "")
+        .replace(ANY_PORT, &format!("\"{admin}\""))
+        .replace("EDGE", &format!("\"{edge}\""));
+    let folder = Folder::with(&source);
+    let ran = folder.tenfold(&["run"]);
+    assert_eq!(ran.status.code(), Some(1));
+    for address in [edge, admin] {
+        assert!(stderr(&ran).contains(&format!("cannot listen on {address}")), "{}", stderr(&ran));
+    }
+}
+
+#[test]
+fn a_reload_changes_routes_and_a_bad_file_changes_nothing() {
+    let (first, second) = (Origin::echo().expect("an origin"), Origin::echo().expect("an origin"));
+    let folder = Folder::with(&file(ANY_PORT, first.addr(), ""));
+    let process = folder.run();
+    assert_eq!(get(process.edge[0], "/1").status, 200);
+
+    folder.write(&file(ANY_PORT, second.addr(), "").replace("to = \"api\"", "to = \"apj\""));
+    let refused = process.command(&folder, &["reload"]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(stderr(&refused).contains("did you mean \"api\"?"), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("what runs is unchanged"), "{}", stderr(&refused));
+    assert_eq!(get(process.edge[0], "/2").status, 200);
+    assert_eq!((first.requests(), second.requests()), (2, 0));
+
+    folder.write(&file(ANY_PORT, second.addr(), ""));
+    let reloaded = process.command(&folder, &["reload"]);
+    assert_eq!(reloaded.status.code(), Some(0), "{}", stderr(&reloaded));
+    assert_eq!(stdout(&reloaded), "reloaded\n");
+    assert_eq!(get(process.edge[0], "/3").status, 200);
+    assert_eq!((first.requests(), second.requests()), (2, 1));
+}
+
+#[test]
+fn sighup_reloads_too_and_says_so_in_the_log() {
+    let origin = Origin::echo().expect("an origin");
+    let folder = Folder::with(&file(ANY_PORT, origin.addr(), ""));
+    let process = folder.run();
+    folder.write("workers = \"many\"");
+    hang_up(&process);
+    wait_for("the refusal in the log", LIMIT, || process.child.log().contains("not reloaded"));
+    assert!(process.child.log().contains("workers cannot be a string"));
+    folder.write(&file(ANY_PORT, origin.addr(), ""));
+    hang_up(&process);
+    wait_for("the reload in the log", LIMIT, || process.child.log().contains("info: reloaded"));
+    assert_eq!(get(process.edge[0], "/").status, 200);
+}
+
+fn hang_up(process: &Process) {
+    let pid = process.child.pid().to_string();
+    let sent = std::process::Command::new("kill").args(["-HUP", &pid]).status().expect("kill runs");
+    assert!(sent.success());
+}
+
+#[test]
+fn what_needs_a_restart_is_named_and_the_rest_applied() {
+    let (first, second) = (Origin::echo().expect("an origin"), Origin::echo().expect("an origin"));
+    let folder = Folder::with(&file(ANY_PORT, first.addr(), ""));
+    let process = folder.run();
+    folder.write(&format!("workers = 7\n{}", file(ANY_PORT, second.addr(), "")));
+    let reloaded = process.command(&folder, &["reload"]);
+    assert_eq!(reloaded.status.code(), Some(0));
+    assert!(
+        stderr(&reloaded).contains("warning: workers has changed, which needs a restart"),
+        "{}",
+        stderr(&reloaded)
+    );
+    assert_eq!(get(process.edge[0], "/").status, 200);
+    assert_eq!(second.requests(), 1);
+}
+
+#[test]
+fn listeners_come_and_go_with_a_reload() {
+    let origin = Origin::echo().expect("an origin");
+    let (a, b) = (free_address(), free_address());
+    let folder = Folder::with(&file(&format!("\"{a}\""), origin.addr(), ""));
+    let process = folder.run();
+    let mut open = Client::connect(a).expect("connects");
+    assert_eq!(open.get("/").expect("an answer").status, 200);
+
+    folder.write(&file(&format!("[\"{a}\", \"{b}\"]"), origin.addr(), ""));
+    assert_eq!(process.command(&folder, &["reload"]).status.code(), Some(0));
+    assert_eq!(get(b, "/").status, 200);
+
+    folder.write(&file(&format!("\"{b}\""), origin.addr(), ""));
+    assert_eq!(process.command(&folder, &["reload"]).status.code(), Some(0));
+    assert!(Client::connect(a).is_err(), "nobody listens there any more");
+    assert_eq!(open.get("/").expect("an open connection goes on").status, 200);
+    assert_eq!(get(b, "/").status, 200);
+
+    let taken = TcpListener::bind(a).expect("free again");
+    folder.write(&file(&format!("[\"{a}\", \"{b}\"]"), origin.addr(), ""));
+    let refused = process.command(&folder, &["reload"]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(stderr(&refused).contains(&format!("cannot listen on {a}")), "{}", stderr(&refused));
+    drop(taken);
+}
+
+#[test]
+fn a_purge_sends_the_next_request_to_the_node() {
+    let origin = Origin::kv().expect("an origin");
+    origin.set_default(Answer::ok("x").cache_control("max-age=600"));
+    let folder = Folder::with(&file(ANY_PORT, origin.addr(), ""));
+    let process = folder.run();
+    let edge = process.edge[0];
+    let fetched_after = |path: &str| {
+        assert_eq!(get(edge, path).status, 200);
+        origin.count("GET", path)
+    };
+    assert_eq!((fetched_after("/a"), fetched_after("/a"), fetched_after("/b")), (1, 1, 1));
+    let url = format!("http://{edge}/a");
+    let purged = process.command(&folder, &["purge", "--url", &url]);
+    assert_eq!(stdout(&purged), format!("{url}: purged\n"), "{}", stderr(&purged));
+    assert_eq!((fetched_after("/a"), fetched_after("/b")), (2, 1));
+    assert_eq!(process.command(&folder, &["purge", "--all"]).status.code(), Some(0));
+    assert_eq!((fetched_after("/a"), fetched_after("/b")), (3, 2));
+    let wrong = process.command(&folder, &["purge", "--url", "not a url"]);
+    assert_eq!(wrong.status.code(), Some(2));
+}
+
+#[test]
+fn a_drain_finishes_what_runs_and_tells_probes() {
+    let origin = Origin::kv().expect("an origin");
+    let gate = Gate::new();
+    origin.set_default(Answer::ok("late").gated(&gate));
+    let folder = Folder::with(&file(ANY_PORT, origin.addr(), ""));
+    let mut process = folder.run();
+    let edge = process.edge[0];
+    let waiting = std::thread::spawn(move || get(edge, "/late"));
+    wait_for("the request at the origin", LIMIT, || gate.waiting() == 1);
+
+    process.child.signal(StopSignal::Terminate);
+    wait_for("readyz to say so", LIMIT, || process.get("/readyz").status == 503);
+    assert_eq!(process.get("/healthz").status, 200);
+    wait_for("the listener to close", LIMIT, || Client::connect(edge).is_err());
+    gate.open();
+    let answer = waiting.join().expect("answered");
+    assert_eq!((answer.status, answer.text().as_str()), (200, "late"));
+    assert_eq!(answer.header("connection"), Some("close"));
+    let status = process.child.wait(LIMIT).expect("it ends");
+    assert_eq!(status.code(), Some(0), "{}", process.child.log());
+}
+
+#[test]
+fn a_second_signal_ends_it_now() {
+    let origin = Origin::kv().expect("an origin");
+    let gate = Gate::new();
+    origin.set_default(Answer::ok("never").gated(&gate));
+    let folder = Folder::with(&file(ANY_PORT, origin.addr(), "[drain]\ndeadline = \"1h\""));
+    let mut process = folder.run();
+    let edge = process.edge[0];
+    let waiting = std::thread::spawn(move || Client::connect(edge).and_then(|mut client| client.get("/")));
+    wait_for("the request at the origin", LIMIT, || gate.waiting() == 1);
+    process.child.signal(StopSignal::Terminate);
+    wait_for("the drain", LIMIT, || process.child.log().contains("draining"));
+    process.child.signal(StopSignal::Terminate);
+    process.child.wait(LIMIT).expect("it ends");
+    assert!(process.child.log().contains("ended at once"), "{}", process.child.log());
+    drop(waiting.join());
+    gate.open();
+}
+
+#[test]
+fn a_json_log_is_json_on_every_line() {
+    let origin = Origin::echo().expect("an origin");
+    let source = file(ANY_PORT, origin.addr(), "").replace("[log]", "[log]\nformat = \"json\"");
+    let folder = Folder::with(&source);
+    let process = folder.run();
+    assert_eq!(get(process.edge[0], "/json").status, 200);
+    wait_for("the access log", LIMIT, || process.child.log().contains("\"target\":\"/json\""));
+    let (_, log) = process.terminate();
+    for line in log.lines() {
+        serde_json::from_str::<serde_json::Value>(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+    }
+}
