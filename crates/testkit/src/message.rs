@@ -40,10 +40,8 @@ impl Message {
     }
 
     fn field_has(&self, name: &str, token: &str) -> bool {
-        self.fields
-            .iter()
-            .filter(|(field, _)| field.eq_ignore_ascii_case(name))
-            .flat_map(|(_, value)| value.split(','))
+        fields(&self.fields, name)
+            .flat_map(|value| value.split(','))
             .any(|part| part.trim().eq_ignore_ascii_case(token))
     }
 
@@ -206,6 +204,16 @@ impl Source {
         }
         Ok(self.buffer.drain(..length).collect())
     }
+}
+
+/// The values of the fields of that name, in any case.
+pub(crate) fn fields<'a>(all: &'a [(String, String)], name: &'a str) -> impl Iterator<Item = &'a str> {
+    all.iter().filter(move |(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+}
+
+/// The first of them.
+pub(crate) fn field<'a>(all: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    all.iter().find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
 }
 
 fn head_end(buffer: &[u8]) -> Option<usize> {
