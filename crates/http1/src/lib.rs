@@ -12,6 +12,21 @@
 //! **Failure.** Every refusal is one [`Error`] with the status to answer and a stable label. After an error the
 //! position in the stream is unknown by definition: answer if you are the server, then close.
 //!
+//! ```
+//! use tenfold_http1::{BodyDecoder, BodyLength, Limits, Piece, parse_request};
+//!
+//! let received = b"POST /cart HTTP/1.1\r\nHost: shop.example\r\nContent-Length: 5\r\n\r\nhello";
+//! let limits = Limits::default();
+//! let mut scanned = 0;
+//! let Some((head, consumed)) = parse_request(received, &mut scanned, &limits)? else { panic!("it is all there") };
+//! assert_eq!((head.path, head.host, head.body), (&b"/cart"[..], &b"shop.example"[..], BodyLength::Exact(5)));
+//!
+//! let mut body = BodyDecoder::new(head.body, &limits);
+//! assert_eq!(body.decode(&received[consumed..])?, (5, Piece::Data(b"hello")));
+//! assert!(body.is_done());
+//! # Ok::<(), tenfold_http1::Error>(())
+//! ```
+//!
 //! Sources: RFC 9110 (semantics), RFC 9112 (HTTP/1.1), RFC 3986 (URI).
 
 mod body;
