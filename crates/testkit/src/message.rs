@@ -33,10 +33,7 @@ pub(crate) struct Message {
 
 impl Message {
     pub(crate) fn field(&self, name: &str) -> Option<&str> {
-        self.fields
-            .iter()
-            .find(|(field, _)| field.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value.as_str())
+        field(&self.fields, name)
     }
 
     fn field_has(&self, name: &str, token: &str) -> bool {

@@ -14,7 +14,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::message::{Framing, Source};
+use crate::message::{self, Framing, Source};
 
 /// Generous for a busy test machine; a passing test never waits for it.
 pub const READ_LIMIT: Duration = Duration::from_secs(10);
@@ -50,18 +50,12 @@ impl Response {
     /// The first field of that name, in any case.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.fields
-            .iter()
-            .find(|(field, _)| field.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value.as_str())
+        message::field(&self.fields, name)
     }
 
     /// Every field of that name, in order.
     pub fn headers<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.fields
-            .iter()
-            .filter(move |(field, _)| field.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value.as_str())
+        message::fields(&self.fields, name)
     }
 
     /// The body as text, nonsense replaced.

@@ -11,6 +11,7 @@
 use serde_json::json;
 
 use super::{Gate, Received};
+use crate::message;
 
 /// One response. Each method returns the changed answer.
 #[derive(Clone, Debug)]
@@ -150,10 +151,7 @@ impl Answer {
 
     /// The value of the answer's own field.
     pub(super) fn field(&self, name: &str) -> Option<&str> {
-        self.fields
-            .iter()
-            .find(|(field, _)| field.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value.as_str())
+        message::field(&self.fields, name)
     }
 
     /// This answer to this request: a 304 without a body where the validators agree.

@@ -27,7 +27,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::message::Message;
+use crate::message::{self, Message};
 use crate::try_wait_for;
 
 /// Requests kept for [`Origin::received`].
@@ -72,10 +72,7 @@ impl Received {
     /// The first field of that name, in any case.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.fields
-            .iter()
-            .find(|(field, _)| field.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value.as_str())
+        message::field(&self.fields, name)
     }
 }
 

@@ -82,10 +82,10 @@ impl Cluster {
         let home = Home::make(options.dir.as_deref(), account.as_ref())?;
         let primary = Server::primary(install, home.server("primary", account.as_ref())?, options)?;
         primary.psql("CREATE EXTENSION pg_stat_statements")?;
-        let replica = match options.replica {
-            true => Some(Server::replica(&primary, home.server("replica", account.as_ref())?)?),
-            false => None,
-        };
+        let mut replica = None;
+        if options.replica {
+            replica = Some(Server::replica(&primary, home.server("replica", account.as_ref())?)?);
+        }
         Ok(Self { replica, primary, _home: home })
     }
 
