@@ -18,6 +18,7 @@ mod dispatch;
 mod exchange;
 mod fetch;
 pub mod forward;
+pub mod health;
 mod io;
 mod local;
 pub mod metrics;
