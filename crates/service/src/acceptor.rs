@@ -534,3 +534,35 @@ fn say_and_close(mut stream: &TcpStream, bytes: &[u8]) {
     // Nothing to read yet, or the end: either way the socket is closed now.
     let _ = stream.read(&mut scratch);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_accept_is_skipped_or_waited_out() {
+        fn check(errno: Errno, expected: AcceptFailure) {
+            assert_eq!(AcceptFailure::of(&io::Error::from(errno)), expected, "{errno}");
+        }
+        check(Errno::ECONNABORTED, AcceptFailure::ClientLeft);
+        check(Errno::EPROTO, AcceptFailure::ClientLeft);
+        check(Errno::EHOSTUNREACH, AcceptFailure::ClientLeft);
+        check(Errno::EMFILE, AcceptFailure::Exhausted);
+        check(Errno::ENFILE, AcceptFailure::Exhausted);
+        check(Errno::ENOBUFS, AcceptFailure::Exhausted);
+        check(Errno::ENOMEM, AcceptFailure::Exhausted);
+        check(Errno::EINVAL, AcceptFailure::Other);
+        assert_eq!(AcceptFailure::of(&io::Error::other("no number")), AcceptFailure::Other);
+    }
+
+    #[test]
+    fn advice_fits_the_error() {
+        fn check(errno: Errno, advice: &str) {
+            assert!(advice_on(&io::Error::from(errno)).contains(advice), "{errno}");
+        }
+        check(Errno::EADDRINUSE, "another port");
+        check(Errno::EACCES, "CAP_NET_BIND_SERVICE");
+        check(Errno::EADDRNOTAVAIL, "0.0.0.0 or [::]");
+        check(Errno::EAFNOSUPPORT, "refused");
+    }
+}

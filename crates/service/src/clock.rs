@@ -43,10 +43,15 @@ struct Manual {
     elapsed_ns: AtomicU64,
 }
 
+/// How long a thread tells the wall clock from the monotonic one before it reads the wall clock again.
+pub const ANCHOR_MS_MAX: u64 = 100;
+
 /// Where a manual clock starts: Sun, 06 Nov 1994 08:49:37 GMT, the example of RFC 9110.
 const MANUAL_START_UNIX_MS: u64 = 784_111_777_000;
 
 thread_local! {
+    /// A moment of the monotonic clock, and the wall clock at it.
+    static ANCHOR: Cell<(Option<Instant>, u64)> = const { Cell::new((None, 0)) };
     /// The last `Date` made on this thread, with its second. A pure function of the second, so clocks may share it.
     static HTTP_DATE: Cell<(u64, [u8; HTTP_DATE_BYTES])> = const { Cell::new((u64::MAX, [b' '; HTTP_DATE_BYTES])) };
 }
@@ -82,21 +87,38 @@ impl Clock {
     #[must_use]
     pub fn unix_ms(&self) -> u64 {
         match &self.source {
-            Source::System => {
-                let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-                u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-            }
-            Source::Manual(manual) => {
-                let elapsed_ms = u64::try_from(manual.elapsed().as_millis()).unwrap_or(u64::MAX);
-                manual.started_unix_ms.saturating_add(elapsed_ms)
+            Source::System => as_millis(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()),
+            Source::Manual(manual) => manual.started_unix_ms.saturating_add(as_millis(manual.elapsed())),
+        }
+    }
+
+    /// The wall clock at a moment of the monotonic one that was read a moment ago: for callers on a hot path, who read
+    /// one clock instead of two. A step of the wall clock shows after [`ANCHOR_MS_MAX`] at the latest.
+    #[must_use]
+    pub fn unix_ms_at(&self, now: Instant) -> u64 {
+        let Source::System = &self.source else { return self.unix_ms() };
+        let (anchored, unix_ms) = ANCHOR.get();
+        if let Some(since) = anchored.and_then(|anchored| now.checked_duration_since(anchored)) {
+            let since_ms = as_millis(since);
+            if since_ms < ANCHOR_MS_MAX {
+                return unix_ms + since_ms;
             }
         }
+        let unix_ms = self.unix_ms();
+        ANCHOR.set((Some(now), unix_ms));
+        unix_ms
     }
 
     /// The value of a `Date` header for the wall clock's second.
     #[must_use]
     pub fn http_date(&self) -> [u8; HTTP_DATE_BYTES] {
-        let second = self.unix_ms() / 1_000;
+        self.http_date_at(self.unix_ms())
+    }
+
+    /// The value of a `Date` header for a moment that was read already.
+    #[must_use]
+    pub fn http_date_at(&self, unix_ms: u64) -> [u8; HTTP_DATE_BYTES] {
+        let second = unix_ms / 1_000;
         HTTP_DATE.with(|cached| {
             let (cached_second, cached_text) = cached.get();
             if cached_second == second {
@@ -123,6 +145,11 @@ impl Manual {
     fn elapsed(&self) -> Duration {
         Duration::from_nanos(self.elapsed_ns.load(Ordering::Relaxed))
     }
+}
+
+fn as_millis(duration: Duration) -> u64 {
+    // Not through `as_millis`, whose 128 bits cost more than reading the clock.
+    duration.as_secs().saturating_mul(1_000).saturating_add(u64::from(duration.subsec_millis()))
 }
 
 /// The last second an IMF-fixdate can tell: 9999-12-31T23:59:59Z.
@@ -165,6 +192,21 @@ mod tests {
         assert!((50 * year_ms..130 * year_ms).contains(&Clock::system().unix_ms()));
         let text = Clock::system().http_date();
         assert!(httpdate::parse_http_date(std::str::from_utf8(&text).unwrap()).is_ok());
+    }
+
+    #[test]
+    fn the_wall_clock_is_told_from_the_monotonic_one_for_a_while() {
+        let clock = Clock::system();
+        let now = clock.now();
+        let unix_ms = clock.unix_ms_at(now);
+        assert!(clock.unix_ms().abs_diff(unix_ms) < 5_000);
+        assert_eq!(clock.unix_ms_at(now + Duration::from_millis(99)), unix_ms + 99);
+        // Past that the wall clock is read again, and it has not moved that far.
+        assert!(clock.unix_ms_at(now + Duration::from_secs(3_600)) < unix_ms + 60_000);
+        // A moment before the anchor has nothing to be told from.
+        assert!(clock.unix_ms_at(now) < unix_ms + 60_000);
+        let manual = Clock::manual();
+        assert_eq!(manual.unix_ms_at(now), manual.unix_ms());
     }
 
     #[test]

@@ -27,6 +27,10 @@ use crate::clock::Clock;
 /// user configures is finer.
 pub const TICK_MS: u64 = 50;
 
+const TICK_NS: u32 = 50_000_000;
+const _: () =
+    assert!(TICK_NS as u64 == TICK_MS * 1_000_000 && 1_000 % TICK_MS == 0, "a second is whole ticks");
+
 /// Ring of 51.2 s: the usual timeouts are filed once, longer ones once per turn.
 const BUCKETS: usize = 1_024;
 
@@ -260,16 +264,22 @@ impl Wheel {
 
     /// The tick that `instant` lies in.
     fn tick_at(&self, instant: Instant) -> u64 {
-        let elapsed_ms = instant.saturating_duration_since(self.started).as_millis();
-        u64::try_from(elapsed_ms).unwrap_or(u64::MAX) / TICK_MS
+        let elapsed = instant.saturating_duration_since(self.started);
+        ticks_of_seconds(elapsed).saturating_add(u64::from(elapsed.subsec_nanos() / TICK_NS))
     }
 
     /// The first tick that begins at `instant` or later: what is due at it is not woken early.
     fn tick_after(&self, instant: Instant) -> u64 {
-        let elapsed_ns = instant.saturating_duration_since(self.started).as_nanos();
-        let ticks = elapsed_ns.div_ceil(u128::from(TICK_MS) * 1_000_000);
-        u64::try_from(ticks).unwrap_or(NEVER)
+        let elapsed = instant.saturating_duration_since(self.started);
+        let tick =
+            ticks_of_seconds(elapsed).saturating_add(u64::from(elapsed.subsec_nanos().div_ceil(TICK_NS)));
+        tick.min(NEVER)
     }
+}
+
+/// Ticks in the whole seconds of a duration. (Arming is hot; 128-bit nanoseconds would cost more than reading the clock.)
+fn ticks_of_seconds(duration: Duration) -> u64 {
+    duration.as_secs().saturating_mul(1_000 / TICK_MS)
 }
 
 impl Entry {
