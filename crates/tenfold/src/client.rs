@@ -52,10 +52,10 @@ impl Client {
 
     /// Tells it something.
     pub fn post(&self, path: &str, body: &serde_json::Value) -> Result<Answer, String> {
-        self.request("POST", path, Some(body.to_string()))
+        self.request("POST", path, Some(&body.to_string()))
     }
 
-    fn request(&self, method: &str, path: &str, body: Option<String>) -> Result<Answer, String> {
+    fn request(&self, method: &str, path: &str, body: Option<&str>) -> Result<Answer, String> {
         let address = self.address;
         let mut stream = TcpStream::connect_timeout(&address, CONNECT).map_err(|error| {
             format!("no Tenfold answers at {address}: {error}\nis `tenfold run` running, with this file? Otherwise name its admin.listen with --admin")
@@ -63,7 +63,7 @@ impl Client {
         let failed = |error: std::io::Error| format!("the admin server at {address} did not answer: {error}");
         stream.set_read_timeout(Some(ANSWER)).map_err(failed)?;
         stream.set_write_timeout(Some(ANSWER)).map_err(failed)?;
-        stream.write_all(&self.encode(method, path, body.as_deref())).map_err(failed)?;
+        stream.write_all(&self.encode(method, path, body)).map_err(failed)?;
         let mut bytes = Vec::new();
         stream.take(ANSWER_BYTES_MAX as u64).read_to_end(&mut bytes).map_err(failed)?;
         decode(&bytes, method)

@@ -30,6 +30,7 @@ use crate::config::settings::Settings;
 use crate::config::{self, Loaded};
 use crate::log::Log;
 pub use crate::purging::Purging;
+use crate::scrape::Scrape;
 use crate::status;
 
 /// What the process is made of, for whoever asks or tells it something.
@@ -44,6 +45,8 @@ pub struct Live {
     pub started: Instant,
     /// What it counts.
     pub registry: Registry,
+    /// Reads what the tiers keep themselves.
+    pub scrape: Scrape,
     /// Its end.
     pub drain: Drain,
     /// The tier.
@@ -89,7 +92,7 @@ impl Live {
     /// OpenMetrics text.
     #[must_use]
     pub fn metrics(&self) -> String {
-        self.registry.render()
+        self.scrape.render(&self.edge, self.clock.now())
     }
 
     /// For `/api/v1/status`.

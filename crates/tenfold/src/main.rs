@@ -15,6 +15,7 @@ mod live;
 mod log;
 mod purging;
 mod run;
+mod scrape;
 mod status;
 
 use std::process::ExitCode;

@@ -15,6 +15,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -38,6 +39,7 @@ use crate::config::values::duration_text;
 use crate::config::{self, Loaded};
 use crate::live::Live;
 use crate::log::{Log, write_access_log};
+use crate::scrape::Scrape;
 
 /// How long connections may still close in, once the drain's deadline has cut them.
 const FORCED: Duration = Duration::from_secs(1);
@@ -116,6 +118,7 @@ fn build(loaded: &Loaded, clock: &Clock) -> Result<Built, Refused> {
     let registry = Registry::new(workers);
     process::register(&registry, clock);
     let (access_log, access_records) = AccessLog::channel();
+    count_dropped(&registry, &access_records);
     let deps =
         Deps { registry: registry.clone(), access_log, seed: Rng::from_os().next_u64(), now: clock.now() };
     let edge = Edge::build(loaded.settings.edge.clone(), deps).map_err(|errors| Refused {
@@ -123,6 +126,15 @@ fn build(loaded: &Loaded, clock: &Clock) -> Result<Built, Refused> {
         message: loaded.place(&errors).render(color_on_stderr()),
     })?;
     Ok(Built { clock: clock.clone(), registry, drain: Drain::new(), edge, access_records, workers })
+}
+
+#[expect(clippy::cast_precision_loss, reason = "records far below 2^53")]
+fn count_dropped(registry: &Registry, records: &AccessLogReceiver) {
+    let dropped = records.dropped_counter();
+    let help = "Access log records dropped because the writer could not keep up.";
+    registry.counter_fn("tenfold_edge_access_log_dropped", help, &[], move || {
+        dropped.load(Ordering::Relaxed) as f64
+    });
 }
 
 /// Sockets of all listeners, bound before anything runs.
@@ -188,6 +200,7 @@ fn spawn(path: &Path, loaded: Loaded, built: Built, bound: Bound, log: &Log) -> 
     let live = Rc::new(Live {
         path: std::path::absolute(path)?,
         log: log.clone(),
+        scrape: Scrape::register(&registry),
         started: clock.now(),
         clock,
         registry,
@@ -312,11 +325,13 @@ impl Ended {
         drop(threads.access_log.join());
         match finished {
             Finished::Clean => log.info("ended: everything was finished"),
-            Finished::DeadlinePassed { open } => {
-                log.warn(&format!("ended at the deadline: {open} connections were cut"))
-            }
-            Finished::Forced { open } => log.warn(&format!("ended at once: {open} connections were cut")),
+            Finished::DeadlinePassed { open } => log.warn(&cut("ended at the deadline", open)),
+            Finished::Forced { open } => log.warn(&cut("ended at once", open)),
         }
         Exit::Fine
     }
+}
+
+fn cut(how: &str, open: usize) -> String {
+    format!("{how}: {open} connections were cut")
 }

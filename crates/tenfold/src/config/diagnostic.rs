@@ -243,7 +243,7 @@ mod tests {
     fn a_secret_on_the_same_line_is_starred_out() {
         let secret = SOURCE.find("\"hunter2\"").expect("planted");
         let listen = SOURCE.find("= 1").expect("planted") + 2;
-        let shown = report(listen..listen + 1, vec![secret..secret + 9]);
+        let shown = report(listen..listen + 1, std::iter::once(secret..secret + 9).collect());
         assert!(!shown.contains("hunter2"), "{shown}");
         assert!(shown.contains("token = *********, listen = 1"), "{shown}");
     }

@@ -296,6 +296,18 @@ error: there is no cluster "app"
 }
 
 #[test]
+fn a_key_in_the_wrong_table_is_sent_home() {
+    let check = |rest: &str, label: &str| {
+        let report = read(&format!("{BASE}{rest}")).expect_err("misplaced");
+        assert_eq!(report.diagnostics[0].label, label, "{rest}");
+    };
+    check("[log]\nworkers = 2", "it belongs in the file's top level");
+    check("[admin]\nbody_max = \"1MiB\"", "it belongs in [edge]");
+    check("[edge]\nstale_if_error = \"1d\"", "it belongs in [route.cache]");
+    check("[edge]\nbalance = \"round_robin\"", "it belongs in [cluster.NAME]");
+}
+
+#[test]
 fn keys_of_later_releases_are_refused_by_name() {
     refused_after_base(
         "[waiting_room.sale]\nadmit = \"200/s\"",

@@ -134,7 +134,7 @@ mod tests {
     #[test]
     fn durations_have_units() {
         let check = |text: &str, ms: Option<u64>| {
-            assert_eq!(duration(text).ok(), ms.map(Duration::from_millis), "{text}")
+            assert_eq!(duration(text).ok(), ms.map(Duration::from_millis), "{text}");
         };
         check("250ms", Some(250));
         check("10s", Some(10_000));

@@ -14,9 +14,9 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::diagnostic::Diagnostic;
-use super::keys::{Form, Key, Kind};
+use super::keys::{self, Form, Key, Kind};
 use super::tree::{Node, Table, Value};
-use super::{env, forms, suggest, values};
+use super::{env, explain, forms, suggest, values};
 
 /// A walk in progress.
 pub struct Walk<'a> {
@@ -277,9 +277,11 @@ impl<'a> Walk<'a> {
     }
 
     fn unknown_key(&mut self, keys: &'static [Key], shown: &str, name: &str, span: Range<usize>) {
-        let label = match suggest::nearest(name, keys.iter().map(|key| key.name)) {
-            Some(name) => format!("did you mean \"{name}\"?"),
-            None => {
+        let near = suggest::nearest(name, keys.iter().map(|key| key.name));
+        let label = match (near, home_of(name, keys::ROOT, "")) {
+            (Some(name), _) => format!("did you mean \"{name}\"?"),
+            (None, Some(home)) => format!("it belongs in {home}"),
+            (None, None) => {
                 let known = keys.iter().filter(|key| !matches!(key.kind, Kind::Later)).map(|key| key.name);
                 format!("known here: {}", known.collect::<Vec<_>>().join(", "))
             }
@@ -315,6 +317,22 @@ impl<'a> Walk<'a> {
         self.diagnostics.push(Diagnostic::error(span.clone(), message, label));
         Value::Invalid
     }
+}
+
+/// The table that a key of exactly this name belongs in, if there is one.
+fn home_of(name: &str, keys: &'static [Key], shown: &str) -> Option<String> {
+    if keys.iter().any(|key| key.name == name) {
+        return Some(header(shown));
+    }
+    keys.iter().find_map(|key| {
+        let child = match key.kind {
+            Kind::Each(_) => format!("[{}]", key.name),
+            Kind::Named(_) => format!("{}.NAME", key.name),
+            _ if shown.is_empty() => key.name.to_owned(),
+            _ => format!("{shown}.{}", key.name),
+        };
+        home_of(name, explain::children(&key.kind), &child)
+    })
 }
 
 /// Whether this TOML type is the one the kind takes.
@@ -376,9 +394,14 @@ fn described(written: &DeValue<'_>) -> &'static str {
     }
 }
 
-/// `[cluster.api]`, `[[route]]`, or the file's top.
+/// `[cluster.api]`, `[[route]]`, `[route.cache]`, or the file's top.
 fn header(shown: &str) -> String {
-    if shown.is_empty() { "the file's top level".into() } else { format!("[{shown}]") }
+    match shown.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        _ if shown.is_empty() => "the file's top level".into(),
+        Some((name, "")) => format!("[[{name}]]"),
+        Some((name, below)) => format!("[{name}{below}]"),
+        None => format!("[{shown}]"),
+    }
 }
 
 /// What was written, fit for one line of a terminal.

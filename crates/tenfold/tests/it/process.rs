@@ -11,34 +11,34 @@ use tenfold_testkit::raw::{Client, Response};
 use tenfold_testkit::wait_for;
 
 /// Generous: the machine may be busy, and a test that passes never waits this long.
-pub const LIMIT: Duration = Duration::from_secs(20);
+pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 
 /// A folder with a `tenfold.toml`.
-pub struct Folder {
+pub(crate) struct Folder {
     folder: TempDir,
 }
 
 impl Folder {
-    pub fn with(source: &str) -> Self {
+    pub(crate) fn with(source: &str) -> Self {
         let folder = Self { folder: tempfile::tempdir().expect("a folder") };
         folder.write(source);
         folder
     }
 
-    pub fn write(&self, source: &str) {
+    pub(crate) fn write(&self, source: &str) {
         std::fs::write(self.file(), source).expect("a file");
     }
 
-    pub fn file(&self) -> PathBuf {
+    pub(crate) fn file(&self) -> PathBuf {
         self.path().join("tenfold.toml")
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
 
     /// Runs `tenfold` in the folder until it ends by itself.
-    pub fn tenfold(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn tenfold(&self, arguments: &[&str]) -> Output {
         let mut command = self.command();
         command.args(arguments).output().expect("the binary runs")
     }
@@ -50,7 +50,7 @@ impl Folder {
     }
 
     /// Starts `tenfold run` and waits until it is ready.
-    pub fn run(&self) -> Process {
+    pub(crate) fn run(&self) -> Process {
         let mut command = self.command();
         command.args(["run", "-c"]).arg(self.file());
         let child = Child::spawn(&command).expect("the binary starts");
@@ -60,7 +60,7 @@ impl Folder {
         });
         let places = |kind: &str| -> Vec<SocketAddr> {
             let marker = format!("{kind} http://");
-            ready.split(marker.as_str()).skip(1).map(|rest| first_address(rest)).collect()
+            ready.split(marker.as_str()).skip(1).map(first_address).collect()
         };
         Process { admin: places("admin")[0], edge: places("edge"), probes: places("probes"), child }
     }
@@ -72,41 +72,41 @@ fn first_address(text: &str) -> SocketAddr {
 }
 
 /// A running Tenfold. Killed when dropped.
-pub struct Process {
-    pub child: Child,
-    pub admin: SocketAddr,
-    pub edge: Vec<SocketAddr>,
-    pub probes: Vec<SocketAddr>,
+pub(crate) struct Process {
+    pub(crate) child: Child,
+    pub(crate) admin: SocketAddr,
+    pub(crate) edge: Vec<SocketAddr>,
+    pub(crate) probes: Vec<SocketAddr>,
 }
 
 impl Process {
     /// A request to the admin server, on a connection of its own.
-    pub fn get(&self, path: &str) -> Response {
+    pub(crate) fn get(&self, path: &str) -> Response {
         get(self.admin, path)
     }
 
     /// Asks for a reload; the admin port is the kernel's choice, so the CLI has to be told.
-    pub fn command(&self, folder: &Folder, arguments: &[&str]) -> Output {
+    pub(crate) fn command(&self, folder: &Folder, arguments: &[&str]) -> Output {
         let admin = self.admin.to_string();
         folder.tenfold(&[arguments, &["--admin", &admin]].concat())
     }
 
     /// SIGTERM, and the exit code once it has ended.
-    pub fn terminate(mut self) -> (Option<i32>, String) {
+    pub(crate) fn terminate(mut self) -> (Option<i32>, String) {
         self.child.signal(StopSignal::Terminate);
         let status = self.child.wait(LIMIT).expect("it ends");
         (status.code(), self.child.log())
     }
 }
 
-pub fn get(address: SocketAddr, path: &str) -> Response {
+pub(crate) fn get(address: SocketAddr, path: &str) -> Response {
     Client::connect(address).and_then(|mut client| client.get(path)).expect("an answer")
 }
 
-pub fn stdout(output: &Output) -> String {
+pub(crate) fn stdout(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-pub fn stderr(output: &Output) -> String {
+pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }

@@ -161,6 +161,12 @@ fn a_purge_sends_the_next_request_to_the_node() {
     assert_eq!((fetched_after("/a"), fetched_after("/b")), (2, 1));
     assert_eq!(process.command(&folder, &["purge", "--all"]).status.code(), Some(0));
     assert_eq!((fetched_after("/a"), fetched_after("/b")), (3, 2));
+    let metrics = process.get("/metrics").text();
+    for line in ["tenfold_cache_purges_total 2", "tenfold_cache_objects 2"] {
+        assert!(metrics.lines().any(|have| have == line), "{line} in {metrics}");
+    }
+    let up = format!("tenfold_balance_node_up{{cluster=\"api\",node=\"{}\"}} 1", origin.addr());
+    assert!(metrics.lines().any(|have| have == up), "{up} in {metrics}");
     let wrong = process.command(&folder, &["purge", "--url", "not a url"]);
     assert_eq!(wrong.status.code(), Some(2));
 }
