@@ -257,6 +257,8 @@ pub(crate) struct Attempts {
     retries: u32,
     /// A connection that died while idle was replaced; that is nobody's failure, and happens once.
     replaced: bool,
+    /// How the attempt before failed: the answer, should there be no other node.
+    failed: Option<Failure>,
 }
 
 /// Sends a request without a body to a node and reads the first head of its answer, trying again where that is safe.
@@ -281,6 +283,7 @@ pub(crate) async fn open<R>(
         let index = exchange.picked.node_index();
         exchange.fail(failure.blame(), local);
         attempts.tried.insert(index);
+        attempts.failed = Some(failure);
         let attempt = Attempt {
             is_idempotent: request.is_idempotent(),
             body_is_replayable: request.has_no_body(),
@@ -317,7 +320,7 @@ pub(crate) async fn acquire(
     request: &NodeRequest,
     attempts: &mut Attempts,
 ) -> Result<Exchange, Failure> {
-    let mut last = REFUSED;
+    let mut last = attempts.failed.unwrap_or(REFUSED);
     loop {
         let now = local.worker.clock.now();
         let Ok(picked) = cluster.balancer.pick(&attempts.tried, now) else { return Err(last) };

@@ -302,7 +302,8 @@ mod tests {
         let origin = Origin::kv().expect("an origin");
         origin.set("/health", Answer::new(503));
         with_checks(snapshot(origin.addr().to_string(), true), async |events| {
-            eventually("the node is down", LIMIT, async || !events.lock().expect("no panic").is_empty()).await;
+            eventually("the node is down", LIMIT, async || !events.lock().expect("no panic").is_empty())
+                .await;
             origin.set("/health", Answer::ok("well"));
             eventually("the node is up", LIMIT, async || events.lock().expect("no panic").len() == 2).await;
         });

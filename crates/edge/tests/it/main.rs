@@ -1,5 +1,12 @@
 //! The edge over real sockets, against origins that misbehave on command.
 
 mod caching;
+mod ending;
+mod failing_nodes;
 mod harness;
+mod hostile_origins;
+mod leaving;
+mod malformed;
 mod passing;
+mod streaming;
+mod waiting;

@@ -1,0 +1,82 @@
+//! Nodes that die, and what is tried again.
+
+use std::time::{Duration, Instant};
+
+use tenfold_testkit::origin::Step;
+use tenfold_testkit::{Answer, Origin, wait_for};
+
+use crate::harness::{LIMIT, Running};
+
+fn node(name: &'static str) -> Origin {
+    Origin::serve(move |_| Answer::ok(name).cache_control("no-store")).unwrap()
+}
+
+#[test]
+fn a_dead_node_costs_no_request() {
+    let (mut first, second) = (node("first"), node("second"));
+    let edge = Running::in_front_of(&[first.addr(), second.addr()]);
+    let mut client = edge.client();
+    for i in 0..10 {
+        assert_eq!(client.get(&format!("/{i}")).unwrap().status, 200);
+    }
+    first.stop();
+    for i in 0..200 {
+        assert_eq!(client.get(&format!("/{i}")).unwrap().text(), "second");
+        assert_eq!(client.request_with_body("POST", &format!("/{i}"), &[], b"x").unwrap().text(), "second");
+    }
+}
+
+#[test]
+fn without_any_node_the_answer_is_quick_and_says_why() {
+    let mut origin = node("only");
+    let edge = Running::in_front_of(&[origin.addr()]);
+    let mut client = edge.client();
+    assert_eq!(client.get("/").unwrap().status, 200);
+    origin.stop();
+    #[expect(clippy::disallowed_methods, reason = "the answer's time is what is tested")]
+    for _ in 0..50 {
+        let asked = Instant::now();
+        let answer = client.get("/").unwrap();
+        assert_eq!((answer.status, answer.header("tenfold-reason")), (503, Some("no_node")));
+        assert_eq!(answer.header("retry-after"), Some("1"));
+        assert!(asked.elapsed() < Duration::from_millis(50), "{:?}", asked.elapsed());
+    }
+    origin.restart().unwrap();
+    wait_for("traffic to return", LIMIT, || client.get("/").unwrap().status == 200);
+}
+
+#[test]
+fn a_get_that_met_a_dying_connection_is_sent_again_and_a_post_is_not() {
+    let dying = || Origin::scripted(vec![Step::ReadRequest, Step::Reset]).unwrap();
+    for (method, requests) in [("GET", 2), ("POST", 1), ("PUT", 2), ("PATCH", 1), ("DELETE", 2)] {
+        let (first, second) = (dying(), dying());
+        let edge = Running::in_front_of(&[first.addr(), second.addr()]);
+        let answer = edge.client().request(method, "/", &[("Cache-Control", "no-store")]).unwrap();
+        assert_eq!((answer.status, answer.header("tenfold-reason")), (502, Some("node_closed")), "{method}");
+        assert_eq!(first.requests() + second.requests(), requests, "{method}");
+    }
+}
+
+#[test]
+fn a_connection_closed_while_idle_is_replaced() {
+    let steps = vec![Step::ReadRequest, Step::send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")];
+    let origin = Origin::scripted(steps).unwrap();
+    let edge = Running::in_front_of(&[origin.addr()]);
+    let mut client = edge.client();
+    for i in 0..20 {
+        // The node closes after each answer without having said so; sometimes before we look, sometimes after.
+        let method = if i % 2 == 0 { "GET" } else { "PUT" };
+        assert_eq!(client.request(method, "/", &[("Cache-Control", "no-store")]).unwrap().text(), "ok");
+    }
+    assert_eq!(origin.requests(), 20);
+}
+
+#[test]
+fn no_answer_is_tried_again_once_some_of_it_was_seen() {
+    let steps = vec![Step::ReadRequest, Step::send("HTTP/1.1 200 OK\r\nContent-Len"), Step::Reset];
+    let origin = Origin::scripted(steps).unwrap();
+    let edge = Running::in_front_of(&[origin.addr()]);
+    let answer = edge.client().request("GET", "/", &[("Cache-Control", "no-store")]).unwrap();
+    assert_eq!(answer.status, 502);
+    assert_eq!(origin.requests(), 1);
+}
