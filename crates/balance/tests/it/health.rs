@@ -192,6 +192,19 @@ fn failures_from_before_the_ejection_do_not_lengthen_it() {
 }
 
 #[test]
+fn failures_from_before_the_ejection_do_not_decide_the_trial() {
+    let mut bench = plain(2);
+    let many: Vec<_> = (0..50).map(|_| bench.pick_node(0)).collect();
+    many[..5].iter().for_each(|picked| picked.report(Reset, bench.now));
+    bench.wait(5 * SECOND);
+    let trial = bench.pick_node(0);
+    many[5..].iter().for_each(|picked| picked.report(Reset, bench.now));
+    assert_eq!(bench.states(), [OnTrial, Up]);
+    trial.report(Ok, bench.now);
+    assert_eq!(bench.states(), [Up, Up]);
+}
+
+#[test]
 fn at_most_half_are_ejected() {
     fn check(nodes: usize, failing: usize, ejected: usize) {
         let bench = plain(nodes);
@@ -206,6 +219,7 @@ fn at_most_half_are_ejected() {
     check(3, 3, 1);
     check(4, 4, 2);
     check(5, 5, 2);
+    check(9, 9, 4);
 }
 
 #[test]

@@ -18,7 +18,7 @@ use super::{Bench, POLICIES, checked_config, config};
 
 const SERVICE: Duration = Duration::from_millis(5);
 const REFUSAL: Duration = Duration::from_micros(100);
-const BETWEEN_ARRIVALS: Duration = Duration::from_micros(500);
+const PER_SECOND: u32 = 2_000;
 
 struct Request {
     number: u64,
@@ -78,10 +78,11 @@ impl Player {
         Self { bench, start, lives, queue, events, tally: Tally::default() }
     }
 
-    /// Plays `seconds` of traffic with nodes switched off and on: `(second, node, is_on)`.
-    fn play(mut self, seconds: u32, power: &[(u64, usize, bool)]) -> (Tally, Instant) {
-        for number in 0..u64::from(seconds) * 2_000 {
-            self.at(self.start + BETWEEN_ARRIVALS * u32::try_from(number).unwrap(), Event::Arrival(number));
+    /// Plays this much traffic with nodes switched off and on: `(second, node, is_on)`.
+    fn play(mut self, per_second: u32, seconds: u32, power: &[(u64, usize, bool)]) -> (Tally, Instant) {
+        let between = Duration::from_secs(1) / per_second;
+        for number in 0..seconds * per_second {
+            self.at(self.start + between * number, Event::Arrival(number.into()));
         }
         for second in (0..seconds).step_by(2) {
             self.at(self.start + Duration::from_secs(second.into()), Event::Probe);
@@ -198,13 +199,13 @@ fn with_and_without_checks() -> impl Iterator<Item = ClusterConfig> {
 fn one_node_of_two_is_killed_and_hardly_a_request_fails() {
     for config in with_and_without_checks() {
         let name = format!("{:?} {:?}", config.policy, config.health.is_some());
-        let (tally, _) = Player::new(config).play(60, &[(20, 0, false)]);
-        assert_eq!(tally.requests, 120_000);
+        let (tally, _) = Player::new(config).play(PER_SECOND, 30, &[(3, 0, false)]);
+        assert_eq!(tally.requests, 60_000);
         assert_eq!(tally.failed_gets, 0, "{name}");
         assert_eq!(tally.posts_sent_twice, 0, "{name}");
         // Those that the dead node had in its hands.
         assert!((1..=10).contains(&tally.failed_posts), "{name} {}", tally.failed_posts);
-        assert_eq!(tally.failed_gets + tally.failed_posts + tally.succeeded.len() as u64, 120_000);
+        assert_eq!(tally.failed_gets + tally.failed_posts + tally.succeeded.len() as u64, 60_000);
     }
 }
 
@@ -212,8 +213,8 @@ fn one_node_of_two_is_killed_and_hardly_a_request_fails() {
 fn both_dead_is_said_at_once() {
     for config in with_and_without_checks() {
         let name = format!("{:?} {:?}", config.policy, config.health.is_some());
-        let (tally, start) = Player::new(config).play(60, &[(20, 0, false), (30, 1, false)]);
-        let dead = start + Duration::from_secs(30);
+        let (tally, start) = Player::new(config).play(PER_SECOND, 15, &[(1, 0, false), (5, 1, false)]);
+        let dead = start + Duration::from_secs(5);
         assert!(tally.succeeded.iter().all(|(began, _)| *began <= dead + Duration::from_millis(1)));
         assert!(tally.slowest_failure <= Duration::from_millis(1), "{name} {:?}", tally.slowest_failure);
         assert_eq!(tally.posts_sent_twice, 0);
@@ -233,7 +234,7 @@ fn traffic_returns_within_pass_after_and_one_intervals() {
             &[(20, 0, false), (20, 1, false), (90, 0, true)],
         ];
         for power in scripts {
-            let (tally, start) = Player::new(config.clone()).play(100, power);
+            let (tally, start) = Player::new(config.clone()).play(200, 100, power);
             let returned = start + Duration::from_secs(power.last().unwrap().0);
             let served = tally.succeeded.iter().filter(|(began, node)| *node == 0 && *began > returned);
             let first = served.map(|(began, _)| *began).min().expect("traffic returns");
@@ -242,7 +243,7 @@ fn traffic_returns_within_pass_after_and_one_intervals() {
             let span = settled..settled + Duration::from_secs(1);
             let share =
                 tally.succeeded.iter().filter(|(began, node)| *node == 0 && span.contains(began)).count();
-            assert!(first <= settled && share >= 900, "{policy:?} {power:?} {:?} {share}", first - returned);
+            assert!(first <= settled && share >= 90, "{policy:?} {power:?} {:?} {share}", first - returned);
         }
     }
 }
@@ -255,7 +256,7 @@ fn retries_stay_within_their_budget() {
     let budget = bench.cluster.retry_budget();
     let mut retries = 0;
     for number in 0..20_000_u32 {
-        let now = bench.now + BETWEEN_ARRIVALS * number;
+        let now = bench.now + Duration::from_secs(1) / PER_SECOND * number;
         budget.on_request(now);
         retries += u32::from(budget.try_withdraw(now));
     }
