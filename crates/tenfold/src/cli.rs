@@ -101,7 +101,7 @@ pub struct Purge {
     /// How the running process is reached.
     #[command(flatten)]
     pub running: Running,
-    /// One URL, all its variants: http://shop.example/api/products/7
+    /// One URL, all its variants: `http://shop.example/api/products/7`
     #[arg(long, value_name = "URL", required_unless_present_any = ["all", "tag", "prefix"], conflicts_with = "all")]
     pub url: Option<String>,
     /// Everything

@@ -173,7 +173,7 @@ async fn read_request(
         if let Some((head, consumed)) =
             http1::parse_request(buffer, &mut scanned, &limits).map_err(|e| refuse(&e))?
         {
-            break (Request::of(&head), consumed, head.body, head.keep_alive, head.expect_continue);
+            break (Request::of(&head), consumed, head.body, keeps_alive(&head), head.expect_continue);
         }
         if !fill(stream, buffer).await {
             return Ok(None);
@@ -208,6 +208,11 @@ async fn read_request(
             return Ok(None);
         }
     }
+}
+
+/// Nobody needs kept-alive connections in HTTP/1.0, which would have to be confirmed.
+fn keeps_alive(head: &http1::RequestHead<'_>) -> bool {
+    head.keep_alive && head.version == http1::Version::Http11
 }
 
 /// Reads more behind `buffer`; false when the client has gone.

@@ -28,7 +28,7 @@ const FILE_BYTES_MAX: u64 = 64 << 20;
 /// `tenfold load`.
 #[derive(Debug, Args)]
 pub struct Load {
-    /// What to ask for: http://127.0.0.1:8080/products; with --scenario a base URL, several take turns
+    /// What to ask for, such as `http://127.0.0.1:8080/products`; with --scenario a base URL, several take turns
     #[arg(long = "url", value_name = "URL", required = true)]
     pub urls: Vec<String>,
     /// Requests started, such as 500/s; with --trace those of its busiest minute

@@ -249,8 +249,8 @@ const EDGE: &[Key] = &[
     key(
         "listen",
         Kind::OneOrMany(&Kind::Text(Form::Socket)),
-        "Where clients connect.",
-        "[\"0.0.0.0:8080\", \"[::]:8080\"]",
+        "Where clients connect; `[::]:8080` takes IPv4 too.",
+        "[\"10.0.0.5:8080\", \"[::1]:8080\"]",
     )
     .or("\"127.0.0.1:8080\""),
     later("tls", "HTTPS"),
@@ -264,14 +264,14 @@ const EDGE: &[Key] = &[
     key(
         "connections_max",
         Kind::Integer { min: 1, max: 10_000_000 },
-        "Open client connections in all. Needs a restart to change.",
+        "Open client connections in all.",
         "16384",
     )
     .or("16384"),
     key(
         "connections_per_ip_max",
         Kind::Integer { min: 1, max: 10_000_000 },
-        "Open connections of one address (IPv6: of one /64); none by default, since a whole carrier may sit behind one address. Needs a restart to change.",
+        "Open connections of one address (IPv6: of one /64); none by default, since a whole carrier may sit behind one address.",
         "256",
     ),
     key(

@@ -5,10 +5,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::ops::Range;
 
 use super::diagnostic::Diagnostic;
 use super::suggest;
-use super::tree::{Node, Table};
+use super::tree::{Node, Table, Value};
 
 /// Adds what is wrong, or worth a warning, to `out`.
 pub fn check(root: &Table, out: &mut Vec<Diagnostic>) {
@@ -19,6 +20,7 @@ pub fn check(root: &Table, out: &mut Vec<Diagnostic>) {
     check_cache(root, out);
     check_references(root, clusters, out);
     check_nodes(clusters, out);
+    check_amounts(clusters, out);
     check_names(root, out);
     check_ties(root, out);
     if root.list("route").is_empty() && !root.entries.contains_key("route") {
@@ -37,26 +39,31 @@ fn check_admin(root: &Table, out: &mut Vec<Diagnostic>) {
 }
 
 fn check_addresses(root: &Table, out: &mut Vec<Diagnostic>) {
-    let mut taken: BTreeMap<SocketAddr, &'static str> = BTreeMap::new();
-    let admin =
-        ["listen", "probe_listen"].into_iter().filter_map(|key| Some((key, root.table("admin")?.get(key)?)));
+    let mut taken: BTreeMap<SocketAddr, (&'static str, Range<usize>)> = BTreeMap::new();
+    let admin = root.table("admin").into_iter().flat_map(|admin| {
+        let keys = [("admin.listen", "listen"), ("admin.probe_listen", "probe_listen")];
+        keys.into_iter().filter_map(|(name, key)| Some((name, admin.get(key)?)))
+    });
     let edge = root.table("edge").map(|edge| edge.list("listen")).unwrap_or_default();
-    // Written ones last, so that a default which collides with one is not what gets blamed.
-    let all =
-        admin.map(|(key, node)| (if key == "listen" { "admin.listen" } else { "admin.probe_listen" }, node));
-    for (name, node) in all.chain(edge.iter().map(|node| ("edge.listen", node))) {
-        let Some(address) = socket(node).filter(|address| address.port() != 0) else { continue };
-        if let Some(other) = taken.insert(address, name) {
-            let message = format!("{address} is used twice");
-            out.push(Diagnostic::error(node.span.clone(), message, format!("{other} has it already")));
+    for (name, node) in admin.chain(edge.iter().map(|node| ("edge.listen", node))) {
+        let Some(address) = socket(node) else { continue };
+        let Some((other, first)) = taken.insert(address, (name, node.span.clone())) else { continue };
+        // Port 0 is another port each time; within one key it would only be unclear which is which.
+        if address.port() == 0 && other != name {
+            continue;
         }
+        // The default of a section that was not written has no place of its own.
+        let span = if node.span.is_empty() { first } else { node.span.clone() };
+        let (message, label) =
+            (format!("{address} is used twice"), format!("{name} and {other} both have it"));
+        out.push(Diagnostic::error(span, message, label));
     }
 }
 
 fn check_cache(root: &Table, out: &mut Vec<Diagnostic>) {
     let Some(cache) = root.table("cache") else { return };
     let size = |key: &str| match cache.get(key).map(|node| &node.value) {
-        Some(super::tree::Value::Size(bytes)) => Some(*bytes),
+        Some(Value::Size(bytes)) => Some(*bytes),
         _ => None,
     };
     let (Some(memory), Some(object_max)) = (size("memory"), size("object_max")) else { return };
@@ -99,7 +106,7 @@ fn check_references(root: &Table, clusters: &Table, out: &mut Vec<Diagnostic>) {
 fn check_nodes(clusters: &Table, out: &mut Vec<Diagnostic>) {
     for (name, cluster) in &clusters.entries {
         let Some(nodes) = cluster.as_table().and_then(|cluster| cluster.get("nodes")) else { continue };
-        if matches!(&nodes.value, super::tree::Value::List(list) if list.is_empty()) {
+        if matches!(&nodes.value, Value::List(list) if list.is_empty()) {
             let message = format!("cluster \"{name}\" has no nodes");
             out.push(Diagnostic::error(nodes.span.clone(), message, "expected at least one"));
         }
@@ -115,6 +122,29 @@ fn check_nodes(clusters: &Table, out: &mut Vec<Diagnostic>) {
                 let message = format!("node \"{address}\" is in cluster \"{name}\" twice");
                 out.push(Diagnostic::error(node.span.clone(), message, "give it a weight instead"));
             }
+        }
+    }
+}
+
+/// What would otherwise be rounded or cut in silence.
+fn check_amounts(clusters: &Table, out: &mut Vec<Diagnostic>) {
+    const ONE_PERCENT_PPM: u32 = 10_000;
+    for cluster in clusters.entries.values().filter_map(Node::as_table) {
+        let budget = cluster.table("retries").and_then(|retries| retries.get("budget"));
+        if let Some((node, Value::Ratio(ppm))) = budget.map(|node| (node, &node.value))
+            && ppm % ONE_PERCENT_PPM != 0
+        {
+            let message = "budget is not a whole percentage";
+            out.push(Diagnostic::error(node.span.clone(), message, "expected whole percents"));
+        }
+        let Some(health) = cluster.table("health") else { continue };
+        let (every, timeout) = (health.get("every"), health.get("timeout"));
+        if let (Some(Value::Duration(every)), Some(timeout)) = (every.map(|node| &node.value), timeout)
+            && matches!(&timeout.value, Value::Duration(timeout) if timeout >= every)
+        {
+            let (message, label) =
+                ("health.timeout is not below health.every", "a check is cut before the next one begins");
+            out.push(Diagnostic::warning(timeout.span.clone(), message, label));
         }
     }
 }

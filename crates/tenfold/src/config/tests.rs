@@ -398,6 +398,12 @@ fn the_whole_is_checked_too() {
         &after_base("cache = { memory = \"1MiB\", object_max = \"2MiB\" }"),
         "cache.object_max is larger than cache.memory",
     );
+    check(&after_base("admin.listen = \"127.0.0.1:8080\""), "127.0.0.1:8080 is used twice");
+    check(&after_base("edge.listen = [\"127.0.0.1:0\", \"127.0.0.1:0\"]"), "127.0.0.1:0 is used twice");
+    check(
+        &after_base("cluster.b = { nodes = [\"a:1\"], retries = { budget = \"2.5%\" } }"),
+        "budget is not a whole percentage",
+    );
     check(&after_base("[cluster.empty]\nnodes = []"), "cluster \"empty\" has no nodes");
     let two = |a: &str, b: &str| {
         format!(
@@ -410,6 +416,23 @@ fn the_whole_is_checked_too() {
         &two("path = \"/a/{id}\"", "path = \"/a/{sku}\""),
         "route[1] and route[0] ask for the same requests",
     );
+}
+
+#[test]
+fn a_default_that_collides_is_not_what_is_blamed() {
+    let report = read(&format!("{BASE}admin.listen = \"127.0.0.1:8080\"")).expect_err("a collision");
+    assert!(
+        report.render(false).contains("3 | admin.listen = \"127.0.0.1:8080\""),
+        "{}",
+        report.render(false)
+    );
+}
+
+#[test]
+fn a_check_that_outlasts_its_interval_is_worth_a_warning() {
+    let health = "cluster.api.health = { path = \"/\", every = \"500ms\" }\n";
+    let warnings = good(&format!("{health}{BASE}")).warnings;
+    assert_eq!(warnings[0].message, "health.timeout is not below health.every");
 }
 
 #[test]
