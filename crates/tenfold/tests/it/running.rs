@@ -226,3 +226,47 @@ fn a_json_log_is_json_on_every_line() {
         serde_json::from_str::<serde_json::Value>(line).unwrap_or_else(|error| panic!("{error}: {line}"));
     }
 }
+
+/// Asks again and again on one connection, opening another when told to, until nobody listens any more. Says how many
+/// answers there were, or which one was missing.
+fn keep_asking(edge: SocketAddr) -> Result<u64, String> {
+    let mut answers = 0;
+    while let Ok(mut client) = Client::connect(edge) {
+        let before = answers;
+        loop {
+            let answer = match client.get("/busy") {
+                Ok(answer) => answer,
+                // A connection without one answer was still in the listener's queue when that closed.
+                Err(_) if answers == before => return Ok(answers),
+                Err(error) => return Err(format!("after {answers} answers: {error}")),
+            };
+            if answer.status != 200 {
+                return Err(format!("status {} after {answers} answers", answer.status));
+            }
+            answers += 1;
+            if answer.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close")) {
+                break;
+            }
+        }
+    }
+    Ok(answers)
+}
+
+#[test]
+fn reloads_and_the_end_fail_no_request_of_a_busy_client() {
+    let origin = Origin::echo().expect("an origin");
+    let folder = Folder::with(&file(ANY_PORT, origin.addr(), ""));
+    let mut process = folder.run();
+    let edge = process.edge[0];
+    let clients: Vec<_> = (0..4).map(|_| std::thread::spawn(move || keep_asking(edge))).collect();
+    for round in 1..=5 {
+        wait_for("requests between reloads", LIMIT, || origin.requests() > round * 20);
+        assert_eq!(process.command(&folder, &["reload"]).status.code(), Some(0));
+    }
+    process.child.signal(StopSignal::Terminate);
+    for client in clients {
+        let answers = client.join().expect("the client ends");
+        assert!(answers.as_ref().is_ok_and(|&answers| answers > 0), "{answers:?}");
+    }
+    assert_eq!(process.child.wait(LIMIT).expect("it ends").code(), Some(0), "{}", process.child.log());
+}
