@@ -437,8 +437,8 @@ impl Cache {
     }
 
     /// Stores a complete response, unless it was purged while it was fetched.
-    pub(crate) fn filled(&self, key: &[u8], entry: Arc<Entry>) -> bool {
-        if self.is_purged(&entry) {
+    pub(crate) fn filled(&self, key: &[u8], entry: &Arc<Entry>) -> bool {
+        if self.is_purged(entry) {
             return false;
         }
         let change = self.store.put(key, entry);
@@ -449,7 +449,7 @@ impl Cache {
     }
 
     /// Stores a freshened response in the place of the old one.
-    pub(crate) fn freshened(&self, key: &[u8], old: &Arc<Entry>, entry: Arc<Entry>) {
+    pub(crate) fn freshened(&self, key: &[u8], old: &Arc<Entry>, entry: &Arc<Entry>) {
         if old.vary != entry.vary {
             self.store.remove(key, old);
         }

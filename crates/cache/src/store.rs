@@ -159,10 +159,10 @@ impl Store {
     }
 
     /// Stores a response, in the place of the one for the same requests.
-    pub(crate) fn put(&self, key: &[u8], entry: Arc<Entry>) -> Change {
+    pub(crate) fn put(&self, key: &[u8], entry: &Arc<Entry>) -> Change {
         let _change = self.changing(key);
         let old = self.objects.peek(key);
-        let (object, variants_evicted) = self.with_entry(key, old.as_ref(), &entry);
+        let (object, variants_evicted) = self.with_entry(key, old.as_ref(), entry);
         let mut evicted = Evicted::default();
         self.objects.insert_with_lifecycle(key.into(), object, &mut evicted);
         let others = evicted.0.iter().filter(|(other, _)| **other != *key).count() as u64;
@@ -317,3 +317,6 @@ impl BuildHasher for SeededHash {
         self.0.build_hasher()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -358,7 +358,8 @@ fn a_304_that_forbids_storing_answers_the_lead_alone() {
 
 #[test]
 fn an_erroring_origin_is_covered_by_a_stale_copy() {
-    let cases: [(&str, fn(Fill)); 5] = [
+    type Failing = (&'static str, fn(Fill));
+    let cases: [Failing; 5] = [
         ("500", |mut fill| assert_eq!(fill.on_head(500, &[], None, at(70)), HeadOutcome::UseStale)),
         ("503", |mut fill| assert_eq!(fill.on_head(503, &[FRESH], None, at(70)), HeadOutcome::UseStale)),
         ("no connection", |fill| fill.fail(FailReason::Connect, at(70))),

@@ -256,7 +256,7 @@ impl Fill {
             Ok(_) => None,
         };
         if stored.is_ok() {
-            self.cache.freshened(&self.key, &old, Arc::clone(&entry));
+            self.cache.freshened(&self.key, &old, &entry);
         } else {
             self.cache.store().remove(&self.key, &old);
         }
@@ -373,7 +373,7 @@ impl Fill {
             self.shared.lock().read_from(body.clone());
             let tags = std::mem::take(&mut self.tags).into_boxed_slice();
             let entry = Arc::new(self.entry(&head, body, facts, tags));
-            was_stored = self.cache.filled(&self.key, entry);
+            was_stored = self.cache.filled(&self.key, &entry);
         } else if head.stored {
             self.cache.remember_uncacheable(&self.key, self.shared.class, now, REMEMBERED_S);
         }
