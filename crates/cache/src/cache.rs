@@ -193,6 +193,10 @@ impl Cache {
             return self.lead(None, &ask, revalidating);
         }
         let place = self.fills.place(key.as_bytes());
+        if place.fills().iter().any(|fill| fill.is_for_one(ask.class)) {
+            drop(place);
+            return self.lead(None, &ask, revalidating);
+        }
         if let Some(join) = self.follow(place.fills(), &ask, revalidating.is_some()) {
             return join;
         }

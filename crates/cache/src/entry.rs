@@ -111,6 +111,12 @@ impl Entry {
         self.last_modified.as_deref()
     }
 
+    /// Its age, for `Age`. RFC 9111 §4.2.3.
+    #[must_use]
+    pub fn age_s(&self, now: Timestamp) -> u64 {
+        self.facts.age_ms(now) / 1000
+    }
+
     /// What it weighs in the store, without its key.
     #[must_use]
     pub fn weight(&self) -> u64 {

@@ -314,6 +314,7 @@ fn a_304_freshens_the_stored_response_and_answers_who_waits() {
     assert_eq!(fill.revalidating().and_then(|entry| entry.etag()), Some(&b"\"a\""[..]));
     let outcome = fill.on_head(304, &[ETAG, FRESH, (b"X", b"new")], None, at(71));
     assert_eq!(outcome, HeadOutcome::NotModified);
+    assert!(!is_abandoned(&mut fill), "its connection may still be put in order");
     assert!(!fill.finish(at(71)));
     for follower in [&mut lead, &mut other] {
         let Some(Event::Entry(entry)) = next(follower) else { panic!("no entry") };
@@ -497,6 +498,9 @@ fn what_needs_validation_each_time_is_not_shared() {
     let mut other = site.follow(&[], NOW);
     assert_eq!(fill.on_head(200, &response, None, NOW), HeadOutcome::Store);
     assert!(matches!(next(&mut other), Some(Event::Released(ReleaseReason::NotShareable))));
+    // Who is released asks for itself, beside the others: none waits for another.
+    let (_third, _lead_of_third) = site.lead(&[], NOW);
+    let (_fourth, _lead_of_fourth) = site.lead(&[], NOW);
     assert!(fill.finish(NOW));
     assert!(matches!(read(&mut lead).2, Some(Event::End)));
     let (mut first, mut asked_first) = site.lead(&[], at(1));

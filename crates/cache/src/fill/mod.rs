@@ -323,12 +323,16 @@ impl Fill {
     }
 
     /// Ready when nobody follows: cancel the fetch and drop the fill. Nobody can join it any more then. A background
-    /// refresh is never abandoned while what it fetches can be stored.
+    /// refresh is never abandoned while what it fetches can be stored; a fill that `on_head` has ended never is, so
+    /// that the rest of the exchange can be finished in peace.
     pub fn poll_abandoned(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         {
             let mut state = self.shared.lock();
-            let needed = state.has_followers() || state.background && state.body == Body::Keep;
-            if needed && state.end.is_none() {
+            if let Some(end) = &state.end {
+                let abandoned = matches!(end, End::Failed(FailReason::Abandoned));
+                return if abandoned { Poll::Ready(()) } else { Poll::Pending };
+            }
+            if state.has_followers() || state.background && state.body == Body::Keep {
                 state.wait_task(cx.waker());
                 return Poll::Pending;
             }

@@ -11,7 +11,7 @@ use crate::policy::vary::Vary;
 use crate::purge::Slots;
 use crate::relay::Relays;
 use crate::stats::Counters;
-use crate::{Entry, Field};
+use crate::{Entry, Field, ReleaseReason};
 
 /// One fill's identity, and its state behind a lock.
 #[derive(Debug)]
@@ -105,6 +105,11 @@ impl Shared {
             return Fit::Other;
         }
         if state.closed || state.body != Body::Keep { Fit::Outgrown } else { Fit::Follow }
+    }
+
+    /// Whether what it fetches may be used by its lead only, because each request has to ask for itself.
+    pub(crate) fn is_for_one(&self, class: Class) -> bool {
+        class == self.class && self.lock().lead_only == Some(ReleaseReason::NotShareable)
     }
 
     /// Adds a follower, unless the fill has closed since it was looked at.

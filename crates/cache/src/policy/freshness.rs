@@ -201,7 +201,7 @@ impl Judged {
         now: Timestamp,
     ) -> Option<Self> {
         let resident_ms = now.since_ms(stored.received);
-        let age_ms = stored.initial_age_ms.saturating_add(resident_ms);
+        let age_ms = stored.age_ms(now);
         let directives = &stored.directives;
         let must_revalidate = directives.must_revalidate || directives.proxy_revalidate;
         match rule.effective(facts) {

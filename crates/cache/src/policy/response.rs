@@ -68,6 +68,14 @@ pub struct StoredFacts {
     pub sets_cookie: bool,
 }
 
+impl StoredFacts {
+    /// Its age in milliseconds: `current_age` of RFC 9111 §4.2.3. A clock that stepped back adds nothing.
+    #[must_use]
+    pub fn age_ms(&self, now: Timestamp) -> u64 {
+        self.initial_age_ms.saturating_add(now.since_ms(self.received))
+    }
+}
+
 impl<'a> ResponseFacts<'a> {
     /// Reads a response's fields. Does not allocate.
     #[must_use]
