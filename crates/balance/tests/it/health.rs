@@ -126,6 +126,20 @@ fn a_cluster_that_is_surely_dead_says_so_at_once() {
 }
 
 #[test]
+fn one_refusal_is_enough_to_know_a_broken_node_for_dead() {
+    let bench = checked(2);
+    for node in [0, 1] {
+        // Killed with requests in its hands: their connections broke before any was refused.
+        bench.meet(node, Reset, 5);
+        bench.probe(node, "FFF");
+    }
+    assert_eq!(bench.reachable(), 2);
+    bench.meet(0, ConnectFailed, 1);
+    bench.meet(1, ConnectFailed, 1);
+    assert_eq!(bench.cluster.pick(&Tried::default(), bench.now).unwrap_err(), Unavailable::AllDown);
+}
+
+#[test]
 fn failures_in_a_row_eject() {
     fn check(outcomes: &[(Outcome, usize)], state: NodeState) {
         let bench = plain(2);
