@@ -5,7 +5,7 @@
 //! times that, is played at the shop alone, and again at the same shop behind Tenfold: same machine, same requests in
 //! the same order at the same times. The table puts both beside each other.
 //!
-//! Everything is started on loopback and lives under target/demo, except PostgreSQL's data where its account cannot
+//! Everything is started on loopback and lives in a folder of this run under target/demo, which ./demo removes, except PostgreSQL's data where its account cannot
 //! reach that; all of it ends with this process. Ctrl-C is noticed between any two steps and during the load; in the
 //! middle of anything else the children's watchers clean up. An error says what was being done.
 
@@ -20,7 +20,7 @@ mod table;
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use tenfold_loadgen::Slo;
 
 use crate::interrupt::Interrupt;
@@ -66,8 +66,10 @@ fn play(root: &Path, options: Options, interrupt: &Interrupt) -> Result<()> {
         "{} has no shop with its libraries: start the demo with ./demo, which puts it there",
         folder.display()
     );
+    let run = folder.join(format!("run-{}", std::process::id()));
+    std::fs::create_dir_all(&run).with_context(|| format!("cannot make {}", run.display()))?;
     let mut steps = Steps::new();
-    let mut stack = Stack::start(&folder, options, interrupt, &mut steps)?;
+    let mut stack = Stack::start(&folder.join("shop"), &run, options, interrupt, &mut steps)?;
     let mix = Mix::prepare(&stack, root, options)?;
     interrupt.check()?;
 
@@ -85,7 +87,7 @@ fn play(root: &Path, options: Options, interrupt: &Interrupt) -> Result<()> {
     steps.say(&crowd.describe(capacity.rate));
 
     let alone = pass::play(Target::Shop, &mut stack, None, &mix, &crowd, interrupt, &mut steps)?;
-    let tenfold = Tenfold::start(&folder, &stack)?;
+    let tenfold = Tenfold::start(&run, &stack)?;
     let behind =
         pass::play(Target::Tenfold, &mut stack, Some(&tenfold), &mix, &crowd, interrupt, &mut steps)?;
     interrupt.check()?;

@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// How long an interrupted command may take to stop its children in order. Then the process ends as it is, and their
 /// watchers stop them.
-const ORDERLY_END_MAX: Duration = Duration::from_secs(5);
+const ORDERLY_END_MAX: Duration = Duration::from_secs(3);
 
 /// From now on an interrupt runs `put_away` and ends the process.
 pub(crate) fn on_interrupt(put_away: impl FnOnce() + Send + 'static) -> Result<()> {
@@ -61,6 +61,7 @@ impl Interrupt {
         let interrupt = Self::default();
         let noticed = interrupt.clone();
         on_interrupt(move || {
+            eprintln!("\nStopping");
             noticed.stop.stop();
             noticed.change(|state| state.asked = true);
             noticed.wait_until(|state| state.finished, Some(ORDERLY_END_MAX));

@@ -10,6 +10,7 @@
 mod bench;
 mod demo;
 mod interrupt;
+mod prove;
 mod tidy;
 
 use std::path::{Path, PathBuf};
@@ -25,6 +26,8 @@ usage: cargo xtask tidy
            the house rules a program can hold, all findings at once
        cargo xtask bench cache-hit|proxy [--short] [--rounds N] [--seconds N] [--connections N]
            beside nginx and HAProxy; needs a release build (bench/cache-hit and bench/proxy make one)
+       cargo xtask prove failover|drain|hostile [--short]
+           what is promised on a bad day, with a verdict for each promise (bench/failover and so on build and call it)
        cargo xtask demo [--quick] [--once]
            the shop and the flash crowd; started by ./demo, which installs and builds what it needs";
 
@@ -34,6 +37,7 @@ fn main() -> ExitCode {
     let result = match words.as_slice() {
         ["tidy"] => tidy::run(&repository()),
         ["demo", options @ ..] => demo_command(options),
+        ["prove", name, options @ ..] => prove_command(name, options),
         ["bench", name, options @ ..] => bench_command(name, options),
         ["-h" | "--help" | "help"] => {
             println!("{USAGE}");
@@ -92,4 +96,13 @@ fn demo_command(options: &[&str]) -> Result<ExitCode> {
         }
     }
     demo::run(&repository(), chosen)
+}
+
+fn prove_command(name: &str, options: &[&str]) -> Result<ExitCode> {
+    match (prove::Proof::from_name(name), options) {
+        (Some(proof), []) => prove::run(&repository(), proof, false),
+        (Some(proof), ["--short"]) => prove::run(&repository(), proof, true),
+        (None, _) => Ok(usage_error(&format!("no proof `{name}`"))),
+        (_, [option, ..]) => Ok(usage_error(&format!("unknown option `{option}`"))),
+    }
 }

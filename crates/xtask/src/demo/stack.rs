@@ -44,7 +44,8 @@ struct Node {
 impl Stack {
     /// Starts PostgreSQL, fills the shop's database, starts its nodes.
     pub(crate) fn start(
-        folder: &Path,
+        shop: &Path,
+        run: &Path,
         options: Options,
         interrupt: &Interrupt,
         steps: &mut Steps,
@@ -52,7 +53,7 @@ impl Stack {
         let node =
             find_program("node").context("node is not installed (Debian, Ubuntu: apt-get install nodejs)")?;
         let cluster = Cluster::start(&postgres::Options {
-            dir: Some(folder.to_path_buf()),
+            dir: Some(run.to_path_buf()),
             fsync: !options.quick,
             replica: true,
             ..postgres::Options::default()
@@ -60,10 +61,9 @@ impl Stack {
         steps.done("PostgreSQL runs: a primary and a replica");
         interrupt.check()?;
         cluster.psql(&format!("CREATE DATABASE {DATABASE}"))?;
-        let shop = folder.join("shop");
         let mut seed = Command::new(&node);
         seed.arg("scripts/setup-db.js")
-            .current_dir(&shop)
+            .current_dir(shop)
             .env("DATABASE_URL", cluster.primary().url_of(DATABASE));
         Child::run("filling the shop's database", &seed, &Guard::default(), SEED_TIME_MAX)?;
         let products = cluster.primary().psql_in(DATABASE, "SELECT count(*) FROM products")?;
@@ -71,7 +71,7 @@ impl Stack {
         interrupt.check()?;
         let mut stack = Self { nodes: Vec::new(), cluster };
         for port in SHOP_PORTS {
-            stack.nodes.push(Node::start(&node, &shop, usual_port(port)?, &stack.cluster)?);
+            stack.nodes.push(Node::start(&node, shop, usual_port(port)?, &stack.cluster)?);
         }
         steps.done(&format!("two nodes of the shop run: {}", stack.urls().join(" and ")));
         Ok(stack)
@@ -150,7 +150,7 @@ pub(crate) struct Tenfold {
 }
 
 impl Tenfold {
-    pub(crate) fn start(folder: &Path, stack: &Stack) -> Result<Self> {
+    pub(crate) fn start(run: &Path, stack: &Stack) -> Result<Self> {
         let program = std::env::current_exe()?.with_file_name("tenfold");
         let port = usual_port(TENFOLD_PORT)?;
         let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, usual_port(ADMIN_PORT)?));
@@ -160,7 +160,7 @@ impl Tenfold {
             .replace("@PORT@", &port.to_string())
             .replace("@ADMIN@", &admin.port().to_string())
             .replace("@NODES@", &nodes.join(", "));
-        let config = folder.join("tenfold.toml");
+        let config = run.join("tenfold.toml");
         std::fs::write(&config, text).with_context(|| format!("cannot write {}", config.display()))?;
         let mut command = Command::new(&program);
         command.args(["run", "-c"]).arg(&config);

@@ -1,0 +1,60 @@
+//! Proofs: what Tenfold promises on a bad day, played in earnest, with a verdict for each bar.
+//!
+//! **Intuition.** "It survives the death of a node" is a sentence until somebody kills one under load and counts. Each
+//! proof here does one such thing to the real binary, prints what it measured beside what was promised, and exits with 1
+//! if a promise was not kept.
+//!
+//! **Mechanism.** `failover` kills nodes with SIGKILL, `drain` ends and reloads the process under load, `hostile` sends
+//! it what no client and no origin should. Everything runs on loopback, on ports nobody had, as guarded children.
+//!
+//! **Failure.** What cannot be set up is an error with its reason; a promise broken is a row of the table. Shorter forms
+//! of the same run with the tests of crate `tenfold`.
+
+mod drain;
+mod failover;
+mod garbage;
+mod hostile;
+mod stand;
+mod steady;
+mod verdict;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use stand::Scratch;
+
+/// What is proved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Proof {
+    /// Nodes die and come back.
+    Failover,
+    /// The process ends, or takes another configuration, under load.
+    Drain,
+    /// Clients and origins send what they should not.
+    Hostile,
+}
+
+impl Proof {
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "failover" => Some(Self::Failover),
+            "drain" => Some(Self::Drain),
+            "hostile" => Some(Self::Hostile),
+            _ => None,
+        }
+    }
+}
+
+/// Plays a proof and prints its table.
+pub(crate) fn run(root: &Path, proof: Proof, short: bool) -> Result<ExitCode> {
+    let scratch = Scratch::new(root)?;
+    let verdicts = match proof {
+        Proof::Failover => failover::prove(&scratch, short)?,
+        Proof::Drain => drain::prove(&scratch, short)?,
+        Proof::Hostile => hostile::prove(&scratch, short)?,
+    };
+    verdicts.print();
+    Ok(if verdicts.all_held() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
