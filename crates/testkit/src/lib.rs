@@ -12,6 +12,7 @@
 //! is killed outright (see [`process`]). Errors name what is missing and how to install it.
 
 pub mod fault;
+pub mod hostile;
 mod message;
 pub mod origin;
 pub mod postgres;

@@ -119,6 +119,17 @@ impl Origin {
         Self::start(Behaviour::Handler(Box::new(handler)))
     }
 
+    /// [`Origin::serve`] on an address of the caller's choice.
+    ///
+    /// # Errors
+    /// If the address cannot be had.
+    pub fn serve_at(
+        addr: SocketAddr,
+        handler: impl Fn(&Received) -> Answer + Send + Sync + 'static,
+    ) -> io::Result<Self> {
+        Self::start_at(addr, Behaviour::Handler(Box::new(handler)))
+    }
+
     /// Plays `steps` on every connection, then closes it.
     ///
     /// # Errors
