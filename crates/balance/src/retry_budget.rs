@@ -208,6 +208,8 @@ mod tests {
     fn a_clock_that_steps_back_earns_nothing_anew() {
         check(20, 0, &[(50, 100, 0), (3, 0, 100)], 0);
         check(0, 2, &[(50, 0, 100), (44, 0, 100), (50, 0, 100)], 20);
+        // Nor does it destroy what a later second has earned in the same slot.
+        check(20, 0, &[(50, 100, 0), (40, 1, 0), (50, 0, 100)], 20);
     }
 
     #[test]
