@@ -17,7 +17,11 @@ copy_shop() {
     mkdir -p "$copy" || return
     cp "$SHOP_SOURCE/package.json" "$SHOP_SOURCE/package-lock.json" "$copy/" || return
     npm ci --prefix "$copy" --no-audit --no-fund --no-update-notifier --loglevel=error --cache "$cache" "$@" \
-      </dev/null >&2 || { rm -rf "$cache"; return 1; }
+      </dev/null >&2 || {
+      say "npm ci failed; free on its disk: $(df -Ph "$copy" | awk 'NR == 2 { print $4 }')"
+      rm -rf "$cache"
+      return 1
+    }
     rm -rf "$cache"
     touch "$copy/node_modules/.complete" || return
   fi

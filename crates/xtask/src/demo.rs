@@ -73,12 +73,11 @@ fn play(root: &Path, options: Options, interrupt: &Interrupt) -> Result<()> {
     let mix = Mix::prepare(&stack, root, options)?;
     interrupt.check()?;
 
-    let capacity = match Known::load(&folder).filter(|_| options.quick) {
-        Some(known) => {
-            steps.done(&format!("the shop's capacity, as last measured: {:.0} requests/s", known.rate));
-            known
-        }
-        None => capacity::measure(&stack, &mix, options, interrupt, &mut steps)?,
+    let known = Known::load(&folder).filter(|_| options.quick);
+    let capacity = match known {
+        Some(known) => known,
+        None if options.quick => capacity::estimate(&stack, &mix, interrupt, &mut steps)?,
+        None => capacity::measure(&stack, &mix, interrupt, &mut steps)?,
     };
     if !options.quick {
         capacity.save(&folder)?;

@@ -57,8 +57,13 @@ fn main() -> ExitCode {
     }
 }
 
-/// The root of the repository this program was built from.
+/// The repository: where we are called, as the scripts do; else where this program was built.
 fn repository() -> PathBuf {
+    if let Ok(here) = std::env::current_dir()
+        && here.join("crates/xtask/Cargo.toml").is_file()
+    {
+        return here;
+    }
     let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     crate_folder.ancestors().nth(2).expect("crates/xtask sits two below the root").to_path_buf()
 }

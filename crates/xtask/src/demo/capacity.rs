@@ -2,7 +2,7 @@
 //!
 //! First a rough search with short probes, then a fine one around its result with probes of fifteen seconds, because a
 //! rate that holds for three seconds may only not have filled its queues yet. The result is kept under target/demo for
-//! `--quick`, which otherwise makes do with one short search.
+//! `--quick`, which otherwise makes do with one probe: what the shop answers a second when it is offered too much.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,10 +13,10 @@ use tenfold_loadgen::Schedule;
 use tenfold_loadgen::capacity::{self, Measure, Probe, Search};
 use tenfold_loadgen::schedule::Spacing;
 
+use super::SLO;
 use super::mix::Mix;
 use super::stack::Stack;
 use super::steps::Steps;
-use super::{Options, SLO};
 use crate::interrupt::Interrupt;
 
 /// Where the first search begins, in requests per second: what such a shop does on a small machine.
@@ -25,9 +25,10 @@ const ROUGH_PROBE: Duration = Duration::from_secs(2);
 const ROUGH_PRECISION: f64 = 0.3;
 const PROBE: Duration = Duration::from_secs(15);
 const PRECISION: f64 = 0.08;
-/// One short search has to do for `--quick` without an earlier result.
-const QUICK_PROBE: Duration = Duration::from_secs(1);
-const QUICK_PRECISION: f64 = 0.5;
+/// `--quick`: offered for so long, by users who give up so soon that no queue outlives the probe.
+const QUICK_RATE: f64 = 800.0;
+const QUICK_PROBE: Duration = Duration::from_secs(3);
+const QUICK_TIMEOUT_MS: u64 = 1000;
 
 /// A measured capacity.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -52,34 +53,21 @@ impl Known {
 }
 
 /// Searches the shop's capacity.
-pub(crate) fn measure(
-    stack: &Stack,
-    mix: &Mix,
-    options: Options,
-    interrupt: &Interrupt,
-    steps: &mut Steps,
-) -> Result<Known> {
-    let mut search = |search: Search, probe: Duration| -> Result<Known> {
-        let schedule = Schedule::constant(1.0, probe, Spacing::Poisson, Mix::seed())?;
-        let plan = mix.plan(stack.urls(), schedule);
+pub(crate) fn measure(stack: &Stack, mix: &Mix, interrupt: &Interrupt, steps: &mut Steps) -> Result<Known> {
+    steps.say("searching what the shop can serve alone");
+    let mut search = |search: Search, probe: Duration| -> Result<f64> {
+        let plan = mix.plan(stack.urls(), Schedule::constant(1.0, probe, Spacing::Poisson, Mix::seed())?);
         let measure = Measure { search, ..Measure::new(search.guess, probe, SLO) };
         let mut show = |probe: &Probe| steps.say(&line(probe));
         let found = capacity::measure(&plan, &measure, interrupt.stop(), &mut |_| {}, &mut show)?;
         interrupt.check()?;
-        Ok(Known { rate: found.rate, probe_s: probe.as_secs_f64() })
+        Ok(found.rate)
     };
-    let known = if options.quick {
-        search(Search { precision: QUICK_PRECISION, ..Search::from_guess(GUESS) }, QUICK_PROBE)?
-    } else {
-        let rough =
-            search(Search { precision: ROUGH_PRECISION, ..Search::from_guess(GUESS) }, ROUGH_PROBE)?.rate;
-        let fine = Search { precision: PRECISION, ..Search::from_guess(rough) };
-        search(fine, PROBE)?
-    };
-    Mix::reset(stack)?;
+    let rough = search(Search { precision: ROUGH_PRECISION, ..Search::from_guess(GUESS) }, ROUGH_PROBE)?;
+    let rate = search(Search { precision: PRECISION, ..Search::from_guess(rough) }, PROBE)?;
+    let known = Known { rate, probe_s: PROBE.as_secs_f64() };
     steps.say(&format!(
-        "the shop's capacity: {:.0} requests/s hold p99 ≤ {:.0} ms and errors ≤ {:.1} % for {:.0} s",
-        known.rate,
+        "the shop's capacity: {rate:.0} requests/s hold p99 ≤ {:.0} ms and errors ≤ {:.1} % for {:.0} s",
         SLO.p99_ms,
         SLO.error_ratio * 100.0,
         known.probe_s
@@ -95,4 +83,20 @@ fn line(probe: &Probe) -> String {
         probe.p99_ms,
         probe.error_ratio * 100.0
     )
+}
+
+/// One short probe: more than it can serve, and what it answered a second.
+pub(crate) fn estimate(stack: &Stack, mix: &Mix, interrupt: &Interrupt, steps: &mut Steps) -> Result<Known> {
+    let schedule = Schedule::constant(QUICK_RATE, QUICK_PROBE, Spacing::Poisson, Mix::seed())?;
+    let mut plan = mix.plan(stack.urls(), schedule);
+    plan.client.timeout_ms = QUICK_TIMEOUT_MS;
+    let run = tenfold_loadgen::run(&plan, interrupt.stop(), &mut |_| {})?;
+    interrupt.check()?;
+    let probe_s = QUICK_PROBE.as_secs_f64();
+    #[expect(clippy::cast_precision_loss, reason = "counts far below 2^53")]
+    let answered = run.report.ok.max(1) as f64 / run.report.played_s.max(probe_s);
+    steps.done(&format!(
+        "the shop answers {answered:.0} requests/s when offered {QUICK_RATE:.0}: its capacity, roughly"
+    ));
+    Ok(Known { rate: answered, probe_s })
 }

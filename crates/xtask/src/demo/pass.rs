@@ -26,7 +26,7 @@ const WINDOW: (&str, &str) = ("1998-05-12 06:37", "1998-05-12 06:44");
 const REQUESTS_WANTED: f64 = 61_000.0;
 const MINUTE_MIN: Duration = Duration::from_secs(4);
 const MINUTE_MAX: Duration = Duration::from_secs(18);
-const MINUTE_QUICK: Duration = Duration::from_millis(300);
+const MINUTE_QUICK: Duration = Duration::from_millis(500);
 /// The ttl of every cached route in tenfold.toml.
 const TTL_MS: u64 = 30_000;
 
