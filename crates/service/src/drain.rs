@@ -167,9 +167,8 @@ impl DrainWatch {
 
     async fn wait_for(&self, flag: &AtomicBool) {
         loop {
-            let mut changed = std::pin::pin!(self.changed.notified());
-            // Listed before the flag is read, so that a change in between is not missed.
-            changed.as_mut().enable();
+            // Made before the flag is read: from here on it hears of `notify_waiters`, so no change in between is missed.
+            let changed = self.changed.notified();
             if flag.load(Ordering::SeqCst) {
                 return;
             }
