@@ -2,5 +2,8 @@
 
 mod admin;
 mod commands;
+mod drain;
+mod failover;
+mod hostile;
 mod process;
 mod running;
