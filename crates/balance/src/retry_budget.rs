@@ -7,7 +7,7 @@
 //!
 //! **Mechanism.** One account per cluster, shared by all workers: a worker whose requests all met the dead node may draw
 //! on what the others earned, and the floor is the cluster's and not multiplied by cores. Ten one-second slots in a ring;
-//! each is one atomic word holding its second and its balance in hundredths of a retry ([`Credit`]), so that no float ever
+//! each is one atomic word holding its second and its balance in hundredths of a retry (`Credit`), so that no float ever
 //! rounds an account and no credit is drawn twice. A slot whose second has fallen out of the window is opened anew by the
 //! first who touches it, with the floor alone.
 //!

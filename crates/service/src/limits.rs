@@ -4,7 +4,7 @@
 //! none to be had, the socket is refused with its reason instead of starving the others. Whole carriers sit behind one
 //! IPv4 address, so the limit per address is off unless asked for.
 //!
-//! **Mechanism.** The total is one atomic. The counts per address are exact, in a map of [`SHARDS`] locks, each held for
+//! **Mechanism.** The total is one atomic. The counts per address are exact, in a map of `SHARDS` locks, each held for
 //! a few instructions; an entry goes away when its count falls to zero, so the map never holds more entries than there
 //! are connections. IPv4 counts whole addresses (also when mapped into IPv6), IPv6 the /64 that one customer gets.
 //!

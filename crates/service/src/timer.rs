@@ -5,7 +5,7 @@
 //! wheel; one sleep of the runtime serves the whole worker, in ticks of [`TICK_MS`] milliseconds.
 //!
 //! **Mechanism.** A [`Timer`] holds its deadline as a tick. [`Timer::poll_expired`], when it has to wait, files the timer
-//! in a ring of [`BUCKETS`] buckets, at its deadline or at the ring's horizon if that is nearer. When a bucket comes up,
+//! in a ring of `BUCKETS` buckets, at its deadline or at the ring's horizon if that is nearer. When a bucket comes up,
 //! each timer in it has struck (its task is woken), was moved to later (it is filed again) or was disarmed (it is
 //! forgotten until somebody waits again). Re-arming for later therefore costs nothing while asleep. A timer knows its
 //! place in its bucket, so dropping it takes it out at once: the ring holds living timers only.
