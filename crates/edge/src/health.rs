@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 use tenfold_http1::{Limits, Method, parse_response};
 use tenfold_service::clock::Clock;
 use tenfold_service::drain::DrainWatch;
+use tenfold_service::metrics::Registry;
+use tenfold_service::periodic::{self, Schedule};
 use tenfold_service::rng::Rng;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -76,41 +78,61 @@ pub async fn resolve(snapshot: &Snapshot, report: impl Fn(HealthEvent)) {
     }
 }
 
+/// What the checks need from the process.
+#[derive(Debug)]
+pub struct Deps {
+    /// The time.
+    pub clock: Clock,
+    /// Where jobs are counted.
+    pub registry: Registry,
+    /// For jitter.
+    pub rng: Rng,
+    /// Ends the checks.
+    pub drain: DrainWatch,
+}
+
 /// Probes and resolves until the drain begins. Runs on a current-thread runtime: it spawns local tasks.
 pub async fn run(
     snapshots: impl Fn() -> Arc<Snapshot>,
-    clock: Clock,
-    mut rng: Rng,
-    drain: DrainWatch,
+    mut deps: Deps,
     report: impl Fn(HealthEvent) + 'static,
 ) {
     let report: Rc<dyn Fn(HealthEvent)> = Rc::new(report);
+    let schedule = Schedule { name: "resolve", every: RESOLVE_EVERY, jitter_ratio: JITTER_RATIO };
+    let rng = deps.rng.split();
+    let resolving = periodic::run(schedule, &deps.clock, &deps.registry, rng, &deps.drain, |_| {
+        let (snapshot, report) = (snapshots(), Rc::clone(&report));
+        async move { resolve(&snapshot, |event| report(event)).await }
+    });
+    tokio::join!(resolving, probe(&snapshots, &deps, deps.rng.clone(), &report));
+}
+
+/// Probes each node when it is due. The nodes are those of the present snapshot, so a reload needs no word to this loop.
+async fn probe(
+    snapshots: &impl Fn() -> Arc<Snapshot>,
+    deps: &Deps,
+    mut rng: Rng,
+    report: &Rc<dyn Fn(HealthEvent)>,
+) {
     let mut due: HashMap<ProbeKey, Instant> = HashMap::new();
     let mut running: JoinSet<()> = JoinSet::new();
-    let mut resolve_at = clock.now() + RESOLVE_EVERY;
     loop {
-        let now = clock.now();
-        let snapshot = snapshots();
+        let now = deps.clock.now();
         let mut seen = HashMap::with_capacity(due.len());
-        for probe in probes_of(&snapshot) {
+        for probe in probes_of(&snapshots()) {
             let at = *due.get(&probe.key()).unwrap_or(&now);
             let next = if at <= now { now + spread(probe.every, &mut rng) } else { at };
             if at <= now {
-                running.spawn_local(probe.clone().run_once(clock.clone(), Rc::clone(&report)));
+                running.spawn_local(probe.clone().run_once(deps.clock.clone(), Rc::clone(report)));
             }
             seen.insert(probe.key(), next);
         }
         due = seen;
-        if now >= resolve_at {
-            resolve_at = now + RESOLVE_EVERY;
-            let report = Rc::clone(&report);
-            running.spawn_local(async move { resolve(&snapshot, |event| report(event)).await });
-        }
         let earliest = due.values().copied().min().unwrap_or(now + LOOK_EVERY);
-        let wait = earliest.saturating_duration_since(clock.now()).min(LOOK_EVERY);
+        let wait = earliest.saturating_duration_since(deps.clock.now()).min(LOOK_EVERY);
         // Both branches are cancellation safe.
         tokio::select! {
-            () = drain.begun() => return,
+            () = deps.drain.begun() => return,
             () = tokio::time::sleep(wait) => {}
         }
         while running.try_join_next().is_some() {}
@@ -242,7 +264,7 @@ async fn resolve_node(node: &NodeState) -> Result<(), String> {
 mod tests {
     use super::*;
     use std::sync::Mutex;
-    use tenfold_service::{drain::Drain, metrics::Registry};
+    use tenfold_service::drain::Drain;
     use tenfold_testkit::{Answer, Origin, eventually};
 
     use crate::config::{AccessLogConfig, ClusterConfig, Config, Limits as EdgeLimits, NodeConfig, Timeouts};
@@ -288,7 +310,13 @@ mod tests {
         let (drain, events) = (Drain::new(), Arc::new(Mutex::new(Vec::new())));
         let seen = Arc::clone(&events);
         let report = move |event| seen.lock().expect("no panic").push(event);
-        let checks = run(move || Arc::clone(&snapshot), Clock::system(), Rng::new(1), drain.watch(), report);
+        let deps = Deps {
+            clock: Clock::system(),
+            registry: Registry::new(1),
+            rng: Rng::new(1),
+            drain: drain.watch(),
+        };
+        let checks = run(move || Arc::clone(&snapshot), deps, report);
         runtime.expect("a runtime").block_on(async {
             let checks = tokio::task::spawn_local(checks);
             test(events).await;

@@ -247,8 +247,13 @@ pub fn report_to(log: &Log) -> impl Fn(HealthEvent) + 'static {
 
 fn spawn_health(live: &Rc<Live>) {
     let edge = live.edge.clone();
-    let (clock, drain) = (live.clock.clone(), live.drain.watch());
-    let checks = health::run(move || edge.snapshot(), clock, Rng::from_os(), drain, report_to(&live.log));
+    let deps = health::Deps {
+        clock: live.clock.clone(),
+        registry: live.registry.clone(),
+        rng: Rng::from_os(),
+        drain: live.drain.watch(),
+    };
+    let checks = health::run(move || edge.snapshot(), deps, report_to(&live.log));
     tokio::task::spawn_local(checks);
 }
 
