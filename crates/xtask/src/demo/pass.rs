@@ -101,6 +101,7 @@ pub(crate) fn play(
     interrupt: &Interrupt,
     steps: &mut Steps,
 ) -> Result<Pass> {
+    stack.wait_until_idle()?;
     Mix::reset(stack)?;
     let (name, targets) = match (target, tenfold) {
         (Target::Tenfold, Some(tenfold)) => ("behind Tenfold", vec![tenfold.url()]),

@@ -21,6 +21,9 @@ use crate::interrupt::Interrupt;
 const DATABASE: &str = "shop";
 const SEED_TIME_MAX: Duration = Duration::from_secs(120);
 const START_TIME_MAX: Duration = Duration::from_secs(20);
+const IDLE_TIME_MAX: Duration = Duration::from_secs(60);
+/// The shop is idle when so many readings in a row, 20 ms and more apart, find no new statement.
+const SAME_COUNTS_WHEN_IDLE: u32 = 8;
 const STOP_TIME_MAX: Duration = Duration::from_secs(5);
 /// Both nodes must be able to read each other's tokens. Not a secret: it is gone with the demo.
 const JWT_SECRET: &str = "the demo's own, of no use to anybody";
@@ -94,6 +97,19 @@ impl Stack {
     /// Runs SQL in the shop's database.
     pub(crate) fn sql(&self, sql: &str) -> Result<String> {
         Ok(self.cluster.primary().psql_in(DATABASE, sql)?)
+    }
+
+    /// Waits until the shop has worked off what is left of the last run: users who gave up do not take their requests
+    /// back, and the next run must not pay for them.
+    pub(crate) fn wait_until_idle(&self) -> Result<()> {
+        let (mut last, mut seen) = (None, 0);
+        let idle = || {
+            let count = self.cluster.query_count().ok();
+            seen = if count.is_some() && count == last { seen + 1 } else { 0 };
+            last = count;
+            seen == SAME_COUNTS_WHEN_IDLE
+        };
+        Ok(try_wait_for("the shop to finish what it was asked", IDLE_TIME_MAX, idle)?)
     }
 
     /// An error that says which node has died, if one has.

@@ -239,7 +239,7 @@ pub(crate) fn vanish(address: SocketAddr, times: usize) -> Result<Ends> {
 pub(crate) fn ask_and_not_read(
     address: SocketAddr,
     target: &str,
-    connections: usize,
+    connections: u32,
 ) -> Result<Vec<TcpStream>> {
     let request = format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n");
     let ask = |_| -> Result<TcpStream> {

@@ -157,10 +157,15 @@ impl Tenfold {
 
     /// The sum over all series of this name.
     pub(crate) fn metric(&self, name: &str) -> Result<f64> {
+        self.metric_of(name, "")
+    }
+
+    /// The sum over the series of this name whose labels contain `label`.
+    pub(crate) fn metric_of(&self, name: &str, label: &str) -> Result<f64> {
         let text = raw::get(self.admin, "/metrics").context("the admin server does not answer")?.text();
         let series = text.lines().filter_map(|line| line.strip_prefix(name));
         let series: Vec<f64> = series
-            .filter(|rest| rest.starts_with(['{', ' ']))
+            .filter(|rest| rest.starts_with(['{', ' ']) && rest.contains(label))
             .filter_map(|rest| rest.split_whitespace().next_back()?.parse().ok())
             .collect();
         if series.is_empty() {
