@@ -25,9 +25,10 @@ use tenfold_http1::{Error as Malformed, parse_request};
 use tenfold_service::acceptor::Accepted;
 use tokio::net::TcpStream;
 
+use crate::config::Limits;
 use crate::dispatch::{Entrance, Step};
 use crate::fetch;
-use crate::io::{IoError, Socket, give_outbox};
+use crate::io::{IoError, Pace, Socket, give_outbox, take_outbox};
 use crate::local::Local;
 use crate::pass::{client_pace, pass};
 use crate::reason::{Reason, Refusal, write_refusal};
@@ -61,8 +62,24 @@ struct Connection {
     requests: u64,
     /// Belongs to the parser.
     scanned: usize,
-    /// The end of a drained connection's grace is set.
-    draining: bool,
+    /// The task is woken when the process begins to drain.
+    watches_drain: bool,
+    /// Of the snapshot that the last request saw.
+    waits: Waits,
+}
+
+/// How long a connection waits for its client.
+#[derive(Clone, Copy, Debug)]
+struct Waits {
+    head_read: Duration,
+    keep_alive: Duration,
+    pace: Pace,
+}
+
+impl Waits {
+    fn of(limits: &Limits) -> Self {
+        Self { head_read: limits.head_read, keep_alive: limits.keep_alive, pace: client_pace(limits) }
+    }
 }
 
 /// Serves a connection until it ends.
@@ -72,8 +89,9 @@ pub(crate) async fn serve(local: Rc<Local>, accepted: Accepted) {
     let timers = &local.worker.timers;
     let socket = Socket::new(stream, timers.timer(), timers.timer());
     let worker = Rc::clone(&local.worker);
+    let waits = Waits::of(&local.shared.snapshot.load().config.limits);
     let mut connection =
-        Connection { local, socket, peer: peer.ip(), requests: 0, scanned: 0, draining: false };
+        Connection { local, socket, peer: peer.ip(), requests: 0, scanned: 0, watches_drain: false, waits };
     let drain = pin!(worker.drain.begun());
     connection.run(drain).await;
     drop(connection);
@@ -91,7 +109,7 @@ impl Connection {
             };
             match after {
                 After::KeepAlive => {}
-                After::Close => return self.linger().await,
+                After::Close => return Box::pin(self.linger()).await,
                 After::Abort => return self.socket.abort(),
             }
         }
@@ -107,11 +125,10 @@ impl Connection {
                 }
                 if !head_begun {
                     head_begun = true;
-                    let limit = self.local.shared.snapshot.load().config.limits.head_read;
-                    self.socket.read_timer.arm(limit);
+                    self.socket.read_timer.arm(self.waits.head_read);
                 }
             }
-            if !self.socket.outbox.is_empty() && self.flush().await != After::KeepAlive {
+            if !self.socket.outbox.is_empty() && self.write(&[]).await != After::KeepAlive {
                 self.socket.abort();
                 return None;
             }
@@ -121,7 +138,7 @@ impl Connection {
                 self.socket.reader().fill_armed().await
             };
             match read {
-                Ok(_) => {}
+                Ok(count) => self.local.shared.metrics.client_bytes_read.add(count as u64),
                 Err(IoError::Idle) if head_begun => return Some(self.refuse(Reason::HeadTimeout)),
                 // Between requests anybody may leave; within a head there is nobody left to tell.
                 Err(_) => return None,
@@ -139,7 +156,11 @@ impl Connection {
             last: self.requests + 1 >= snapshot.config.limits.requests_per_connection_max,
             now: self.local.worker.clock.now(),
         };
+        self.waits = Waits::of(&snapshot.config.limits);
         let Socket { inbox, outbox, read_timer, .. } = &mut self.socket;
+        if outbox.capacity() == 0 {
+            *outbox = take_outbox();
+        }
         let parsed = match parse_request(inbox.bytes(), &mut self.scanned, &snapshot.codec) {
             Ok(Some((head, consumed))) => {
                 read_timer.disarm();
@@ -172,12 +193,10 @@ impl Connection {
     async fn wait_idle(&mut self, mut drain: Pin<&mut impl Future<Output = ()>>) -> Result<usize, IoError> {
         self.socket.inbox.release();
         give_outbox(std::mem::take(&mut self.socket.outbox));
-        let is_draining = self.local.worker.drain.is_draining();
-        if !is_draining {
-            let limit = self.local.shared.snapshot.load().config.limits.keep_alive;
-            self.socket.read_timer.arm(limit);
-        }
-        let begun = &mut self.draining;
+        let drain_watch = &self.local.worker.drain;
+        let mut grace_begun = drain_watch.is_draining();
+        self.socket.read_timer.arm(if grace_begun { DRAIN_GRACE } else { self.waits.keep_alive });
+        let watches_drain = &mut self.watches_drain;
         let mut reader = self.socket.reader();
         poll_fn(|cx| {
             if let Poll::Ready(result) = reader.poll_fill(cx) {
@@ -187,8 +206,12 @@ impl Connection {
                     Err(error) => Err(IoError::Lost(error)),
                 });
             }
-            if !*begun && (is_draining || drain.as_mut().poll(cx).is_ready()) {
-                *begun = true;
+            // Once is enough: a task's waker stays the same.
+            if !std::mem::replace(watches_drain, true) {
+                let _ = drain.as_mut().poll(cx);
+            }
+            if !grace_begun && drain_watch.is_draining() {
+                grace_begun = true;
                 reader.timer.arm(DRAIN_GRACE);
             }
             reader.timer.poll_expired(cx).map(|()| Err(IoError::Idle))
@@ -205,23 +228,18 @@ impl Connection {
         if batched {
             return After::KeepAlive;
         }
-        let limits = &self.local.shared.snapshot.load().config.limits;
-        let pace = client_pace(limits);
-        let body = body.as_deref().unwrap_or_default();
-        match self.socket.writer(pace).write([body, &[], &[]]).await {
-            Ok(()) if close => After::Close,
-            Ok(()) => After::KeepAlive,
-            Err(error) => self.cut(&error),
+        match self.write(body.as_deref().unwrap_or_default()).await {
+            After::KeepAlive if close => After::Close,
+            after => after,
         }
     }
 
-    async fn flush(&mut self) -> After {
-        self.answer_now().await
-    }
-
-    async fn answer_now(&mut self) -> After {
-        let pace = client_pace(&self.local.shared.snapshot.load().config.limits);
-        match self.socket.writer(pace).flush().await {
+    /// Sends the outbox and what stands behind it.
+    async fn write(&mut self, body: &[u8]) -> After {
+        let mut writer = self.socket.writer(self.waits.pace);
+        let result = writer.write([body, &[], &[]]).await;
+        self.local.shared.metrics.client_bytes_written.add(writer.written);
+        match result {
             Ok(()) => After::KeepAlive,
             Err(error) => self.cut(&error),
         }
@@ -236,13 +254,16 @@ impl Connection {
 
     /// Answers a request that has to wait for a node or for a fill, and accounts for it.
     async fn wait(&mut self, mut task: Box<Task>, follower: Option<tenfold_cache::Follower>) -> After {
-        if !self.socket.outbox.is_empty() && self.flush().await != After::KeepAlive {
+        if !self.socket.outbox.is_empty() && self.write(&[]).await != After::KeepAlive {
             return After::Abort;
         }
         let after = match follower {
-            Some(follower) => fetch::follow(&self.local, &mut self.socket, &mut task, follower).await,
+            Some(follower) => {
+                Box::pin(fetch::follow(&self.local, &mut self.socket, &mut task, follower)).await
+            }
             None => pass(&self.local, &mut self.socket, &mut task).await,
         };
+        self.local.shared.metrics.client_bytes_written.add(task.account.body_bytes);
         let (method, target, host) = task.request.described();
         task.account.close(&self.local, &task.snapshot, Some(task.route), || Described {
             client: task.client.ip,

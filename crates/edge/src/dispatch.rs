@@ -21,7 +21,7 @@ use crate::body::Framing;
 use crate::exchange::NodeRequest;
 use crate::fetch;
 use crate::forward::{Forwarding, write_request_head};
-use crate::io::take_outbox;
+use crate::io::{COPIED_BYTES_MAX, take_outbox};
 use crate::local::{Local, Scratch};
 use crate::metrics::CacheOutcome;
 use crate::normalise::{Target, client_ip, is_trusted, normalise, normalise_host};
@@ -31,10 +31,6 @@ use crate::request_id::RequestId;
 use crate::router::RouteIndex;
 use crate::snapshot::Snapshot;
 use crate::task::{Account, Client, Described, Task};
-
-/// Bodies up to this are copied behind their head, so that a small answer is one plain write and several pipelined ones
-/// are one, too. Copying 4 KiB costs less than a second `iovec` does.
-const COPIED_BYTES_MAX: usize = 4096;
 
 /// What a connection does next.
 #[derive(Debug)]
@@ -205,7 +201,7 @@ impl Entrance<'_> {
     fn look_up(&self, request: &Request<'_, '_>, key: &mut KeyBuf, out: &mut Vec<u8>) -> Step {
         let route = &self.snapshot.routes[request.route.0];
         let facts = RequestFacts::read(request.head.method_text, &request.head.fields);
-        let now = self.local.timestamp();
+        let now = Timestamp(self.local.worker.clock.unix_ms_at(self.now));
         if facts.bypass().is_none() {
             let path = request.target.path.as_bytes();
             let query = request.target.query.map(str::as_bytes);
@@ -275,6 +271,7 @@ impl Entrance<'_> {
         let account =
             Account { status: stored.status, cache: Some(outcome), body_bytes, ..Account::new(self.now) };
         account.close(self.local, self.snapshot, Some(request.route), || self.described(head, request_id));
+        // Several small answers to requests that came together then leave together.
         if stored.body.len() <= COPIED_BYTES_MAX {
             out.extend_from_slice(&stored.body);
             return Step::Answered { body: None, close };

@@ -15,7 +15,7 @@
 //! body, and no byte of an answer was seen. A POST written to a connection that then breaks counts as sent.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tenfold_balance::retry_rule::{Attempt, Sent, may_retry};
 use tenfold_balance::{Outcome, Picked, Tried};
@@ -120,6 +120,8 @@ impl Failure {
 
 /// A node at work on a request.
 pub(crate) struct Exchange {
+    /// When the node had the whole request, as far as is known.
+    pub(crate) sent: Instant,
     pub(crate) connection: NodeConnection,
     pub(crate) picked: Picked,
     pub(crate) cluster: Arc<ClusterState>,
@@ -135,9 +137,14 @@ pub(crate) struct Following {
 }
 
 impl Exchange {
-    fn new(connection: NodeConnection, picked: Picked, cluster: &Arc<ClusterState>) -> Self {
+    fn new(connection: NodeConnection, picked: Picked, cluster: &Arc<ClusterState>, sent: Instant) -> Self {
         cluster.metrics.on_exchange(connection.reused);
-        Self { connection, picked, cluster: Arc::clone(cluster) }
+        Self { sent, connection, picked, cluster: Arc::clone(cluster) }
+    }
+
+    /// The head of the answer has come.
+    fn on_answer(&self, now: Instant) {
+        self.cluster.metrics.response.observe(now.saturating_duration_since(self.sent));
     }
 
     /// The node's own `Host`, if the configuration gives it one.
@@ -273,7 +280,10 @@ pub(crate) async fn open<R>(
     loop {
         let mut exchange = acquire(local, cluster, request, &mut attempts).await?;
         let failure = match exchange.ask(request, on_head).await {
-            Ok((head, following)) => return Ok((exchange, head, following)),
+            Ok((head, following)) => {
+                exchange.on_answer(local.worker.clock.now());
+                return Ok((exchange, head, following));
+            }
             Err(failure) => failure,
         };
         if failure.stale && request.is_replayable() && !attempts.replaced {
@@ -331,14 +341,17 @@ pub(crate) async fn acquire(
             && !attempts.replaced
             && let Some(connection) = local.pool.take(address, now, thoroughly)
         {
-            return Ok(Exchange::new(connection, picked, cluster));
+            return Ok(Exchange::new(connection, picked, cluster, now));
         }
         let connected = match address {
-            Some(address) => connect(address, cluster.timeouts.connect, &local.worker).await,
+            Some(address) => Box::pin(connect(address, cluster.timeouts.connect, &local.worker)).await,
             None => Err(IoError::Closed),
         };
         let error = match connected {
-            Ok(connection) => return Ok(Exchange::new(connection, picked, cluster)),
+            Ok(connection) => {
+                let now = local.worker.clock.now();
+                return Ok(Exchange::new(connection, picked, cluster, now));
+            }
             Err(error) => error,
         };
         last = failed_connect(&error);

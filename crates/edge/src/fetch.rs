@@ -13,6 +13,7 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -119,8 +120,11 @@ enum Seen {
 
 impl Filling<'_> {
     async fn run(self, request: &FillRequest) {
-        let abandoned = poll_fn(|cx| self.fill.borrow_mut().poll_abandoned(cx));
-        let fetched = race(abandoned, Box::pin(self.fetch(request))).await;
+        let fetched = {
+            let abandoned = pin!(poll_fn(|cx| self.fill.borrow_mut().poll_abandoned(cx)));
+            let fetch = pin!(self.fetch(request));
+            race(abandoned, fetch).await
+        };
         let now = self.local.timestamp();
         let fill = self.fill.into_inner();
         match fetched {
@@ -392,7 +396,9 @@ async fn follow_once(
             Err(reason) => Followed::Broken(reason),
         }
     };
-    match race(watch(&mut reader, true), following).await {
+    let following = pin!(following);
+    let watching = pin!(watch(&mut reader, true));
+    match race(watching, following).await {
         Won::Client(reason) => Followed::Broken(reason),
         Won::Node(followed) => followed,
     }

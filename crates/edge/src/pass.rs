@@ -15,7 +15,7 @@
 
 use std::cell::Cell;
 use std::future::{Future, pending, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
@@ -28,6 +28,7 @@ use crate::body::{self, BodyError, RelayEnd, RelayError};
 use crate::config;
 use crate::conn::After;
 use crate::exchange::{Attempts, Exchange, Failure, Following, acquire, open, read_head};
+use crate::fetch;
 use crate::io::{IoError, Pace, Reader, Socket, Writer};
 use crate::local::Local;
 use crate::metrics::UpstreamFailure;
@@ -49,10 +50,12 @@ pub(crate) enum Won<A, B> {
     Node(B),
 }
 
-/// Runs both sides until one ends, the client's first at each turn. The other is dropped where it stands.
-pub(crate) async fn race<A, B>(client: impl Future<Output = A>, node: impl Future<Output = B>) -> Won<A, B> {
-    let mut client = pin!(client);
-    let mut node = pin!(node);
+/// Runs both sides until one ends, the client's first at each turn. The other is left where it stands, to be dropped. Takes
+/// them pinned where they are: moving a future into another one doubles its room.
+pub(crate) async fn race<A, B>(
+    mut client: Pin<&mut impl Future<Output = A>>,
+    mut node: Pin<&mut impl Future<Output = B>>,
+) -> Won<A, B> {
     poll_fn(|cx| {
         if let Poll::Ready(ended) = client.as_mut().poll(cx) {
             return Poll::Ready(Won::Client(ended));
@@ -93,7 +96,8 @@ pub(crate) async fn pass(local: &Rc<Local>, socket: &mut Socket, task: &mut Task
     let result = if matches!(task.request.body, BodyLength::None | BodyLength::Exact(0)) {
         without_body(local, socket, task, &progress).await
     } else {
-        with_body(local, socket, task, &progress).await
+        // Boxed: it is large, and most requests have no body.
+        Box::pin(with_body(local, socket, task, &progress)).await
     };
     match result {
         Ok(after) => after,
@@ -103,9 +107,24 @@ pub(crate) async fn pass(local: &Rc<Local>, socket: &mut Socket, task: &mut Task
         }
         Err(Broken { reason, .. }) => {
             socket.outbox.clear();
-            reply::refuse(local, socket, task, reason).await
+            if let Some(entry) = task.stale.take().filter(|_| is_nodes_fault(reason)) {
+                return Box::pin(fetch::answer_stored(local, socket, task, &entry, true)).await;
+            }
+            Box::pin(reply::refuse(local, socket, task, reason)).await
         }
     }
+}
+
+/// May a stale copy stand in? RFC 5861 §4 speaks of errors of the origin, not of the client.
+fn is_nodes_fault(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::NoNode
+            | Reason::ConnectTimeout
+            | Reason::ResponseTimeout
+            | Reason::NodeClosed
+            | Reason::BadResponse
+    )
 }
 
 async fn without_body(
@@ -127,7 +146,9 @@ async fn without_body(
         let answered = answer_with(&mut node, first, &mut writer, (local, task), progress).await;
         conclude(local, exchange, answered, progress)
     };
-    match race(watch(&mut reader, safe), node_side).await {
+    let node_side = pin!(node_side);
+    let client_side = pin!(watch(&mut reader, safe));
+    match race(client_side, node_side).await {
         Won::Client(reason) => Err(Broken { reason, blame: None }),
         Won::Node(result) => result,
     }
@@ -161,7 +182,12 @@ async fn with_body(
         }
     };
     let node_side = answer_with(&mut node, None, &mut writer, (local, task), progress);
-    match race(client_side, node_side).await {
+    let won = {
+        let client_side = pin!(client_side);
+        let node_side = pin!(node_side);
+        race(client_side, node_side).await
+    };
+    match won {
         Won::Node(answered) => conclude(local, exchange, answered, progress),
         Won::Client(reason) => {
             exchange.connection.socket.abort();
@@ -181,6 +207,15 @@ struct UploadFacts<'t> {
     response_timer: &'t Timer,
 }
 
+impl UploadFacts<'_> {
+    /// From now on the node has no excuse. Once it has answered, the timer is its body's.
+    fn await_head(&self, progress: &Progress) {
+        if !progress.answered.get() {
+            self.response_timer.arm(self.response);
+        }
+    }
+}
+
 /// Relays the request's body. Never ends while the node alone is at fault: then its answer, or the lack of one, counts.
 async fn upload(
     client: &mut Reader<'_>,
@@ -192,7 +227,7 @@ async fn upload(
     let mut decoder = BodyDecoder::new(facts.length, &Limits::default());
     let mut framing = body::Framing::of(facts.length);
     if client.inbox.is_empty() && node.flush().await.is_err() {
-        return refused_by_node(facts).await;
+        return refused_by_node(facts, progress).await;
     }
     if facts.expect_continue && client.inbox.is_empty() {
         await_body(client, progress).await?;
@@ -201,11 +236,11 @@ async fn upload(
     match body::relay(client, &mut decoder, limits.body_idle, node, &mut framing, limit).await {
         Ok(RelayEnd::Whole) => {
             progress.sent.set(true);
-            facts.response_timer.arm(facts.response);
+            facts.await_head(progress);
             Ok(())
         }
         Ok(RelayEnd::TooLarge) => Err(Reason::BodyTooLarge),
-        Err(RelayError::Sink(_)) => refused_by_node(facts).await,
+        Err(RelayError::Sink(_)) => refused_by_node(facts, progress).await,
         Err(RelayError::Source(error)) => Err(match error {
             BodyError::Malformed(Malformed::Truncated) => Reason::ClientGone,
             BodyError::Malformed(error) => error.into(),
@@ -216,8 +251,8 @@ async fn upload(
 }
 
 /// The node takes no more of the request. It may have answered before it stopped, so reading goes on.
-async fn refused_by_node(facts: &UploadFacts<'_>) -> Result<(), Reason> {
-    facts.response_timer.arm(facts.response);
+async fn refused_by_node(facts: &UploadFacts<'_>, progress: &Progress) -> Result<(), Reason> {
+    facts.await_head(progress);
     pending().await
 }
 
@@ -274,7 +309,7 @@ async fn answer_with(
         }
         Err(RelayError::Sink(BodyError::Io(error))) => {
             if !task.request.is_safe() {
-                let _ = body::discard(node, &mut following.decoder, idle, DROPPED_BYTES_MAX).await;
+                let _ = Box::pin(body::discard(node, &mut following.decoder, idle, DROPPED_BYTES_MAX)).await;
             }
             let slow = matches!(error, IoError::Idle | IoError::TooSlow);
             let reason = if slow { Reason::SlowReader } else { Reason::ClientGone };

@@ -113,10 +113,10 @@ impl Router {
     pub fn find(&self, host: &str, path: &str, method: &str, fields: &[Field<'_>]) -> Option<RouteIndex> {
         let request = Request { method, fields };
         let path = path.strip_prefix('/')?;
-        if !self.exact.is_empty() {
-            if let Some(found) = self.exact.get(host).and_then(|routes| routes.find(path, &request)) {
-                return Some(found);
-            }
+        if !self.exact.is_empty()
+            && let Some(found) = self.exact.get(host).and_then(|routes| routes.find(path, &request))
+        {
+            return Some(found);
         }
         let mut wildcards =
             self.wildcards.iter().filter(|(s, _)| host.len() > s.len() && host.ends_with(&**s));

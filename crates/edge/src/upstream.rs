@@ -179,6 +179,7 @@ impl Pool {
             return;
         }
         connection.socket.inbox.release();
+        connection.socket.read_timer.disarm();
         connection.reused = true;
         connection.expires = Some(worker.clock.now() + keep);
         let mut idle = self.idle.borrow_mut();

@@ -20,22 +20,22 @@ use tenfold_service::worker::{WorkerDeps, Workers};
 use tenfold_testkit::raw::Client;
 
 /// How long anything in these tests may take.
-pub const LIMIT: Duration = Duration::from_secs(10);
+pub(crate) const LIMIT: Duration = Duration::from_secs(10);
 
 /// A running edge. Dropping it ends its threads.
-pub struct Running {
-    pub edge: Edge,
-    pub address: SocketAddr,
-    pub registry: Registry,
-    pub drain: Drain,
-    pub limits: Arc<ConnectionLimits>,
+pub(crate) struct Running {
+    pub(crate) edge: Edge,
+    pub(crate) address: SocketAddr,
+    pub(crate) registry: Registry,
+    pub(crate) drain: Drain,
+    pub(crate) limits: Arc<ConnectionLimits>,
     /// What tasks panicked with; none should.
-    pub panics: Arc<Mutex<Vec<String>>>,
+    pub(crate) panics: Arc<Mutex<Vec<String>>>,
     parts: Option<(Acceptor, Workers)>,
 }
 
 /// One route to one cluster of these nodes, with every default.
-pub fn config(nodes: &[SocketAddr]) -> Config {
+pub(crate) fn config(nodes: &[SocketAddr]) -> Config {
     let node = |address: &SocketAddr| NodeConfig { address: address.to_string(), weight: 1, host: None };
     Config {
         listen: Vec::new(),
@@ -55,7 +55,7 @@ pub fn config(nodes: &[SocketAddr]) -> Config {
     }
 }
 
-pub fn route(name: &str, path: &str, cache: Rule) -> RouteConfig {
+pub(crate) fn route(name: &str, path: &str, cache: Rule) -> RouteConfig {
     RouteConfig {
         name: name.to_owned(),
         host: None,
@@ -68,15 +68,15 @@ pub fn route(name: &str, path: &str, cache: Rule) -> RouteConfig {
 }
 
 impl Running {
-    pub fn start(config: Config) -> Self {
+    pub(crate) fn start(config: Config) -> Self {
         Self::start_on(config, 2)
     }
 
-    pub fn in_front_of(nodes: &[SocketAddr]) -> Self {
+    pub(crate) fn in_front_of(nodes: &[SocketAddr]) -> Self {
         Self::start(config(nodes))
     }
 
-    pub fn start_on(config: Config, worker_count: usize) -> Self {
+    pub(crate) fn start_on(config: Config, worker_count: usize) -> Self {
         let (clock, drain, registry) = (Clock::system(), Drain::new(), Registry::new(worker_count));
         let panics: Arc<Mutex<Vec<String>>> = Arc::default();
         let seen = Arc::clone(&panics);
@@ -106,27 +106,27 @@ impl Running {
         Self { edge, address, registry, drain, limits, panics, parts }
     }
 
-    pub fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         Client::connect_with_limit(self.address, LIMIT).unwrap()
     }
 
     /// The value of a series as the exposition has it.
-    pub fn metric(&self, series: &str) -> f64 {
+    pub(crate) fn metric(&self, series: &str) -> f64 {
         let text = self.registry.render();
         let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         line.map_or(0.0, |value| value.parse().unwrap())
     }
 
-    pub fn refusals(&self, reason: &str) -> f64 {
+    pub(crate) fn refusals(&self, reason: &str) -> f64 {
         self.metric(&format!("tenfold_edge_refusals_total{{reason=\"{reason}\"}}"))
     }
 
-    pub fn stats(&self) -> tenfold_cache::Stats {
+    pub(crate) fn stats(&self) -> tenfold_cache::Stats {
         self.edge.status(Instant::now()).cache
     }
 
     /// Requests that nodes are working on.
-    pub fn in_flight(&self) -> u64 {
+    pub(crate) fn in_flight(&self) -> u64 {
         let status = self.edge.status(Instant::now());
         status.clusters.iter().flat_map(|cluster| &cluster.nodes).map(|node| node.in_flight).sum()
     }

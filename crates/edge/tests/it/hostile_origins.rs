@@ -96,6 +96,7 @@ fn an_answer_until_the_close_is_whole_and_can_be_stored() {
 fn a_failed_fill_leaves_nothing_in_flight() {
     let origin = Origin::serve(|_| Answer::ok("hello world").cache_control("max-age=60").cut_at(5)).unwrap();
     let edge = Running::in_front_of(&[origin.addr()]);
-    assert!(edge.client().get("/a").is_err());
+    // Cut, or refused where the failure was known before the head was sent.
+    assert!(edge.client().get("/a").map_or(true, |answer| answer.status == 502));
     wait_for("nothing in flight", LIMIT, || edge.in_flight() == 0 && edge.stats().fills == 0);
 }
