@@ -315,6 +315,11 @@ impl Scene {
             "… latency p50 / p99 / max",
             format!("{:.1} / {:.1} / {:.1} ms", latency.p50_ms, latency.p99_ms, latency.max_ms),
         );
+        let mut seconds: Vec<_> = good.series.iter().collect();
+        seconds.sort_by(|a, b| b.p99_ms.total_cmp(&a.p99_ms));
+        let worst = seconds.iter().take(5).map(|at| format!("{:.0} ms in second {}", at.p99_ms, at.second));
+        self.verdicts.note("… their worst seconds by p99", worst.collect::<Vec<_>>().join(", "));
+        self.verdicts.note("… the load generator's own lag, p99", format!("{:.1} ms", good.lag.p99_ms));
         let panics = self.tenfold.metric("tenfold_service_panics_total")?;
         self.verdicts.bar("panics", panics, "0", panics == 0.0);
         self.verdicts

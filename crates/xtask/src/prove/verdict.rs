@@ -1,12 +1,16 @@
 //! What a proof found: a table of measurements, each beside its bar, and whether all were held.
 
 use std::fmt::Write as _;
+use std::time::Instant;
+
+use super::stand::now;
 
 /// The rows of one proof, in the order they were measured.
 #[derive(Debug)]
 pub(crate) struct Verdicts {
     title: String,
     rows: Vec<Row>,
+    began: Instant,
 }
 
 #[derive(Debug)]
@@ -19,14 +23,15 @@ struct Row {
 
 impl Verdicts {
     pub(crate) fn new(title: impl Into<String>) -> Self {
-        Self { title: title.into(), rows: Vec::new() }
+        Self { title: title.into(), rows: Vec::new(), began: now() }
     }
 
     /// A figure with a promise.
     #[expect(clippy::needless_pass_by_value, reason = "most figures are texts made for the call")]
     pub(crate) fn bar(&mut self, what: &str, measured: impl ToString, bar: &str, held: bool) {
         let measured = measured.to_string();
-        eprintln!("{}  {what}: {measured} ({bar})", if held { "held  " } else { "MISSED" });
+        let verdict = if held { "held" } else { "MISSED" };
+        eprintln!("{:5.1} s  {verdict:6}  {what}: {measured} ({bar})", self.began.elapsed().as_secs_f64());
         self.rows.push(Row { what: what.to_owned(), measured, bar: Some((bar.to_owned(), held)) });
     }
 
@@ -39,7 +44,7 @@ impl Verdicts {
     #[expect(clippy::needless_pass_by_value, reason = "most figures are texts made for the call")]
     pub(crate) fn note(&mut self, what: &str, measured: impl ToString) {
         let measured = measured.to_string();
-        eprintln!("        {what}: {measured}");
+        eprintln!("{:5.1} s          {what}: {measured}", self.began.elapsed().as_secs_f64());
         self.rows.push(Row { what: what.to_owned(), measured, bar: None });
     }
 
