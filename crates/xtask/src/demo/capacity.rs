@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 use tenfold_loadgen::Schedule;
-use tenfold_loadgen::capacity::{self, Measure, Probe, Search};
+use tenfold_loadgen::capacity::{self, Capacity, Probe, Search};
 use tenfold_loadgen::schedule::Spacing;
 
 use super::SLO;
@@ -24,7 +24,9 @@ const GUESS: f64 = 400.0;
 const ROUGH_PROBE: Duration = Duration::from_secs(2);
 const ROUGH_PRECISION: f64 = 0.3;
 const PROBE: Duration = Duration::from_secs(15);
-const PRECISION: f64 = 0.08;
+const PRECISION: f64 = 0.1;
+/// The fine search looks no further above a rate that holds; the next step up is a search of its own.
+const FINE_RANGE: f64 = 1.35;
 /// `--quick`: offered for so long, by users who give up so soon that no queue outlives the probe.
 const QUICK_RATE: f64 = 800.0;
 const QUICK_PROBE: Duration = Duration::from_secs(3);
@@ -55,16 +57,27 @@ impl Known {
 /// Searches the shop's capacity.
 pub(crate) fn measure(stack: &Stack, mix: &Mix, interrupt: &Interrupt, steps: &mut Steps) -> Result<Known> {
     steps.say("searching what the shop can serve alone");
-    let mut search = |search: Search, probe: Duration| -> Result<f64> {
-        let plan = mix.plan(stack.urls(), Schedule::constant(1.0, probe, Spacing::Poisson, Mix::seed())?);
-        let measure = Measure { search, ..Measure::new(search.guess, probe, SLO) };
-        let mut show = |probe: &Probe| steps.say(&line(probe));
-        let found = capacity::measure(&plan, &measure, interrupt.stop(), &mut |_| {}, &mut show)?;
+    let mut search = |search: Search, length: Duration| -> Result<Capacity> {
+        let found = capacity::find(search, |rate| {
+            // A neighbour on the machine may spoil a probe; the shop is held to have missed when it misses twice.
+            let first = probe(stack, mix, interrupt, rate, length)?;
+            let probe = if first.held { first } else { probe(stack, mix, interrupt, rate, length)? };
+            steps.say(&line(&probe));
+            Ok(probe)
+        });
         interrupt.check()?;
-        Ok(found.rate)
+        Ok(found?)
     };
     let rough = search(Search { precision: ROUGH_PRECISION, ..Search::from_guess(GUESS) }, ROUGH_PROBE)?;
-    let rate = search(Search { precision: PRECISION, ..Search::from_guess(rough) }, PROBE)?;
+    let mut guess = rough.rate;
+    let rate = loop {
+        let fine = Search { guess, rate_min: 1.0, rate_max: guess * FINE_RANGE, precision: PRECISION };
+        let found = search(fine, PROBE)?;
+        if !found.is_ceiling {
+            break found.rate;
+        }
+        guess = found.rate * FINE_RANGE;
+    };
     let known = Known { rate, probe_s: PROBE.as_secs_f64() };
     steps.say(&format!(
         "the shop's capacity: {rate:.0} requests/s hold p99 ≤ {:.0} ms and errors ≤ {:.1} % for {:.0} s",
@@ -73,6 +86,24 @@ pub(crate) fn measure(stack: &Stack, mix: &Mix, interrupt: &Interrupt, steps: &m
         known.probe_s
     ));
     Ok(known)
+}
+
+/// One rate for a while, at a shop that has nothing left to do.
+fn probe(
+    stack: &Stack,
+    mix: &Mix,
+    interrupt: &Interrupt,
+    rate: f64,
+    length: Duration,
+) -> Result<Probe, tenfold_loadgen::Error> {
+    stack.wait_until_idle().map_err(|error| tenfold_loadgen::Error::Capacity(format!("{error:#}")))?;
+    let plan = mix.plan(stack.urls(), Schedule::constant(rate, length, Spacing::Poisson, Mix::seed())?);
+    let report = tenfold_loadgen::run(&plan, interrupt.stop(), &mut |_| {})?.report;
+    if interrupt.was_asked() {
+        return Err(tenfold_loadgen::Error::Capacity("stopped".into()));
+    }
+    let verdict = SLO.judge(&report);
+    Ok(Probe { rate, held: verdict.held, p99_ms: verdict.p99_ms, error_ratio: verdict.error_ratio })
 }
 
 fn line(probe: &Probe) -> String {
