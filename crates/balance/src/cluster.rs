@@ -10,8 +10,10 @@
 //!
 //! What the probes' thresholds mean: before its first probe a node is used. The first probe that passes makes it up;
 //! `fail_after` failures in a row make it down; `pass_after` passes in a row bring it back, and then it is clear of
-//! anything that requests had found. A node that was ejected for failing connections, but never down, is also clear after
-//! `pass_after` passes since. So traffic returns within `pass_after` + 1 intervals of a node's return.
+//! anything that requests had found. A node that was ejected because nobody listened, or for the first time because
+//! connections broke, but was never down, is also clear after `pass_after` passes since. So traffic returns within
+//! `pass_after` + 1 intervals of a node's return; a node that breaks requests while its probes pass serves its whole,
+//! doubling time.
 //!
 //! **Failure.** Losing a race between two workers costs at most one more attempt on a bad node. A reload keeps what is
 //! known of nodes whose names stay: requests of the old generation report into the same node.
@@ -112,10 +114,6 @@ impl Cluster {
             .iter()
             .map(|node| kept(&node.name).cloned().unwrap_or_else(|| Arc::new(Node::new(node.name.clone()))))
             .collect();
-        if config.health.is_none() {
-            // Nobody would ever bring a node up again.
-            nodes.iter().for_each(|node| node.set_active(Active::Unknown));
-        }
         let weights: Vec<_> = config.nodes.iter().map(|node| node.weight).collect();
         let budget_config = config.retry.budget;
         let budget = previous
@@ -187,9 +185,17 @@ impl Cluster {
         if record.passed < health.pass_after {
             return None;
         }
-        // A node that was down was seen by the probes to be bad and then good, whatever it was bad at.
         let passive = node.passive();
-        if passive.phase != Phase::Clear && (is_down || passive.cause != Cause::Errors) {
+        let settles = match passive.cause {
+            // A node that was down was seen by the probes to be bad and then good, whatever it was bad at.
+            _ if is_down => true,
+            Cause::Unreachable => true,
+            // Once is an accident. A node that breaks requests again and again while its probes pass is sick in a way that
+            // they don't see, and must not be freed by them before its time.
+            Cause::Broken => record.ejections <= 1,
+            Cause::Errors => false,
+        };
+        if passive.phase != Phase::Clear && settles {
             node.set_passive(Passive::CLEAR);
             node.forget_failures();
             record.clear_since_ms = self.millis(now);
@@ -206,19 +212,25 @@ impl Cluster {
             name: &node.name,
             weight: config.weight,
             in_flight: node.in_flight(),
-            state: node.state(now_ms),
+            state: if self.is_down(node) { NodeState::Down } else { node.passive().state(now_ms) },
         })
     }
 
+    /// Its checks say so, and there are checks: without them, nobody would ever bring it up again. The node itself is shared
+    /// with other generations, which may have some.
+    fn is_down(&self, node: &Node) -> bool {
+        self.config.health.is_some() && node.active() == Active::Down
+    }
+
     fn choose(&self, tried: &Tried, now_ms: u64) -> Result<usize, Unavailable> {
-        let down = self.nodes.iter().filter(|node| node.active() == Active::Down).count();
+        let down = self.nodes.iter().filter(|node| self.is_down(node)).count();
         let is_panic = down * 2 > self.nodes.len();
         let mut classes = [NodeSet::default(); CLASSES];
         for (index, node) in self.nodes.iter().enumerate() {
             if tried.contains(index) {
                 continue;
             }
-            let is_down = node.active() == Active::Down;
+            let is_down = self.is_down(node);
             if let Some(class) = node.passive().class(is_down, is_panic, now_ms) {
                 classes[class as usize].insert(index);
             }
@@ -298,8 +310,7 @@ impl Cluster {
 
     /// True if, with this node out, no more than the allowed share would be.
     fn may_eject(&self, node: &Node) -> bool {
-        let is_out =
-            |other: &Node| matches!(other.passive().phase, Phase::Ejected) || other.active() == Active::Down;
+        let is_out = |other: &Node| matches!(other.passive().phase, Phase::Ejected) || self.is_down(other);
         let others = self.nodes.iter().filter(|other| !std::ptr::eq(&***other, node));
         let out = 1 + others.filter(|other| is_out(other)).count();
         let share_max = self.config.passive.ejected_percent_max.min(50) as usize;

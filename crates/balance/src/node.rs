@@ -200,20 +200,6 @@ impl Node {
     pub(crate) fn record(&self) -> MutexGuard<'_, Record> {
         self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    pub(crate) fn state(&self, now_ms: u64) -> NodeState {
-        if self.active() == Active::Down {
-            return NodeState::Down;
-        }
-        let passive = self.passive();
-        match passive.phase {
-            Phase::Clear => NodeState::Up,
-            Phase::Trial => NodeState::OnTrial,
-            _ if passive.is_over(now_ms) => NodeState::OnTrial,
-            Phase::Ejected => NodeState::Ejected,
-            Phase::Failing => NodeState::Failing,
-        }
-    }
 }
 
 impl Outcome {
@@ -248,6 +234,17 @@ impl Passive {
     /// The time of an ejection, or of a trial, is up: the next pick is a trial.
     pub(crate) fn is_over(self, now_ms: u64) -> bool {
         self.phase != Phase::Clear && self.until_ms <= now_ms
+    }
+
+    /// What this is called, of a node that is not down.
+    pub(crate) fn state(self, now_ms: u64) -> NodeState {
+        match self.phase {
+            Phase::Clear => NodeState::Up,
+            Phase::Trial => NodeState::OnTrial,
+            _ if self.is_over(now_ms) => NodeState::OnTrial,
+            Phase::Ejected => NodeState::Ejected,
+            Phase::Failing => NodeState::Failing,
+        }
     }
 
     /// How good a pick this makes; none: not to be tried at all.

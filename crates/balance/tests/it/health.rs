@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tenfold_balance::{
-    NodeConfig, NodeState,
+    Cluster, ClusterConfig, NodeConfig, NodeState,
     NodeState::{Down, Ejected, Failing, OnTrial, Up},
     Outcome,
     Outcome::{ConnectFailed, Ok, Reset, ServerError, Timeout},
@@ -345,6 +345,25 @@ fn probes_bring_an_unreachable_node_back_before_its_time() {
 }
 
 #[test]
+fn passing_probes_free_a_node_that_breaks_requests_only_once() {
+    let mut bench = checked(2);
+    bench.meet(0, Reset, 5);
+    bench.probe(0, "PP");
+    assert_eq!(bench.states(), [Up, Up]);
+    // It goes on breaking them, though its probes are fine: now it serves its time, which is twice as long.
+    bench.meet(0, Reset, 5);
+    bench.wait(9 * SECOND);
+    bench.probe(0, "PPPP");
+    assert_eq!(bench.states(), [Ejected, Up]);
+    bench.wait(SECOND);
+    assert_eq!(bench.states(), [OnTrial, Up]);
+    // That nobody listened is another matter: probes see that.
+    bench.pick_node(0).report(ConnectFailed, bench.now);
+    bench.probe(0, "PP");
+    assert_eq!(bench.states(), [Up, Up]);
+}
+
+#[test]
 fn passes_from_before_the_ejection_do_not_count() {
     let bench = checked(2);
     bench.probe(0, "PPPP");
@@ -380,8 +399,25 @@ fn a_reload_keeps_what_is_known_by_name() {
 fn a_reload_without_checks_leaves_nobody_down() {
     let mut bench = checked(2);
     bench.probe(0, "FFF");
+    let checking = std::sync::Arc::clone(&bench.cluster);
     bench.reload(|config| config.health = None);
     assert_eq!(bench.states(), [Up, Up]);
+    assert_eq!(bench.reachable(), 2);
+    // A probe of the old generation that was still under way.
+    for _ in 0..3 {
+        let _ = checking.on_probe(1, false, bench.now);
+    }
+    assert_eq!(bench.states(), [Up, Up]);
+    assert_eq!(bench.reachable(), 2);
+}
+
+#[test]
+fn a_reload_that_is_refused_leaves_a_node_down() {
+    let bench = checked(3);
+    bench.probe(0, "FFF");
+    let unchecked = ClusterConfig { health: None, ..bench.cluster.config().clone() };
+    drop(Cluster::new(unchecked, Some(&bench.cluster), bench.now).unwrap());
+    assert_eq!(bench.states(), [Down, Up, Up]);
 }
 
 #[test]
