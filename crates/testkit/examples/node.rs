@@ -4,8 +4,8 @@
 //! can only be said by a ledger that survives it.
 //!
 //! **Mechanism.** Every path answers 200, health checks included, with the node's address in `X-Node`; it ends when it
-//! is killed. With a second argument, the body of each POST is appended to that file, a line each and in one write,
-//! before it is answered: what several nodes were asked to do can be counted afterwards, whatever became of them.
+//! is killed. With a second argument, the target of each POST is appended to that file, a line each and in one
+//! write, before it is answered: what several nodes were asked to do can be counted afterwards, whatever became of them.
 //!
 //! **Failure.** An address in use or a file that cannot be written is said so, with exit status 1; a POST that cannot
 //! be written down is answered with 500.
@@ -51,7 +51,7 @@ fn start(addr: SocketAddr, ledger: Option<String>) -> io::Result<Origin> {
 
 fn answer(request: &Received, addr: SocketAddr, ledger: Option<&File>) -> Answer {
     let noted = match ledger.filter(|_| request.method == "POST") {
-        Some(ledger) => note(ledger, &request.body),
+        Some(ledger) => note(ledger, &request.target),
         None => Ok(()),
     };
     let answer = match noted {
@@ -62,6 +62,6 @@ fn answer(request: &Received, addr: SocketAddr, ledger: Option<&File>) -> Answer
 }
 
 /// One write to a file opened for appending lands whole and at the end, whoever else writes.
-fn note(mut ledger: &File, body: &[u8]) -> io::Result<()> {
-    ledger.write_all(&[body, b"\n"].concat())
+fn note(mut ledger: &File, target: &str) -> io::Result<()> {
+    ledger.write_all(format!("{target}\n").as_bytes())
 }

@@ -6,8 +6,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use tenfold_testkit::origin::Received;
 use tenfold_testkit::raw::Client;
-use tenfold_testkit::{Answer, Origin, wait_for};
+use tenfold_testkit::{Answer, Gate, Origin, wait_for};
 
 use crate::process::{Folder, LIMIT, Process, get};
 
@@ -51,7 +52,9 @@ fn shop(edge: SocketAddr, client: u64, answered: &AtomicU64, stop: &AtomicBool) 
         }
         let is_order = number.is_multiple_of(3);
         let answer = if is_order {
-            kept.request_with_body("POST", "/orders", &[], format!("{client}-{number}").as_bytes())
+            // With a body and without: only one of them could be sent again at all.
+            let body: &[u8] = if number.is_multiple_of(2) { b"an order" } else { b"" };
+            kept.request_with_body("POST", &format!("/orders/{client}-{number}"), &[], body)
         } else {
             kept.get("/read")
         };
@@ -71,7 +74,14 @@ fn shop(edge: SocketAddr, client: u64, answered: &AtomicU64, stop: &AtomicBool) 
 
 #[test]
 fn a_node_that_dies_under_load_fails_no_read_and_no_order_is_sent_twice() {
-    let (mut first, second) = (node(), node());
+    let gate = Gate::new();
+    gate.open();
+    let held = gate.clone();
+    let first = Origin::serve(move |request| match request.path() {
+        "/health" => Answer::ok("ok"),
+        _ => Answer::ok("ok").gated(&held),
+    });
+    let (mut first, second) = (first.expect("a node"), node());
     let process = running(&[&first, &second]);
     let edge = process.edge[0];
     let (answered, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
@@ -82,6 +92,14 @@ fn a_node_that_dies_under_load_fails_no_read_and_no_order_is_sent_twice() {
         })
         .collect();
     wait_for("traffic at both", LIMIT, || first.requests().min(second.requests()) > 200);
+    // It dies with requests in hand, orders among them.
+    gate.close();
+    let is_order = |request: &Received| request.method == "POST";
+    wait_for("an order in hand", LIMIT, || {
+        let received = first.received();
+        let in_hand = received.iter().rev().take(gate.waiting());
+        in_hand.filter(|request| is_order(request)).count() > 0
+    });
     first.stop();
     let then = answered.load(Ordering::Relaxed);
     wait_for("traffic at the other", LIMIT, || answered.load(Ordering::Relaxed) > then + 500);
@@ -91,10 +109,10 @@ fn a_node_that_dies_under_load_fails_no_read_and_no_order_is_sent_twice() {
         assert!(seen.reads > 0);
         assert_eq!(seen.failed_reads, Vec::<String>::new());
     }
-    let mut orders: HashMap<Vec<u8>, u32> = HashMap::new();
+    let mut orders: HashMap<String, u32> = HashMap::new();
     let received = first.received().into_iter().chain(second.received());
-    for order in received.filter(|request| request.method == "POST") {
-        *orders.entry(order.body).or_default() += 1;
+    for order in received.filter(is_order) {
+        *orders.entry(order.target).or_default() += 1;
     }
     assert!(orders.len() > 100);
     assert!(orders.values().all(|&times| times == 1), "an order was sent twice");
