@@ -9,7 +9,9 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tenfold_cache::{Cache, Config, Field, Join, KeyBuf, Lookup, RequestFacts, Rule, Timestamp};
+use tenfold_cache::{
+    Cache, Config, Field, Join, KeyBuf, KeyUrl, Lookup, RequestFacts, Rule, Scheme, Timestamp,
+};
 
 const NOW: Timestamp = Timestamp(1_700_000_000_000);
 const LOOKUPS: u64 = 4_000_000;
@@ -35,7 +37,8 @@ fn build(key: &mut KeyBuf, n: u64) {
         *digit = b'0' + u8::try_from(rest % 10).expect("a digit");
         rest /= 10;
     }
-    key.build(b"shop.example", &path, None, &Rule::Respect, &REQUEST);
+    let url = KeyUrl { scheme: Scheme::Http, authority: b"shop.example", path: &path, query: None };
+    key.build(&url, &RequestFacts::read("GET", &REQUEST), &Rule::Respect);
 }
 
 fn filled(keys: u64, body_bytes: usize, memory_bytes: u64) -> Arc<Cache> {

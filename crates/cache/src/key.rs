@@ -1,29 +1,57 @@
 //! The primary key: what a request asks for, as bytes.
 //!
-//! A key is the authority, the path and the query, then what the route's rule adds, each with its length before it, so
-//! that no two different requests can spell the same bytes. GET and HEAD share a key; other methods have none. The
-//! bytes themselves are compared on a lookup, so hash quality is a matter of speed only; the hash is seeded, so that
-//! nobody outside can aim at one shard or slot. Building a key into a reused [`KeyBuf`] does not allocate.
+//! A key is the authority, the path and the query, then the scheme, then what the route's rule adds, each with its
+//! length before it, so that no two different requests can spell the same bytes. GET and HEAD share a key; other methods
+//! have none. The bytes themselves are compared on a lookup, so hash quality is a matter of speed only; the hash is
+//! seeded, so that nobody outside can aim at one shard or slot. Building a key into a reused [`KeyBuf`] does not allocate.
 //!
 //! Nothing that is not in the key may change what the origin answers: the edge sets or drops such headers
-//! (`X-Forwarded-Host` and the like) before the origin sees them.
+//! (`X-Forwarded-Host` and the like) before the origin sees them. Where origins read a field in more ways than one (a
+//! cookie twice, `X_Tenant` for `X-Tenant`), every reading is in the key, so that what one client sends cannot be stored
+//! as the answer to what another sends.
 
-use crate::policy::fields;
+use crate::policy::{RequestFacts, fields};
+use crate::rule::Effective;
 use crate::{Field, KeyPart, Rule};
 
 /// Scratch that holds one key. Reuse it from request to request.
 #[derive(Clone, Debug, Default)]
 pub struct KeyBuf {
     bytes: Vec<u8>,
-    /// Where the part that names the URL ends; what follows comes from the rule.
+    /// Where the part that names the URL for a purge ends; the scheme and what the rule adds follow.
     url_len: usize,
 }
 
-/// Stands for "the request has no such header or cookie", which differs from an empty one.
+/// What a request names, in normal form.
+#[derive(Clone, Copy, Debug)]
+pub struct KeyUrl<'a> {
+    /// What the origin is told the client used: an origin may redirect `http` to `https`, so it steers the answer.
+    pub scheme: Scheme,
+    /// Lower-cased.
+    pub authority: &'a [u8],
+    /// Normalised.
+    pub path: &'a [u8],
+    /// `None` without a `?`, which differs from an empty query.
+    pub query: Option<&'a [u8]>,
+}
+
+/// How the client came, as the origin is told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scheme {
+    /// `http`.
+    #[default]
+    Http,
+    /// `https`, ended by a trusted proxy before us.
+    Https,
+}
+
+/// Stands for "the request has no such part", which differs from an empty one.
 const ABSENT: u32 = u32::MAX;
 /// Marks a part as taken from a header's lines or from a cookie.
 const PART_HEADER: u8 = b'h';
 const PART_COOKIE: u8 = b'c';
+/// Marks the key of a request that the route's override does not cover, see [`KeyBuf::build`].
+const UNCOVERED: u8 = b'u';
 
 impl KeyBuf {
     /// An empty scratch.
@@ -34,26 +62,26 @@ impl KeyBuf {
 
     /// Replaces the contents with the key of a request.
     ///
-    /// `authority` is lower-cased and `path` normalised by the caller; `query` is `None` without a `?`, which differs
-    /// from an empty query.
-    pub fn build(
-        &mut self,
-        authority: &[u8],
-        path: &[u8],
-        query: Option<&[u8]>,
-        rule: &Rule,
-        request_fields: &[Field<'_>],
-    ) {
-        self.build_url(authority, path, query);
+    /// Requests that an override covers and those that fall back to the origin's word have keys of their own: what is
+    /// stored for one kind is judged by that kind's rule, and never replaced or removed by an answer to the other.
+    pub fn build(&mut self, url: &KeyUrl<'_>, facts: &RequestFacts<'_>, rule: &Rule) {
+        self.build_url(url.authority, url.path, url.query);
+        self.bytes.push(match url.scheme {
+            Scheme::Http => b'p',
+            Scheme::Https => b's',
+        });
+        if matches!((rule, rule.effective(facts)), (Rule::Override(_), Effective::Respect)) {
+            self.bytes.push(UNCOVERED);
+        }
         for part in rule.key_parts() {
             match part {
-                KeyPart::Header(name) => self.push_header(name, request_fields),
-                KeyPart::Cookie(name) => self.push_cookie(name, request_fields),
+                KeyPart::Header(name) => self.push_header(name, facts.fields),
+                KeyPart::Cookie(name) => self.push_cookie(name, facts.fields),
             }
         }
     }
 
-    /// The part of the key that a purge by URL names.
+    /// The part of the key that a purge by URL names, whatever the scheme.
     pub(crate) fn build_url(&mut self, authority: &[u8], path: &[u8], query: Option<&[u8]>) {
         self.bytes.clear();
         self.push(Some(authority));
@@ -81,31 +109,53 @@ impl KeyBuf {
         self.bytes.extend_from_slice(part.unwrap_or_default());
     }
 
-    /// All lines of a header, in order. Their count comes first, so that lines cannot be mistaken for commas.
+    fn push_count(&mut self, count: usize) {
+        self.bytes.extend_from_slice(&u32::try_from(count).unwrap_or(ABSENT).to_le_bytes());
+    }
+
+    /// All lines of a header, in order. Their count comes first, so that lines cannot be mistaken for commas. A name
+    /// that a gateway would read as the same (`X_Tenant`) counts too, and is told apart: some origins drop it.
     fn push_header(&mut self, name: &str, request_fields: &[Field<'_>]) {
         self.bytes.push(PART_HEADER);
         self.push(Some(name.as_bytes()));
-        let count = fields::lines(request_fields, name.as_bytes()).count();
-        self.bytes.extend_from_slice(&u32::try_from(count).unwrap_or(ABSENT).to_le_bytes());
-        for line in fields::lines(request_fields, name.as_bytes()) {
+        let lines = || request_fields.iter().filter(|(other, _)| is_read_as(other, name.as_bytes(), b"-_"));
+        self.push_count(lines().count());
+        for (other, line) in lines() {
+            self.bytes.push(u8::from(other.eq_ignore_ascii_case(name.as_bytes())));
             self.push(Some(line));
         }
     }
 
-    /// The first cookie of that name. RFC 6265 §5.4: servers ought not to rely on the order of equal names.
+    /// All pairs that some origin could take for the cookie, whole: parsers differ on which of two counts, on blanks
+    /// around `=`, on commas between pairs, and on `.` or a blank for `_`. RFC 6265 §4.2.2 warns of the first.
     fn push_cookie(&mut self, name: &str, request_fields: &[Field<'_>]) {
         self.bytes.push(PART_COOKIE);
         self.push(Some(name.as_bytes()));
-        self.push(cookie(request_fields, name.as_bytes()));
+        let pairs = || {
+            fields::lines(request_fields, b"cookie")
+                .flat_map(|line| line.split(|&byte| byte == b';'))
+                .map(<[u8]>::trim_ascii)
+                .filter(|pair| holds_cookie(pair, name.as_bytes()))
+        };
+        self.push_count(pairs().count());
+        for pair in pairs() {
+            self.push(Some(pair));
+        }
     }
 }
 
-/// A cookie's value, if the request carries it.
-fn cookie<'a>(request_fields: &[Field<'a>], name: &[u8]) -> Option<&'a [u8]> {
-    fields::lines(request_fields, b"cookie")
-        .flat_map(|line| line.split(|&byte| byte == b';'))
-        .map(|pair| pair.trim_ascii())
-        .find_map(|pair| pair.strip_prefix(name)?.strip_prefix(b"="))
+/// Whether one of the pieces between commas is named so.
+fn holds_cookie(pair: &[u8], name: &[u8]) -> bool {
+    pair.split(|&byte| byte == b',').any(|piece| {
+        let end = memchr::memchr(b'=', piece).unwrap_or(piece.len());
+        is_read_as(piece[..end].trim_ascii(), name, b"_. ")
+    })
+}
+
+/// Whether a name is the keyed one in any case, with the `alike` bytes standing for one another.
+fn is_read_as(name: &[u8], keyed: &[u8], alike: &[u8]) -> bool {
+    let same = |(a, b): (&u8, &u8)| a.eq_ignore_ascii_case(b) || alike.contains(a) && alike.contains(b);
+    name.len() == keyed.len() && name.iter().zip(keyed).all(same)
 }
 
 #[cfg(test)]
@@ -114,11 +164,16 @@ mod tests {
     use crate::Override;
     use proptest::prelude::*;
 
-    fn key(authority: &str, path: &str, query: Option<&str>, rule: &Rule, fields: &[Field<'_>]) -> Vec<u8> {
+    fn build(url: &KeyUrl<'_>, rule: &Rule, fields: &[Field<'_>]) -> KeyBuf {
         let mut buf = KeyBuf::new();
-        buf.build(authority.as_bytes(), path.as_bytes(), query.map(str::as_bytes), rule, fields);
+        buf.build(url, &RequestFacts::read("GET", fields), rule);
         assert!(buf.as_bytes().starts_with(buf.url_bytes()));
-        buf.as_bytes().to_vec()
+        buf
+    }
+
+    fn key(authority: &str, path: &str, query: Option<&str>, rule: &Rule, fields: &[Field<'_>]) -> Vec<u8> {
+        let (authority, path, query) = (authority.as_bytes(), path.as_bytes(), query.map(str::as_bytes));
+        build(&KeyUrl { scheme: Scheme::Http, authority, path, query }, rule, fields).as_bytes().to_vec()
     }
 
     fn keyed(part: KeyPart) -> Rule {
@@ -144,6 +199,16 @@ mod tests {
     }
 
     #[test]
+    fn a_header_that_some_origins_read_as_the_keyed_one_is_in_the_key() {
+        let rule = keyed(KeyPart::Header("x-tenant".into()));
+        let key = |fields: &[Field<'_>]| key("a", "/", None, &rule, fields);
+        let plain = key(&[(b"X-Tenant", b"1")]);
+        assert_ne!(key(&[(b"X-Tenant", b"1"), (b"X_Tenant", b"2")]), plain);
+        assert_ne!(key(&[(b"X_Tenant", b"1")]), plain, "other origins drop it");
+        assert_ne!(key(&[(b"X_Tenant", b"1")]), key(&[]));
+    }
+
+    #[test]
     fn a_cookie_part_reads_one_cookie() {
         let rule = keyed(KeyPart::Cookie("lang".into()));
         let key = |cookie: &str| key("a", "/", None, &rule, &[(b"Cookie", cookie.as_bytes())]);
@@ -151,6 +216,49 @@ mod tests {
         assert_ne!(key("lang=de"), key("lang=en"));
         assert_ne!(key("lang="), key("sid=1"));
         assert_eq!(key("xlang=de"), key("sid=1"));
+    }
+
+    #[test]
+    fn every_pair_that_an_origin_could_take_for_the_cookie_is_in_the_key() {
+        let rule = keyed(KeyPart::Cookie("user_lang".into()));
+        let key = |cookie: &str| key("a", "/", None, &rule, &[(b"Cookie", cookie.as_bytes())]);
+        let plain = key("user_lang=de");
+        for other in [
+            "user_lang=de; user_lang=en",
+            "user_lang=en; user_lang=de",
+            "user_lang=de; user_lang =en",
+            "user_lang=de; User_Lang=en",
+            "user_lang=de; user.lang=en",
+            "user_lang=de; user_lang",
+            "user_lang=de; sid=1, user_lang=en",
+            "user_lang=de,user_lang=en",
+            "user_lang=de,x",
+        ] {
+            assert_ne!(key(other), plain, "{other}");
+        }
+        assert_ne!(key("user_lang =de"), key("sid=1"));
+        assert_ne!(key("user_lang"), key("sid=1"));
+    }
+
+    #[test]
+    fn the_scheme_is_in_the_key_but_not_in_what_a_purge_names() {
+        let url = KeyUrl { scheme: Scheme::Http, authority: b"a", path: b"/", query: None };
+        let http = build(&url, &Rule::Respect, &[]);
+        let https = build(&KeyUrl { scheme: Scheme::Https, ..url }, &Rule::Respect, &[]);
+        assert_ne!(http.as_bytes(), https.as_bytes());
+        assert_eq!(http.url_bytes(), https.url_bytes());
+    }
+
+    #[test]
+    fn requests_that_an_override_does_not_cover_have_keys_of_their_own() {
+        let user: [Field<'_>; 1] = [(b"Cookie", b"sid=1")];
+        let of = |rule: Override, fields: &[Field<'_>]| key("a", "/", None, &Rule::Override(rule), fields);
+        assert_ne!(of(Override::default(), &user), of(Override::default(), &[]));
+        let shared = || Override { shared: true, ..Override::default() };
+        assert_eq!(of(shared(), &user), of(shared(), &[]));
+        assert_eq!(key("a", "/", None, &Rule::Respect, &user), key("a", "/", None, &Rule::Respect, &[]));
+        // A reload that adds or removes an override finds what is stored for requests without credentials.
+        assert_eq!(of(Override::default(), &[]), key("a", "/", None, &Rule::Respect, &[]));
     }
 
     proptest! {

@@ -33,7 +33,7 @@ pub use cache::{Cache, Hit, Join, Lookup};
 pub use config::{Config, Error};
 pub use entry::{Entry, Head};
 pub use fill::{Event, Fill, Follower, HeadOutcome};
-pub use key::KeyBuf;
+pub use key::{KeyBuf, KeyUrl, Scheme};
 pub use policy::{RequestFacts, Timestamp};
 pub use purge::{Purge, Purged};
 pub use reason::{AloneReason, BypassReason, FailReason, MissReason, ReleaseReason, Uncacheable};

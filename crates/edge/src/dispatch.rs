@@ -13,14 +13,15 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use tenfold_cache::{
-    CacheStatus, Fill, Follower, Forward, Hit, Join, KeyBuf, Lookup, MissReason, RequestFacts, Timestamp,
+    CacheStatus, Fill, Follower, Forward, Hit, Join, KeyBuf, KeyUrl, Lookup, MissReason, RequestFacts,
+    Timestamp,
 };
 use tenfold_http1::{BodyLength, Method, RequestHead, TargetForm, Version, write_content_length};
 
 use crate::body::Framing;
 use crate::exchange::NodeRequest;
 use crate::fetch;
-use crate::forward::{Forwarding, write_request_head};
+use crate::forward::{Forwarding, told_scheme, write_request_head};
 use crate::io::{COPIED_BYTES_MAX, take_outbox};
 use crate::local::{Local, Scratch};
 use crate::metrics::CacheOutcome;
@@ -205,7 +206,9 @@ impl Entrance<'_> {
         if facts.bypass().is_none() {
             let path = request.target.path.as_bytes();
             let query = request.target.query.map(str::as_bytes);
-            key.build(request.host.as_bytes(), path, query, &route.rule, &request.head.fields);
+            let scheme = told_scheme(&request.head.fields, request.trusted);
+            let url = KeyUrl { scheme, authority: request.host.as_bytes(), path, query };
+            key.build(&url, &facts, &route.rule);
         }
         let seen = Seen { facts: &facts, key, now };
         match self.local.cache().lookup(key, &facts, &route.rule, now) {

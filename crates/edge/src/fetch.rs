@@ -23,8 +23,8 @@ use bytes::Bytes;
 use tenfold_balance::Outcome;
 use tenfold_cache::policy::conditional::write_conditional;
 use tenfold_cache::{
-    CacheStatus, Entry, Event, FailReason, Fill, Follower, Forward, HeadOutcome, Join, KeyBuf, ReleaseReason,
-    RequestFacts, Timestamp,
+    CacheStatus, Entry, Event, FailReason, Fill, Follower, Forward, HeadOutcome, Join, KeyBuf, KeyUrl,
+    ReleaseReason, RequestFacts, Timestamp,
 };
 use tenfold_http1::{BodyLength, Error as Malformed, Method, RequestHead, ResponseHead};
 use tenfold_service::timer::Timer;
@@ -32,7 +32,7 @@ use tenfold_service::timer::Timer;
 use crate::body::{self, BodyError, Framing};
 use crate::conn::After;
 use crate::exchange::{Exchange, Following, NodeRequest, open, patience, read_head};
-use crate::forward::{Forwarding, write_request_head};
+use crate::forward::{Forwarding, told_scheme, write_request_head};
 use crate::io::{IoError, Reader, Socket, Writer, give_outbox, take_outbox};
 use crate::local::Local;
 use crate::metrics::{CacheOutcome, UpstreamFailure};
@@ -333,7 +333,9 @@ fn rejoin(local: &Rc<Local>, task: &Task, reason: ReleaseReason) -> Option<Follo
         let facts = RequestFacts::read(head.method_text, &head.fields);
         let rule = &task.route().rule;
         let mut key = KeyBuf::new();
-        key.build(host, head.path, head.query, rule, &head.fields);
+        // The head is one that we wrote, so what it says of the scheme is ours.
+        let scheme = told_scheme(&head.fields, true);
+        key.build(&KeyUrl { scheme, authority: host, path: head.path, query: head.query }, &facts, rule);
         match local.cache().join(&key, &facts, rule, None, local.worker.index, local.timestamp()) {
             Join::Lead(fill, follower) => {
                 begin(local, task.cluster(), fill, plain_head(local, task, head), task.send_rate_min());

@@ -10,6 +10,7 @@
 
 use std::net::IpAddr;
 
+use tenfold_cache::Scheme;
 use tenfold_http1::{Field, RequestHead, hop_by_hop_named, is_hop_by_hop};
 
 use crate::normalise::Target;
@@ -127,6 +128,16 @@ fn is_named(name: &[u8], fields: &[Field<'_>]) -> bool {
     hop_by_hop_named(fields).any(|named| named.eq_ignore_ascii_case(name))
 }
 
+/// The scheme that the node is told the client used: a trusted proxy's word, else `http`. Part of the cache's key.
+pub(crate) fn told_scheme(fields: &[Field<'_>], trusted: bool) -> Scheme {
+    let mut told =
+        fields.iter().filter(|(name, _)| trusted && name.eq_ignore_ascii_case(b"x-forwarded-proto"));
+    match told.find(|(_, value)| !value.is_empty()) {
+        Some((_, value)) if value.eq_ignore_ascii_case(b"https") => Scheme::Https,
+        _ => Scheme::Http,
+    }
+}
+
 fn write_provenance(out: &mut Vec<u8>, fields: &[Field<'_>], forwarding: &Forwarding<'_>) {
     let chain = |name: &'static [u8]| {
         let listed = fields.iter().filter(move |(n, _)| forwarding.trusted && n.eq_ignore_ascii_case(name));
@@ -139,10 +150,10 @@ fn write_provenance(out: &mut Vec<u8>, fields: &[Field<'_>], forwarding: &Forwar
         out.extend_from_slice(b", ");
     }
     write_address(out, peer);
-    let scheme = chain(b"x-forwarded-proto")
-        .next()
-        .filter(|s| s.eq_ignore_ascii_case(b"https"))
-        .map_or("http", |_| "https");
+    let scheme = match told_scheme(fields, forwarding.trusted) {
+        Scheme::Http => "http",
+        Scheme::Https => "https",
+    };
     out.extend_from_slice(b"\r\nX-Forwarded-Proto: ");
     out.extend_from_slice(scheme.as_bytes());
     out.extend_from_slice(b"\r\nX-Forwarded-Host: ");

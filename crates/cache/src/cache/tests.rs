@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::*;
-use crate::{Event, FailReason, HeadOutcome, Override, ReleaseReason, Uncacheable};
+use crate::{Event, FailReason, HeadOutcome, KeyUrl, Override, ReleaseReason, Scheme, Uncacheable};
 
 const NOW: Timestamp = Timestamp(1_700_000_000_000);
 const FRESH: Field<'_> = (b"Cache-Control", b"max-age=60");
@@ -24,15 +24,25 @@ fn small() -> Config {
 /// A cache and one URL of it.
 struct Site {
     cache: Arc<Cache>,
+    /// Of a request without fields.
     key: KeyBuf,
     rule: Rule,
 }
 
+fn key_of(path: &[u8], request: &[Field<'_>], rule: &Rule) -> KeyBuf {
+    let mut key = KeyBuf::new();
+    let url = KeyUrl { scheme: Scheme::Http, authority: b"shop.example", path, query: None };
+    key.build(&url, &RequestFacts::read("GET", request), rule);
+    key
+}
+
 impl Site {
     fn new(config: Config, rule: Rule) -> Self {
-        let mut key = KeyBuf::new();
-        key.build(b"shop.example", b"/a", None, &rule, &[]);
-        Self { cache: Cache::new(config, 7).expect("fits"), key, rule }
+        Self { cache: Cache::new(config, 7).expect("fits"), key: key_of(b"/a", &[], &rule), rule }
+    }
+
+    fn key(&self, request: &[Field<'_>]) -> KeyBuf {
+        key_of(b"/a", request, &self.rule)
     }
 
     fn respect() -> Self {
@@ -40,7 +50,7 @@ impl Site {
     }
 
     fn lookup(&self, request: &[Field<'_>], now: Timestamp) -> Lookup {
-        self.cache.lookup(&self.key, &RequestFacts::read("GET", request), &self.rule, now)
+        self.cache.lookup(&self.key(request), &RequestFacts::read("GET", request), &self.rule, now)
     }
 
     fn join_after(&self, found: Lookup, request: &[Field<'_>], now: Timestamp) -> Join {
@@ -48,7 +58,8 @@ impl Site {
             Lookup::Revalidate { entry, .. } => Some(entry),
             _ => None,
         };
-        self.cache.join(&self.key, &RequestFacts::read("GET", request), &self.rule, revalidating, 0, now)
+        let facts = RequestFacts::read("GET", request);
+        self.cache.join(&self.key(request), &facts, &self.rule, revalidating, 0, now)
     }
 
     fn join(&self, request: &[Field<'_>], now: Timestamp) -> Join {
@@ -581,8 +592,7 @@ fn a_write_makes_its_url_out_of_date_and_only_cached_urls_cost_a_purge() {
 fn fills_are_bounded() {
     let site = Site::respect();
     let path = |n: u8| {
-        let mut key = KeyBuf::new();
-        key.build(b"shop.example", &[b'/', n], None, &site.rule, &[]);
+        let key = key_of(&[b'/', n], &[], &site.rule);
         site.cache.join(&key, &RequestFacts::read("GET", &[]), &site.rule, None, 0, NOW)
     };
     let led: Vec<Join> = (0..8).map(path).collect();
@@ -613,7 +623,7 @@ fn an_override_stores_without_cookies_and_guards_who_carries_one() {
     let head = std::str::from_utf8(&hit.entry.head).expect("text");
     assert!(!head.contains("Set-Cookie") && head.contains("Cache-Control: no-cache"), "{head}");
     let user: [Field<'_>; 1] = [(b"Cookie", b"sid=1")];
-    assert!(matches!(site.lookup(&user, NOW), Lookup::Miss(MissReason::Guarded)));
+    assert!(matches!(site.lookup(&user, NOW), Lookup::Miss(MissReason::Uri)), "not among theirs");
     let (mut fill, mut lead) = site.lead(&user, NOW);
     assert!(matches!(fill.on_head(200, &[], None, NOW), HeadOutcome::Stream(Uncacheable::NoFreshness)));
     fill.push(Bytes::from_static(b"personal"));

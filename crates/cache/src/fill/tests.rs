@@ -12,12 +12,17 @@ use std::time::Duration;
 
 use super::*;
 use crate::cache::{Join, Lookup};
-use crate::{Config, KeyBuf, Relay};
+use crate::{Config, KeyBuf, KeyUrl, Relay, Scheme};
 
 const NOW: Timestamp = Timestamp(1_700_000_000_000);
 const FRESH: Field<'_> = (b"Cache-Control", b"max-age=60");
 /// Far beyond what any round takes, even on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+fn build(key: &mut KeyBuf, path: &[u8]) {
+    let url = KeyUrl { scheme: Scheme::Http, authority: b"shop.example", path, query: None };
+    key.build(&url, &RequestFacts::read("GET", &[]), &Rule::Respect);
+}
 
 type Task = Pin<Box<dyn Future<Output = ()>>>;
 
@@ -168,7 +173,7 @@ fn worker(
     executor.spawn(relay);
     for task in 0..tasks {
         let mut key = KeyBuf::new();
-        key.build(b"shop.example", round.to_string().as_bytes(), None, &Rule::Respect, &[]);
+        build(&mut key, round.to_string().as_bytes());
         let (cache, results, led) = (Arc::clone(cache), results.clone(), led.clone());
         let leave_after = (task % 7 == 3).then_some(task % 5);
         executor.spawn(async move {
@@ -291,7 +296,7 @@ fn an_uncacheable_body_is_the_lead_s_alone() {
 fn a_core_full_of_followers_is_woken_once_for_each_event() {
     let cache = Cache::new(Config::default(), 1).expect("fits");
     let mut key = KeyBuf::new();
-    key.build(b"shop.example", b"/", None, &Rule::Respect, &[]);
+    build(&mut key, b"/");
     let facts = RequestFacts::read("GET", &[]);
     let join = |worker| cache.join(&key, &facts, &Rule::Respect, None, worker, NOW);
     let Join::Lead(mut fill, _lead) = join(0) else { panic!("cold") };
