@@ -14,14 +14,16 @@ use std::time::Instant;
 use bytes::Bytes;
 use tenfold_cache::{
     CacheStatus, Fill, Follower, Forward, Hit, Join, KeyBuf, KeyUrl, Lookup, MissReason, RequestFacts,
-    Timestamp,
+    Scheme, Timestamp,
 };
-use tenfold_http1::{BodyLength, Method, RequestHead, TargetForm, Version, write_content_length};
+use tenfold_http1::{
+    BodyLength, Error as Malformed, Field, Method, RequestHead, TargetForm, Version, write_content_length,
+};
 
 use crate::body::Framing;
 use crate::exchange::NodeRequest;
 use crate::fetch;
-use crate::forward::{Forwarding, told_scheme, write_request_head};
+use crate::forward::{Forwarding, Outgoing, Survey, passed_on, told_scheme, write_request_head};
 use crate::io::{COPIED_BYTES_MAX, take_outbox};
 use crate::local::{Local, Scratch};
 use crate::metrics::CacheOutcome;
@@ -58,12 +60,14 @@ pub(crate) struct Entrance<'a> {
 /// A request as far as it is understood.
 struct Request<'r, 'b> {
     head: &'r RequestHead<'b>,
+    /// Those that exist for routes, keys, `Vary` and nodes alike. What else `head` holds is framing.
+    fields: &'r [Field<'b>],
+    scheme: Scheme,
     host: &'r str,
     target: Target<'r>,
     request_id: RequestId,
     client: Client,
     route: RouteIndex,
-    trusted: bool,
 }
 
 impl Entrance<'_> {
@@ -78,14 +82,23 @@ impl Entrance<'_> {
     fn understand(&self, head: &RequestHead<'_>, scratch: &mut Scratch, out: &mut Vec<u8>) -> Step {
         let trusted = is_trusted(self.peer, &self.snapshot.config.trusted_proxies);
         let request_id = self.name(head, trusted);
-        let client = self.client(head);
+        let survey = Survey::of(&head.fields);
+        let client = self.client(head, survey.conditional);
         if head.form == TargetForm::Asterisk {
             return self.describe_server(&request_id, head, &client, out);
         }
+        // Most requests leave nothing out, and need no list of their own.
+        let kept;
+        let (fields, scheme): (&[Field<'_>], _) = if survey.claims || head.names_hop_by_hop {
+            kept = passed_on(&head.fields, head.names_hop_by_hop, trusted);
+            (&kept, told_scheme(&kept))
+        } else {
+            (&head.fields, Scheme::Http)
+        };
         let Scratch { path, host, key } = scratch;
-        match self.resolve(head, path, host) {
+        match self.resolve(head, fields, path, host) {
             Ok((host, target, route)) => {
-                let request = Request { head, host, target, request_id, client, route, trusted };
+                let request = Request { head, fields, scheme, host, target, request_id, client, route };
                 self.look_up(&request, key, out)
             }
             Err(refused) => self.refuse(head, &request_id, &client, refused, out),
@@ -94,8 +107,9 @@ impl Entrance<'_> {
 
     /// What it asks for, in normal form, and the route that takes it.
     fn resolve<'r>(
-        &self,
+        &'r self,
         head: &'r RequestHead<'_>,
+        fields: &[Field<'_>],
         path: &'r mut Vec<u8>,
         host: &'r mut Vec<u8>,
     ) -> Result<(&'r str, Target<'r>, RouteIndex), (Reason, Option<RouteIndex>)> {
@@ -105,13 +119,24 @@ impl Entrance<'_> {
         }
         let host = normalise_host(head.host, host).map_err(unrouted)?;
         let target = normalise(head.path, head.query, path).map_err(unrouted)?;
-        let route = self.snapshot.router.find(host, target.path, head.method_text, &head.fields);
+        if target.length() > self.snapshot.codec.target_bytes_max {
+            // An encoded backslash takes three times the room.
+            return Err(unrouted(Malformed::TargetTooLong.into()));
+        }
+        let route = self.snapshot.router.find(host, target.path, head.method_text, fields);
         let route = route.ok_or(unrouted(Reason::NoRoute))?;
         if matches!(head.body, BodyLength::Exact(n) if n > self.snapshot.config.limits.request_body_bytes_max)
         {
             return Err((Reason::BodyTooLarge, Some(route)));
         }
+        let host = if host.is_empty() { self.host_of(route) } else { host };
         Ok((host, target, route))
+    }
+
+    /// The name for a request that has none, as HTTP/1.0 may: nodes speak HTTP/1.1, where each has one.
+    fn host_of(&self, route: RouteIndex) -> &str {
+        let node = self.snapshot.routes[route.0].cluster.nodes.first();
+        node.map_or("", |node| node.config.host.as_deref().unwrap_or(&node.config.address))
     }
 
     /// A proxy of ours may have named the request.
@@ -120,17 +145,13 @@ impl Entrance<'_> {
         given.and_then(RequestId::adopt).unwrap_or_else(|| self.local.ids.borrow_mut().make())
     }
 
-    fn client_ip(&self, head: &RequestHead<'_>) -> IpAddr {
-        client_ip(self.peer, &head.fields, &self.snapshot.config.trusted_proxies)
-    }
-
-    fn client(&self, head: &RequestHead<'_>) -> Client {
+    fn client(&self, head: &RequestHead<'_>, conditional: bool) -> Client {
         Client {
-            ip: self.client_ip(head),
+            ip: client_ip(self.peer, &head.fields, &self.snapshot.config.trusted_proxies),
             http10: head.version == Version::Http10,
             keep_alive: head.keep_alive && !self.last,
             head_only: head.method == Method::Head,
-            conditional: is_conditional(head),
+            conditional,
             expect_continue: head.expect_continue,
         }
     }
@@ -157,7 +178,7 @@ impl Entrance<'_> {
         let cache = CacheStatus::forward(Forward::Method);
         Ours { request_id, cache, http10: client.http10, close }.write(out);
         let account = Account { status: 204, ..Account::new(self.now) };
-        account.close(self.local, self.snapshot, None, || self.described(head, request_id));
+        account.close(self.local, self.snapshot, None, || as_received(head, client, request_id));
         Step::Answered { body: None, close }
     }
 
@@ -173,7 +194,7 @@ impl Entrance<'_> {
         let date = &self.local.worker.clock.http_date();
         write_refusal(out, &Refusal { reason, request_id, close, head_only: client.head_only, date });
         let account = Account { status: reason.status(), reason: Some(reason), ..Account::new(self.now) };
-        account.close(self.local, self.snapshot, route, || self.described(head, request_id));
+        account.close(self.local, self.snapshot, route, || as_received(head, client, request_id));
         Step::Answered { body: None, close }
     }
 
@@ -189,40 +210,29 @@ impl Entrance<'_> {
         Step::Answered { body: None, close: true }
     }
 
-    fn described<'a>(&self, head: &'a RequestHead<'_>, request_id: &'a RequestId) -> Described<'a> {
-        Described {
-            client: self.client_ip(head),
-            request_id,
-            method: head.method_text.as_bytes(),
-            host: head.host,
-            target: head.target,
-        }
-    }
-
     fn look_up(&self, request: &Request<'_, '_>, key: &mut KeyBuf, out: &mut Vec<u8>) -> Step {
         let route = &self.snapshot.routes[request.route.0];
-        let facts = RequestFacts::read(request.head.method_text, &request.head.fields);
+        let facts = RequestFacts::read(request.head.method_text, request.fields);
         let now = Timestamp(self.local.worker.clock.unix_ms_at(self.now));
         if facts.bypass().is_none() {
             let path = request.target.path.as_bytes();
             let query = request.target.query.map(str::as_bytes);
-            let scheme = told_scheme(&request.head.fields, request.trusted);
-            let url = KeyUrl { scheme, authority: request.host.as_bytes(), path, query };
+            let url = KeyUrl { scheme: request.scheme, authority: request.host.as_bytes(), path, query };
             key.build(&url, &facts, &route.rule);
         }
-        let seen = Seen { facts: &facts, key, now };
+        let question = Question { facts: &facts, key, now };
         match self.local.cache().lookup(key, &facts, &route.rule, now) {
             Lookup::Hit(hit) => self.answer_hit(request, &facts, &hit, CacheOutcome::Hit, out),
             Lookup::Stale { hit, refresh } => {
                 if refresh {
-                    self.refresh(request, &seen, &hit);
+                    self.refresh(request, &question, &hit);
                 }
                 self.answer_hit(request, &facts, &hit, CacheOutcome::Stale, out)
             }
             Lookup::Revalidate { entry, serve_if_error, requested } => {
                 let forward = if requested { Forward::Request } else { Forward::Stale };
                 let mut step =
-                    self.join(request, &seen, Some(Arc::clone(&entry)), CacheStatus::forward(forward));
+                    self.join(request, &question, Some(Arc::clone(&entry)), CacheStatus::forward(forward));
                 if let Step::Pass(task) = &mut step
                     && serve_if_error
                 {
@@ -232,7 +242,7 @@ impl Entrance<'_> {
             }
             Lookup::Miss(reason) => {
                 let forward = if reason == MissReason::Vary { Forward::VaryMiss } else { Forward::UriMiss };
-                self.join(request, &seen, None, CacheStatus::forward(forward))
+                self.join(request, &question, None, CacheStatus::forward(forward))
             }
             Lookup::Bypass(reason) => {
                 let method = reason == tenfold_cache::BypassReason::Method;
@@ -250,7 +260,7 @@ impl Entrance<'_> {
 }
 
 /// What the cache is shown of a request.
-struct Seen<'s> {
+struct Question<'s> {
     facts: &'s RequestFacts<'s>,
     key: &'s KeyBuf,
     now: Timestamp,
@@ -273,7 +283,9 @@ impl Entrance<'_> {
         let body_bytes = stored.body.len() as u64;
         let account =
             Account { status: stored.status, cache: Some(outcome), body_bytes, ..Account::new(self.now) };
-        account.close(self.local, self.snapshot, Some(request.route), || self.described(head, request_id));
+        let mut target = Vec::new();
+        let whole = &mut target;
+        account.close(self.local, self.snapshot, Some(request.route), move || request.described(whole));
         // Several small answers to requests that came together then leave together.
         if stored.body.len() <= COPIED_BYTES_MAX {
             out.extend_from_slice(&stored.body);
@@ -285,13 +297,14 @@ impl Entrance<'_> {
     fn join(
         &self,
         request: &Request<'_, '_>,
-        seen: &Seen<'_>,
+        question: &Question<'_>,
         revalidating: Option<Arc<tenfold_cache::Entry>>,
         cache: CacheStatus,
     ) -> Step {
         let rule = &self.snapshot.routes[request.route.0].rule;
         let worker = self.local.worker.index;
-        match self.local.cache().join(seen.key, seen.facts, rule, revalidating, worker, seen.now) {
+        match self.local.cache().join(question.key, question.facts, rule, revalidating, worker, question.now)
+        {
             Join::Lead(fill, follower) => {
                 self.start(request, fill);
                 Step::Follow(self.task(request, cache, CacheOutcome::Miss), follower)
@@ -303,17 +316,19 @@ impl Entrance<'_> {
             Join::Alone(reason) => {
                 let cache = CacheStatus { detail: Some(reason.as_str()), ..cache };
                 let mut task = self.task(request, cache, CacheOutcome::Bypass);
-                task.observe = Some(seen.key.clone());
+                task.observe = Some(question.key.clone());
                 Step::Pass(task)
             }
         }
     }
 
-    fn refresh(&self, request: &Request<'_, '_>, seen: &Seen<'_>, hit: &Hit) {
+    fn refresh(&self, request: &Request<'_, '_>, question: &Question<'_>, hit: &Hit) {
         let rule = &self.snapshot.routes[request.route.0].rule;
         let worker = self.local.worker.index;
         let entry = Arc::clone(&hit.entry);
-        if let Some(fill) = self.local.cache().refresh(seen.key, seen.facts, rule, entry, worker, seen.now) {
+        if let Some(fill) =
+            self.local.cache().refresh(question.key, question.facts, rule, entry, worker, question.now)
+        {
             self.local.shared.metrics.refreshes.add(1);
             self.start(request, fill);
         }
@@ -355,28 +370,48 @@ impl Entrance<'_> {
         let mut out = take_outbox();
         let forwarding = Forwarding {
             peer: self.peer,
+            client: request.client.ip,
             host: request.host,
             request_id: &request.request_id,
-            trusted: request.trusted,
             for_cache,
         };
-        let ids = &mut *self.local.ids.borrow_mut();
-        write_request_head(&mut out, request.head, &request.target, &forwarding, None, ids);
+        let Request { head, target, fields, scheme, .. } = *request;
+        let outgoing = Outgoing { method: head.method_text, target, fields, scheme };
+        write_request_head(&mut out, &outgoing, &forwarding, &mut self.local.ids.borrow_mut());
         out
+    }
+}
+
+impl Request<'_, '_> {
+    /// For the log. `whole` is scratch for the target.
+    fn described<'a>(&'a self, whole: &'a mut Vec<u8>) -> Described<'a> {
+        whole.extend_from_slice(self.target.path.as_bytes());
+        if let Some(query) = self.target.query {
+            whole.push(b'?');
+            whole.extend_from_slice(query.as_bytes());
+        }
+        Described {
+            client: self.client.ip,
+            request_id: &self.request_id,
+            method: self.head.method_text.as_bytes(),
+            host: self.host.as_bytes(),
+            target: whole,
+        }
+    }
+}
+
+/// For the log, where no normal form was found or asked for.
+fn as_received<'a>(head: &'a RequestHead<'_>, client: &Client, request_id: &'a RequestId) -> Described<'a> {
+    Described {
+        client: client.ip,
+        request_id,
+        method: head.method_text.as_bytes(),
+        host: head.host,
+        target: head.target,
     }
 }
 
 /// Does anything follow the head?
 fn has_body(head: &RequestHead<'_>) -> bool {
     !matches!(head.body, BodyLength::None | BodyLength::Exact(0))
-}
-
-/// Does it ask whether the client's copy still holds?
-fn is_conditional(head: &RequestHead<'_>) -> bool {
-    let asks = |name: &[u8]| match name.len() {
-        13 => name.eq_ignore_ascii_case(b"if-none-match"),
-        17 => name.eq_ignore_ascii_case(b"if-modified-since"),
-        _ => false,
-    };
-    head.fields.iter().any(|(name, _)| asks(name))
 }

@@ -24,19 +24,18 @@ use tenfold_balance::Outcome;
 use tenfold_cache::policy::conditional::write_conditional;
 use tenfold_cache::{
     CacheStatus, Entry, Event, FailReason, Fill, Follower, Forward, HeadOutcome, Join, KeyBuf, KeyUrl,
-    ReleaseReason, RequestFacts, Timestamp,
+    ReleaseReason, RequestFacts,
 };
-use tenfold_http1::{BodyLength, Error as Malformed, Method, RequestHead, ResponseHead};
+use tenfold_http1::{BodyLength, Error as Malformed, Method, ResponseHead};
 use tenfold_service::timer::Timer;
 
 use crate::body::{self, BodyError, Framing};
 use crate::conn::After;
 use crate::exchange::{Exchange, Following, NodeRequest, open, patience, read_head};
-use crate::forward::{Forwarding, told_scheme, write_request_head};
+use crate::forward::{fields_to_keep, told_scheme, write_fill_head};
 use crate::io::{IoError, Reader, Socket, Writer, give_outbox, take_outbox};
 use crate::local::Local;
 use crate::metrics::{CacheOutcome, UpstreamFailure};
-use crate::normalise::Target;
 use crate::pass::{Won, client_pace, pass, race, watch};
 use crate::reason::Reason;
 use crate::reply::{self, Ours, write_stored};
@@ -171,7 +170,8 @@ impl Filling<'_> {
                 BodyLength::Chunked | BodyLength::UntilClose => None,
             };
             let now = self.local.timestamp();
-            Seen::Final(self.fill.borrow_mut().on_head(head.status, &head.fields, length, now))
+            let fields = fields_to_keep(&head.fields, head.names_hop_by_hop);
+            Seen::Final(self.fill.borrow_mut().on_head(head.status, &fields, length, now))
         };
         let opened = open(self.local, &self.cluster, &request, &mut on_head).await;
         let (mut exchange, mut seen, mut following) =
@@ -329,16 +329,17 @@ fn rejoin(local: &Rc<Local>, task: &Task, reason: ReleaseReason) -> Option<Follo
         return None;
     }
     let (_, _, host) = task.request.described();
-    let joined = task.with_head(|head| {
-        let facts = RequestFacts::read(head.method_text, &head.fields);
+    let joined = task.with_head(|head, fields| {
+        let facts = RequestFacts::read(head.method_text, fields);
         let rule = &task.route().rule;
         let mut key = KeyBuf::new();
-        // The head is one that we wrote, so what it says of the scheme is ours.
-        let scheme = told_scheme(&head.fields, true);
+        let scheme = told_scheme(fields);
         key.build(&KeyUrl { scheme, authority: host, path: head.path, query: head.query }, &facts, rule);
         match local.cache().join(&key, &facts, rule, None, local.worker.index, local.timestamp()) {
             Join::Lead(fill, follower) => {
-                begin(local, task.cluster(), fill, plain_head(local, task, head), task.send_rate_min());
+                let mut plain = take_outbox();
+                write_fill_head(&mut plain, head);
+                begin(local, task.cluster(), fill, plain, task.send_rate_min());
                 Some(follower)
             }
             Join::Follow(follower) => Some(follower),
@@ -346,23 +347,6 @@ fn rejoin(local: &Rc<Local>, task: &Task, reason: ReleaseReason) -> Option<Follo
         }
     });
     joined.flatten()
-}
-
-/// A fill's head from a task's own request.
-fn plain_head(local: &Local, task: &Task, head: &RequestHead<'_>) -> Vec<u8> {
-    let text = |bytes| std::str::from_utf8(bytes).unwrap_or_default();
-    let (_, _, host) = task.request.described();
-    let target = Target { path: text(head.path), query: head.query.map(text) };
-    let forwarding = Forwarding {
-        peer: task.client.ip,
-        host: text(host),
-        request_id: &task.request_id,
-        trusted: false,
-        for_cache: true,
-    };
-    let mut out = take_outbox();
-    write_request_head(&mut out, head, &target, &forwarding, None, &mut local.ids.borrow_mut());
-    out
 }
 
 /// Follows a fill to the end of what it has for this request.
@@ -475,7 +459,7 @@ pub(crate) async fn answer_stored(
     stale: bool,
 ) -> After {
     let close = !task.client.keep_alive || local.worker.drain.is_draining();
-    let age_s = age_s(entry, local.timestamp());
+    let age_s = entry.age_s(local.timestamp());
     let cache = if stale {
         CacheStatus { forward_status: None, ..CacheStatus::forward(Forward::Stale) }
     } else {
@@ -501,10 +485,4 @@ pub(crate) async fn answer_stored(
             After::Abort
         }
     }
-}
-
-/// By its date: a response that a fill has just fetched or freshened, or one that the origin can't vouch for.
-fn age_s(entry: &Entry, now: Timestamp) -> u64 {
-    let Timestamp(date_ms) = entry.validators().date;
-    now.0.saturating_sub(date_ms) / 1000
 }

@@ -1,54 +1,61 @@
 //! What of a message goes on to the next hop, and what we add.
 //!
-//! Fields that concern one connection stop here (RFC 9110 §7.6.1), and so does everything by which a client could pretend
-//! to be a proxy or rewrite what was routed and cached: `X-Forwarded-*`, `Forwarded`, `X-Original-URL` and their kin are
-//! dropped, in every spelling that a gateway would read as the same (`X_Forwarded_For`), and set anew from what we know.
-//! A header that is not in the cache's key must never steer the answer that is stored: that is the door of cache
-//! poisoning.
+//! **Intuition.** A header that is not in the cache's key must never steer the answer that is stored: that is the door of
+//! cache poisoning. So one list says which fields a request has ([`passed_on`]), and everything behind it reads that list:
+//! routes, keys, `Vary` and what the node is sent.
 //!
-//! A proxy named in `edge.trusted_proxies` is believed: its chain is continued rather than replaced.
+//! **Mechanism.** Fields that concern one connection stop here (RFC 9110 §7.6.1), those that `Connection` names too. So
+//! does everything by which a client could pretend to be a proxy or rewrite what was routed and cached
+//! (`X-Forwarded-*`, `Forwarded`, `X-Original-URL` and their kin), in every spelling that a gateway would read as the same
+//! (`X_Forwarded_For`). `X-Forwarded-For`, `-Proto` and `-Host` and `Forwarded` are then written anew from what we know;
+//! the others stay away. A proxy named in `edge.trusted_proxies` is believed what it says of the client's address and
+//! scheme: its chain of addresses is continued, its `Forwarded` is not.
+//!
+//! **Failure.** Nothing here refuses: what may not pass is left out. An answer that says it varies by what we write anew
+//! for each request is shown to the cache as one that varies by everything.
 
 use std::net::IpAddr;
 
 use tenfold_cache::Scheme;
-use tenfold_http1::{Field, RequestHead, hop_by_hop_named, is_hop_by_hop};
+use tenfold_http1::{Field, Fields, RequestHead, hop_by_hop_named, is_hop_by_hop};
 
 use crate::normalise::Target;
 use crate::request_id::{RequestId, RequestIds};
 
-/// What the node is told about where a request came from.
+/// What the node is told about where a request came from, beside what a trusted proxy says in the request itself.
 #[derive(Clone, Copy, Debug)]
-pub struct Forwarding<'a> {
+pub(crate) struct Forwarding<'a> {
     /// The other end of the connection.
-    pub peer: IpAddr,
+    pub(crate) peer: IpAddr,
+    /// Who asks, as far as that is known.
+    pub(crate) client: IpAddr,
     /// In normal form.
-    pub host: &'a str,
+    pub(crate) host: &'a str,
     /// Names this request.
-    pub request_id: &'a RequestId,
-    /// The peer is one of our proxies.
-    pub trusted: bool,
+    pub(crate) request_id: &'a RequestId,
     /// The answer may be stored: nothing of this one client's state may shape it.
-    pub for_cache: bool,
+    pub(crate) for_cache: bool,
 }
 
-/// Set by us, or by nobody.
-const CLAIMED_BY_PROXIES: [&str; 16] = [
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-proto",
-    "x-forwarded-port",
-    "x-forwarded-scheme",
-    "x-forwarded-ssl",
-    "x-forwarded-server",
-    "x-forwarded-prefix",
+/// Names that begin so are said by proxies; what of them holds is written anew.
+const CLAIMED_PREFIXES: [&str; 3] = ["x-forwarded", "x-original-", "x-rewrite-"];
+
+/// Other names by which a client could pretend to be a proxy. `Proxy` becomes `HTTP_PROXY` in CGI.
+const CLAIMED_BY_PROXIES: [&str; 14] = [
     "forwarded",
     "x-real-ip",
     "x-client-ip",
-    "true-client-ip",
-    "x-original-url",
-    "x-rewrite-url",
-    "x-original-host",
+    "x-cluster-client-ip",
     "x-host",
+    "x-url-scheme",
+    "x-scheme",
+    "x-script-name",
+    "front-end-https",
+    "cf-connecting-ip",
+    "client-ip",
+    "true-client-ip",
+    "proxy",
+    "x-proxyuser-ip",
 ];
 
 /// A GET that says it is a DELETE: harmless where every answer is the sender's own, poison where answers are shared.
@@ -58,32 +65,137 @@ const OVERRIDES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-meth
 const CONDITIONS: [&str; 6] =
     ["if-none-match", "if-modified-since", "if-match", "if-unmodified-since", "if-range", "range"];
 
-/// Written by the caller, who knows the framing, or by us.
-const WRITTEN_ELSEWHERE: [&str; 6] =
-    ["host", "content-length", "transfer-encoding", "expect", "x-request-id", "traceparent"];
+/// Belong to one message on one connection: written by the caller, who knows the framing.
+const FRAMING: [&str; 3] = ["content-length", "transfer-encoding", "expect"];
+
+/// Written by us, from what the request said or from what we know.
+const WRITTEN_ANEW: [&str; 5] =
+    ["host", "x-request-id", "traceparent", "x-forwarded-for", "x-forwarded-proto"];
+
+/// Written by us and different for each request: an answer that varies by them can answer no other.
+const EACH_ITS_OWN: [&str; 4] = ["x-forwarded-for", "forwarded", "x-request-id", "traceparent"];
+
+/// What one look at the names says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Survey {
+    /// Some field claims what only a proxy may say.
+    pub(crate) claims: bool,
+    /// It asks whether the client's copy still holds.
+    pub(crate) conditional: bool,
+}
+
+impl Survey {
+    pub(crate) fn of(fields: &[Field<'_>]) -> Self {
+        let mut survey = Self::default();
+        for (name, _) in fields {
+            match name.first() {
+                Some(b'I' | b'i') => survey.conditional |= is_conditional(name),
+                // The letters with which claims begin.
+                Some(b'X' | b'x' | b'F' | b'f' | b'C' | b'c' | b'T' | b't' | b'P' | b'p') => {
+                    survey.claims |= is_claim(name);
+                }
+                _ => {}
+            }
+        }
+        survey
+    }
+}
+
+fn is_conditional(name: &[u8]) -> bool {
+    match name.len() {
+        13 => name.eq_ignore_ascii_case(b"if-none-match"),
+        17 => name.eq_ignore_ascii_case(b"if-modified-since"),
+        _ => false,
+    }
+}
+
+fn is_claim(name: &[u8]) -> bool {
+    CLAIMED_PREFIXES
+        .iter()
+        .any(|prefix| name.get(..prefix.len()).is_some_and(|start| is_read_as(start, prefix)))
+        || is_in(&CLAIMED_BY_PROXIES, name)
+}
+
+/// The fields that a request has for routes, keys, `Vary` and the node: not those that `Connection` names and not those
+/// by which a client pretends to be a proxy. Of a trusted proxy's claims, the chain of addresses stays as it is, and the
+/// scheme in the form that the node is told. A request with nothing to leave out needs no list of its own: see
+/// [`Survey::claims`] and [`RequestHead::names_hop_by_hop`].
+pub(crate) fn passed_on<'b>(fields: &[Field<'b>], names_hop_by_hop: bool, trusted: bool) -> Fields<'b> {
+    let is_believed = |name: &[u8]| trusted && name.eq_ignore_ascii_case(b"x-forwarded-for");
+    let stays =
+        |name: &[u8]| (!is_claim(name) || is_believed(name)) && !(names_hop_by_hop && is_named(name, fields));
+    let mut kept: Fields<'b> = fields.iter().copied().filter(|(name, _)| stays(name)).collect();
+    let mut proto =
+        fields.iter().filter(|(name, _)| trusted && name.eq_ignore_ascii_case(b"x-forwarded-proto"));
+    if let Some((_, value)) = proto.find(|(_, value)| !value.is_empty()) {
+        let scheme = if value.eq_ignore_ascii_case(b"https") { Scheme::Https } else { Scheme::Http };
+        kept.push((b"X-Forwarded-Proto", scheme_text(scheme)));
+    }
+    kept
+}
+
+/// The scheme that the node is told the client used: a trusted proxy's word, else `http`. Part of the cache's key.
+/// `fields` are those [`passed_on`].
+pub(crate) fn told_scheme(fields: &[Field<'_>]) -> Scheme {
+    match tenfold_http1::find(fields, "x-forwarded-proto") {
+        Some(b"https") => Scheme::Https,
+        _ => Scheme::Http,
+    }
+}
+
+fn scheme_text(scheme: Scheme) -> &'static [u8] {
+    match scheme {
+        Scheme::Http => b"http",
+        Scheme::Https => b"https",
+    }
+}
+
+/// What of a request is written down for a node.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outgoing<'r, 'b> {
+    pub(crate) method: &'r str,
+    pub(crate) target: Target<'r>,
+    /// Those [`passed_on`].
+    pub(crate) fields: &'r [Field<'b>],
+    pub(crate) scheme: Scheme,
+}
 
 /// Appends the request's line and fields for a node, without those of framing and without the empty line: the caller adds
-/// them. `node_host` takes the place of the client's `Host` where the configuration says so.
-pub fn write_request_head(
+/// them.
+pub(crate) fn write_request_head(
     out: &mut Vec<u8>,
-    head: &RequestHead<'_>,
-    target: &Target<'_>,
+    request: &Outgoing<'_, '_>,
     forwarding: &Forwarding<'_>,
-    node_host: Option<&str>,
     ids: &mut RequestIds,
 ) {
-    write_request_line(out, head.method_text.as_bytes(), target, node_host.unwrap_or(forwarding.host));
-    for &(name, value) in &head.fields {
-        if is_passed_on(name, forwarding) && !(head.names_hop_by_hop && is_named(name, &head.fields)) {
+    // What is stored answers GET and HEAD alike.
+    let method = if forwarding.for_cache { "GET" } else { request.method };
+    write_request_line(out, method, &request.target);
+    write_field(out, b"Host", forwarding.host.as_bytes());
+    for &(name, value) in request.fields {
+        if is_copied(name, forwarding.for_cache) {
             write_field(out, name, value);
         }
     }
-    write_provenance(out, &head.fields, forwarding);
-    write_trace(out, &head.fields, forwarding.request_id, ids);
+    write_provenance(out, request, forwarding);
+    write_trace(out, request.fields, forwarding.request_id, ids);
 }
 
-fn write_request_line(out: &mut Vec<u8>, method: &[u8], target: &Target<'_>, host: &str) {
-    out.extend_from_slice(method);
+/// Appends a fill's head, made from one that was written for one client: what we said there of the request's way stands,
+/// what shapes the answer for that client alone goes.
+pub(crate) fn write_fill_head(out: &mut Vec<u8>, own: &RequestHead<'_>) {
+    out.extend_from_slice(b"GET ");
+    out.extend_from_slice(own.target);
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    for &(name, value) in &own.fields {
+        if !is_in(&FRAMING, name) && !is_one_clients(name) {
+            write_field(out, name, value);
+        }
+    }
+}
+
+fn write_request_line(out: &mut Vec<u8>, method: &str, target: &Target<'_>) {
+    out.extend_from_slice(method.as_bytes());
     out.push(b' ');
     out.extend_from_slice(target.path.as_bytes());
     if let Some(query) = target.query {
@@ -91,7 +203,6 @@ fn write_request_line(out: &mut Vec<u8>, method: &[u8], target: &Target<'_>, hos
         out.extend_from_slice(query.as_bytes());
     }
     out.extend_from_slice(b" HTTP/1.1\r\n");
-    write_field(out, b"Host", host.as_bytes());
 }
 
 fn write_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
@@ -101,26 +212,33 @@ fn write_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-fn is_passed_on(name: &[u8], forwarding: &Forwarding<'_>) -> bool {
+/// Of the fields passed on: does it go to the node as it came?
+fn is_copied(name: &[u8], for_cache: bool) -> bool {
     // Most names begin with a letter that none of the lists holds.
     if !matches!(
         name.first().map(u8::to_ascii_lowercase),
-        Some(b'c' | b'e'..=b'i' | b'k' | b'p' | b'r' | b't' | b'u' | b'x')
+        Some(b'c' | b'e' | b'h' | b'i' | b'k' | b'p' | b'r' | b't' | b'u' | b'x')
     ) {
         return true;
     }
-    !(is_in(&WRITTEN_ELSEWHERE, name)
+    !(is_in(&FRAMING, name)
+        || is_in(&WRITTEN_ANEW, name)
         || is_hop_by_hop(name)
-        || is_in(&CLAIMED_BY_PROXIES, name)
-        || (forwarding.for_cache && (is_in(&CONDITIONS, name) || is_in(&OVERRIDES, name))))
+        || for_cache && is_one_clients(name))
 }
 
-/// Whether `name` is in `list`, reading `_` as `-` as gateways to CGI, WSGI and Rack do.
+fn is_one_clients(name: &[u8]) -> bool {
+    is_in(&CONDITIONS, name) || is_in(&OVERRIDES, name)
+}
+
 fn is_in(list: &[&str], name: &[u8]) -> bool {
-    list.iter().any(|listed| {
-        listed.len() == name.len()
-            && listed.bytes().zip(name).all(|(l, &n)| l == n.to_ascii_lowercase() || (l == b'-' && n == b'_'))
-    })
+    list.iter().any(|listed| is_read_as(name, listed))
+}
+
+/// Whether `name` is `listed`, reading `_` as `-` as gateways to CGI, WSGI and Rack do.
+fn is_read_as(name: &[u8], listed: &str) -> bool {
+    listed.len() == name.len()
+        && listed.bytes().zip(name).all(|(l, &n)| l == n.to_ascii_lowercase() || (l == b'-' && n == b'_'))
 }
 
 /// A field that `Connection` names stops here, unless it may not name it.
@@ -128,49 +246,29 @@ fn is_named(name: &[u8], fields: &[Field<'_>]) -> bool {
     hop_by_hop_named(fields).any(|named| named.eq_ignore_ascii_case(name))
 }
 
-/// The scheme that the node is told the client used: a trusted proxy's word, else `http`. Part of the cache's key.
-pub(crate) fn told_scheme(fields: &[Field<'_>], trusted: bool) -> Scheme {
-    let mut told =
-        fields.iter().filter(|(name, _)| trusted && name.eq_ignore_ascii_case(b"x-forwarded-proto"));
-    match told.find(|(_, value)| !value.is_empty()) {
-        Some((_, value)) if value.eq_ignore_ascii_case(b"https") => Scheme::Https,
-        _ => Scheme::Http,
-    }
-}
-
-fn write_provenance(out: &mut Vec<u8>, fields: &[Field<'_>], forwarding: &Forwarding<'_>) {
-    let chain = |name: &'static [u8]| {
-        let listed = fields.iter().filter(move |(n, _)| forwarding.trusted && n.eq_ignore_ascii_case(name));
-        listed.map(|(_, value)| *value).filter(|value| !value.is_empty())
-    };
-    let Forwarding { peer, host, .. } = *forwarding;
+fn write_provenance(out: &mut Vec<u8>, request: &Outgoing<'_, '_>, forwarding: &Forwarding<'_>) {
+    let Forwarding { peer, client, host, .. } = *forwarding;
+    let scheme = scheme_text(request.scheme);
     out.extend_from_slice(b"X-Forwarded-For: ");
-    for link in chain(b"x-forwarded-for") {
+    for link in tenfold_http1::find_all(request.fields, "x-forwarded-for").filter(|link| !link.is_empty()) {
         out.extend_from_slice(link);
         out.extend_from_slice(b", ");
     }
     write_address(out, peer);
-    let scheme = match told_scheme(fields, forwarding.trusted) {
-        Scheme::Http => "http",
-        Scheme::Https => "https",
-    };
     out.extend_from_slice(b"\r\nX-Forwarded-Proto: ");
-    out.extend_from_slice(scheme.as_bytes());
+    out.extend_from_slice(scheme);
     out.extend_from_slice(b"\r\nX-Forwarded-Host: ");
     out.extend_from_slice(host.as_bytes());
+    let (open, close): (&[u8], &[u8]) = if client.is_ipv4() { (b"for=", b"") } else { (b"for=\"[", b"]\"") };
+    // One element, and all of it ours: a reader of several takes the first, and that would be a stranger's.
     out.extend_from_slice(b"\r\nForwarded: ");
-    for link in chain(b"forwarded") {
-        out.extend_from_slice(link);
-        out.extend_from_slice(b", ");
-    }
-    let (open, close): (&[u8], &[u8]) = if peer.is_ipv4() { (b"for=", b"") } else { (b"for=\"[", b"]\"") };
     out.extend_from_slice(open);
-    write_address(out, peer);
+    write_address(out, client);
     out.extend_from_slice(close);
     out.extend_from_slice(b";host=\"");
     out.extend_from_slice(host.as_bytes());
     out.extend_from_slice(b"\";proto=");
-    out.extend_from_slice(scheme.as_bytes());
+    out.extend_from_slice(scheme);
     out.extend_from_slice(b"\r\n");
 }
 
@@ -228,14 +326,34 @@ fn is_trace_id(id: &[u8]) -> bool {
 }
 
 /// Appends a response's end-to-end fields; framing is the caller's, and so is the request's id.
-pub fn write_response_fields(out: &mut Vec<u8>, fields: &[Field<'_>], names_hop_by_hop: bool) {
+pub(crate) fn write_response_fields(out: &mut Vec<u8>, fields: &[Field<'_>], names_hop_by_hop: bool) {
     for &(name, value) in fields {
-        let ours = name.eq_ignore_ascii_case(b"content-length") || name.eq_ignore_ascii_case(b"x-request-id");
-        let stops = ours || is_hop_by_hop(name) || names_hop_by_hop && is_named(name, fields);
-        if !stops {
+        if !name.eq_ignore_ascii_case(b"content-length") && is_passed_back(name, fields, names_hop_by_hop) {
             write_field(out, name, value);
         }
     }
+}
+
+/// A response's fields as the cache may see and keep them.
+pub(crate) fn fields_to_keep<'b>(fields: &[Field<'b>], names_hop_by_hop: bool) -> Fields<'b> {
+    let stays = |name: &[u8]| is_passed_back(name, fields, names_hop_by_hop);
+    let mut kept: Fields<'b> = fields.iter().copied().filter(|(name, _)| stays(name)).collect();
+    if varies_by_each(fields) {
+        kept.push((b"Vary", b"*"));
+    }
+    kept
+}
+
+fn is_passed_back(name: &[u8], fields: &[Field<'_>], names_hop_by_hop: bool) -> bool {
+    !(name.eq_ignore_ascii_case(b"x-request-id")
+        || is_hop_by_hop(name)
+        || names_hop_by_hop && is_named(name, fields))
+}
+
+fn varies_by_each(fields: &[Field<'_>]) -> bool {
+    tenfold_http1::find_all(fields, "vary")
+        .flat_map(|line| line.split(|&byte| byte == b','))
+        .any(|name| is_in(&EACH_ITS_OWN, name.trim_ascii()))
 }
 
 #[cfg(test)]
@@ -243,6 +361,7 @@ mod tests {
     use super::*;
 
     const PEER: &str = "192.0.2.9";
+    const CLIENT: &str = "198.51.100.7";
 
     fn head_of(request: &str, trusted: bool, for_cache: bool) -> String {
         let mut scanned = 0;
@@ -253,11 +372,15 @@ mod tests {
         let mut ids = RequestIds::new(1);
         let request_id = ids.make();
         let peer = PEER.parse().expect("address");
+        let client = CLIENT.parse().expect("address");
         let forwarding =
-            Forwarding { peer, host: "shop.example", request_id: &request_id, trusted, for_cache };
+            Forwarding { peer, client, host: "shop.example", request_id: &request_id, for_cache };
         let mut out = Vec::new();
+        let fields = passed_on(&head.fields, head.names_hop_by_hop, trusted);
+        let (method, scheme) = (head.method_text, told_scheme(&fields));
         let target = Target { path: "/a", query: Some("q=1") };
-        write_request_head(&mut out, &head, &target, &forwarding, None, &mut ids);
+        let request = Outgoing { method, target, fields: &fields, scheme };
+        write_request_head(&mut out, &request, &forwarding, &mut ids);
         String::from_utf8(out).expect("ASCII")
     }
 
@@ -310,14 +433,112 @@ mod tests {
             "X-Rewrite_URL: /x",
             "X-Real-IP: 1.1.1.1",
             "Forwarded: for=1.1.1.1",
+            "X-Forwarded: for=1.1.1.1",
+            "X-Forwarded-Scheme: 1.1.1.1",
+            "X-Forwarded_Whatever: 1.1.1.1",
+            "X-Original-Method: 1.1.1.1",
+            "X-Rewrite-Path: 1.1.1.1",
+            "X-Url-Scheme: 1.1.1.1",
+            "X_Scheme: 1.1.1.1",
+            "Front-End-Https: 1.1.1.1",
+            "X-Script-Name: 1.1.1.1",
+            "CF-Connecting-IP: 1.1.1.1",
+            "Client_IP: 1.1.1.1",
+            "X-Cluster-Client-IP: 1.1.1.1",
+            "X-Client-IP: 1.1.1.1",
+            "True-Client-IP: 1.1.1.1",
+            "X-Host: 1.1.1.1",
+            "Proxy: 1.1.1.1",
         ] {
             let head = head_of(&request(&format!("{field}\r\n")), false, false);
-            let (_, value) = field.split_once(": ").expect("a value");
+            let (name, value) = field.split_once(": ").expect("a value");
             assert!(!head.contains(value), "{field} in {head}");
+            assert!(Survey::of(&[(name.as_bytes(), b"")]).claims, "{field} is seen at once");
+        }
+        for name in
+            ["X-Requested-With", "X-Forward", "Cookie", "Proxies", "X-Original", "From", "Traceparent"]
+        {
+            assert_eq!(Survey::of(&[(name.as_bytes(), b"")]), Survey::default(), "{name}");
         }
         let head = head_of(&request(""), false, false);
         assert!(head.contains("X-Forwarded-For: 192.0.2.9\r\n"), "{head}");
-        assert!(head.contains("Forwarded: for=192.0.2.9;host=\"shop.example\";proto=http\r\n"), "{head}");
+        assert!(head.contains("Forwarded: for=198.51.100.7;host=\"shop.example\";proto=http\r\n"), "{head}");
+    }
+
+    #[test]
+    fn a_trusted_proxys_forwarded_is_not_continued() {
+        let fields = "Forwarded: for=1.1.1.1;host=evil.example;proto=https\r\nX-Forwarded-Proto: https\r\n";
+        let head = head_of(&request(fields), true, false);
+        assert!(!head.contains("evil"), "{head}");
+        assert!(
+            head.contains("\r\nForwarded: for=198.51.100.7;host=\"shop.example\";proto=https\r\n"),
+            "{head}"
+        );
+    }
+
+    #[test]
+    fn one_list_says_what_a_request_has() {
+        let fields: Vec<Field<'_>> = vec![
+            (b"Host", b"t"),
+            (b"Connection", b"x-hop, authorization"),
+            (b"X-Hop", b"1"),
+            (b"Authorization", b"a"),
+            (b"X-Forwarded-For", b"198.51.100.7"),
+            (b"X_Forwarded_For", b"1.1.1.1"),
+            (b"X-Forwarded-Proto", b"HTTPS"),
+            (b"X-Forwarded-Host", b"evil"),
+            (b"Accept", b"*/*"),
+        ];
+        let names = |trusted| -> Vec<String> {
+            let kept = passed_on(&fields, true, trusted);
+            kept.iter().map(|(name, _)| String::from_utf8_lossy(name).into_owned()).collect()
+        };
+        assert_eq!(names(false), ["Host", "Connection", "Authorization", "Accept"]);
+        assert_eq!(
+            names(true),
+            ["Host", "Connection", "Authorization", "X-Forwarded-For", "Accept", "X-Forwarded-Proto"]
+        );
+        assert_eq!(told_scheme(&passed_on(&fields, true, true)), Scheme::Https);
+        assert_eq!(told_scheme(&passed_on(&fields, true, false)), Scheme::Http);
+    }
+
+    #[test]
+    fn a_fill_made_from_one_clients_request_keeps_what_we_said_of_its_way() {
+        let fields =
+            "X-Forwarded-For: 198.51.100.7\r\nX-Forwarded-Proto: https\r\nIf-None-Match: \"x\"\r\nX-A: 1\r\n";
+        let own = head_of(&request(fields), true, false) + "Content-Length: 0\r\n\r\n";
+        let (head, _) =
+            tenfold_http1::parse_request(own.as_bytes(), &mut 0, &tenfold_http1::Limits::default())
+                .expect("valid")
+                .expect("whole");
+        let mut out = Vec::new();
+        write_fill_head(&mut out, &head);
+        let expected = own.replace("If-None-Match: \"x\"\r\n", "").replace("Content-Length: 0\r\n\r\n", "");
+        assert_eq!(String::from_utf8(out).expect("ASCII"), expected);
+    }
+
+    #[test]
+    fn a_fetch_for_all_is_a_get() {
+        let head = request("").replace("GET", "HEAD");
+        assert!(head_of(&head, false, true).starts_with("GET /a?q=1 "));
+        assert!(head_of(&head, false, false).starts_with("HEAD /a?q=1 "));
+    }
+
+    #[test]
+    fn the_cache_is_shown_what_goes_on_and_what_it_really_varies_by() {
+        let keep = |fields: &[Field<'static>]| fields_to_keep(fields, true).to_vec();
+        let hop: [Field<'_>; 4] = [
+            (b"Connection", b"x-hop"),
+            (b"X-Hop", b"1"),
+            (b"X-Request-Id", b"the origin's"),
+            (b"Vary", b"accept"),
+        ];
+        assert_eq!(keep(&hop), [(b"Vary".as_slice(), b"accept".as_slice())]);
+        for vary in ["X-Forwarded-For", "accept, Forwarded", "traceparent", "x-request-id"] {
+            let kept = fields_to_keep(&[(b"Vary", vary.as_bytes())], false).to_vec();
+            assert_eq!(kept.last().copied(), Some((b"Vary".as_slice(), b"*".as_slice())), "{vary}");
+        }
+        assert_eq!(keep(&[(b"Vary", b"x-forwarded-proto, x-forwarded-host")]).len(), 1);
     }
 
     #[test]

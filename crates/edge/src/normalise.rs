@@ -25,6 +25,14 @@ pub struct Target<'t> {
     pub query: Option<&'t str>,
 }
 
+impl Target<'_> {
+    /// As it is written, in bytes.
+    #[must_use]
+    pub fn length(&self) -> usize {
+        self.path.len() + self.query.map_or(0, |query| query.len() + 1)
+    }
+}
+
 /// Brings a path and query as the codec found them to their normal form, without a copy where they already have it.
 ///
 /// # Errors
@@ -129,14 +137,20 @@ fn resolve_dots(path: &mut Vec<u8>) -> Result<(), Reason> {
     Ok(())
 }
 
+/// A name in DNS has at most 253 letters and digits.
+const HOST_BYTES_MAX: usize = 255;
+
 /// Lower case, without a last dot and without HTTP's own port. An empty host stays empty.
 ///
 /// # Errors
-/// [`Reason::BadHost`] if it isn't ASCII; the codec has checked the rest.
-pub fn normalise_host<'h>(host: &'h [u8], scratch: &'h mut Vec<u8>) -> Result<&'h str, Reason> {
-    let host = host.strip_suffix(b":80").or_else(|| host.strip_suffix(b":")).unwrap_or(host);
-    let dotted = host.last() == Some(&b'.');
-    let host = if dotted { &host[..host.len() - 1] } else { host };
+/// [`Reason::BadHost`] if it is longer than any name, has nothing before its last dot, or isn't ASCII; the codec has
+/// checked the rest.
+pub fn normalise_host<'h>(given: &'h [u8], scratch: &'h mut Vec<u8>) -> Result<&'h str, Reason> {
+    let host = given.strip_suffix(b":80").or_else(|| given.strip_suffix(b":")).unwrap_or(given);
+    let host = host.strip_suffix(b".").unwrap_or(host);
+    if host.len() > HOST_BYTES_MAX || host.is_empty() != given.is_empty() || host.ends_with(b".") {
+        return Err(Reason::BadHost);
+    }
     let host = if host.iter().any(u8::is_ascii_uppercase) {
         scratch.clear();
         scratch.extend(host.iter().map(u8::to_ascii_lowercase));
@@ -274,6 +288,15 @@ mod tests {
         ] {
             assert_eq!(normalise_host(given.as_bytes(), &mut Vec::new()), Ok(host));
         }
+    }
+
+    #[test]
+    fn what_is_no_host_is_refused() {
+        let long = "a".repeat(HOST_BYTES_MAX + 1);
+        for host in [".", "..", ".:80", ":80", ":", "a..", &long] {
+            assert_eq!(normalise_host(host.as_bytes(), &mut Vec::new()), Err(Reason::BadHost), "{host}");
+        }
+        assert!(normalise_host(&long.as_bytes()[1..], &mut Vec::new()).is_ok());
     }
 
     fn client(peer: &str, fields: &[(&str, &str)]) -> String {

@@ -9,11 +9,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tenfold_cache::{CacheStatus, Entry, KeyBuf, RequestFacts};
-use tenfold_http1::{Limits, RequestHead, parse_request};
+use tenfold_http1::{Field, Limits, RequestHead, parse_request};
 
 use crate::access_log::Record;
 use crate::config::Timeouts;
 use crate::exchange::NodeRequest;
+use crate::forward::passed_on;
 use crate::local::Local;
 use crate::metrics::CacheOutcome;
 use crate::reason::Reason;
@@ -77,18 +78,29 @@ impl Task {
         self.client.conditional
     }
 
-    /// Reads the request once more, for what is seldom needed.
-    pub(crate) fn with_head<R>(&self, look: impl FnOnce(&RequestHead<'_>) -> R) -> Option<R> {
+    /// Reads the request once more, for what is seldom needed. The fields are those that routes, keys and `Vary` saw,
+    /// beside those that we write on each request.
+    pub(crate) fn with_head<R>(&self, look: impl FnOnce(&RequestHead<'_>, &[Field<'_>]) -> R) -> Option<R> {
+        let own = self.request.head();
         // Our own fields come on top of what the client was allowed.
-        let limits = Limits { head_bytes_max: usize::MAX, fields_max: usize::MAX, ..self.snapshot.codec };
-        let parsed = parse_request(self.request.head(), &mut 0, &limits);
+        let limits = Limits {
+            head_bytes_max: usize::MAX,
+            line_bytes_max: own.len(),
+            target_bytes_max: own.len(),
+            fields_max: usize::MAX,
+            ..self.snapshot.codec
+        };
+        let parsed = parse_request(own, &mut 0, &limits);
         debug_assert!(matches!(parsed, Ok(Some(_))), "what we write can be read");
-        parsed.ok().flatten().map(|(head, _)| look(&head))
+        let (head, _) = parsed.ok()??;
+        // What it says of its way is our own word.
+        let fields = passed_on(&head.fields, head.names_hop_by_hop, true);
+        Some(look(&head, &fields))
     }
 
     /// As [`with_head`](Self::with_head), seen by the cache.
     pub(crate) fn with_facts<R>(&self, look: impl FnOnce(&RequestFacts<'_>) -> R) -> Option<R> {
-        self.with_head(|head| look(&RequestFacts::read(head.method_text, &head.fields)))
+        self.with_head(|head, fields| look(&RequestFacts::read(head.method_text, fields)))
     }
 }
 

@@ -9,5 +9,6 @@ mod hostile_origins;
 mod leaving;
 mod malformed;
 mod passing;
+mod seen;
 mod streaming;
 mod waiting;
