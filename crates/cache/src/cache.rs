@@ -19,7 +19,7 @@ use crate::purge::{Purges, Slots, Standing};
 use crate::relay::Relays;
 use crate::rule::Effective;
 use crate::stats::{Counters, count};
-use crate::store::{SeededHash, Store};
+use crate::store::{Change, SeededHash, Store};
 use crate::uncacheable::Marks;
 use crate::{
     AloneReason, BypassReason, Config, Entry, Error, Field, KeyBuf, MissReason, Purge, Purged, Relay, Rule,
@@ -48,7 +48,7 @@ pub enum Lookup {
     Stale {
         /// What to serve.
         hit: Hit,
-        /// Start [`Cache::refresh`] behind the answer (stale-while-revalidate).
+        /// Start [`Cache::refresh`] behind the answer (stale-while-revalidate, or an origin that failed lately).
         refresh: bool,
     },
     /// Ask the origin whether this still holds, through [`Cache::join`].
@@ -97,13 +97,7 @@ const FILLS_MEMORY_SHARE: u64 = 4;
 impl Cache {
     /// Builds a cache. `seed` should be random, so that nobody outside can predict hashes.
     pub fn new(config: Config, seed: u64) -> Result<Arc<Self>, Error> {
-        for (path, value) in
-            [("cache.variants_max", config.variants_max), ("cache.fills_max", config.fills_max)]
-        {
-            if value == 0 {
-                return Err(Error::Zero { path });
-            }
-        }
+        config.validate()?;
         let hash = SeededHash::new(seed);
         Ok(Arc::new(Self {
             store: Store::new(&config, hash.clone())?,
@@ -144,13 +138,21 @@ impl Cache {
             self.store.remove(key, &entry);
             return Lookup::Miss(MissReason::Purged);
         }
-        match freshness::decide(facts, rule, &entry.facts, standing == Standing::Soft, now) {
+        let softened = standing == Standing::Soft;
+        match freshness::decide(facts, rule, &entry.facts, softened, now) {
             Decision::Fresh(freshness::Standing { age_s, ttl_s }) => Lookup::Hit(Hit { entry, age_s, ttl_s }),
             Decision::Stale { standing: freshness::Standing { age_s, ttl_s }, refresh } => {
                 Lookup::Stale { hit: Hit { entry, age_s, ttl_s }, refresh }
             }
             Decision::Revalidate { serve_if_error, requested } => {
-                Lookup::Revalidate { entry, serve_if_error, requested }
+                let failing = || self.failing_s(key, Class::of(facts, rule), now) > 0;
+                let instead = serve_if_error && !requested && failing();
+                match freshness::standing(facts, rule, &entry.facts, softened, now).filter(|_| instead) {
+                    Some(freshness::Standing { age_s, ttl_s }) => {
+                        Lookup::Stale { hit: Hit { entry, age_s, ttl_s }, refresh: true }
+                    }
+                    None => Lookup::Revalidate { entry, serve_if_error, requested },
+                }
             }
             Decision::Guarded => Lookup::Miss(MissReason::Guarded),
         }
@@ -265,9 +267,11 @@ impl Cache {
             count(&self.counters.fills_full);
             return Join::Alone(AloneReason::FillsFull);
         }
-        let accepts_stale = revalidating.is_some() && freshness::accepts_stale_on_error(ask.facts);
         let shared =
             Shared::new(self.identity(ask, false), Arc::clone(&self.relays), Arc::clone(&self.counters));
+        // A purge between the lookup and the sequence just taken would be undone by a 304.
+        let revalidating = revalidating.filter(|entry| !self.is_purged(entry));
+        let accepts_stale = revalidating.is_some() && freshness::accepts_stale_on_error(ask.facts);
         let follower = shared.attach(ask.worker, None, accepts_stale).expect("nobody else has closed it");
         if let Some(mut place) = place {
             place.insert(Arc::clone(&shared));
@@ -293,7 +297,8 @@ impl Cache {
         }
     }
 
-    /// A fill that renews a stale entry behind its answer. `None` if one is running already, or too many are.
+    /// A fill that renews a stale entry behind its answer. `None` if one is running already, or too many are, or the
+    /// last one failed just now, or the entry was purged meanwhile.
     #[must_use]
     pub fn refresh(
         self: &Arc<Self>,
@@ -305,20 +310,34 @@ impl Cache {
         now: Timestamp,
     ) -> Option<Fill> {
         let ask = Ask { key, facts, rule, class: Class::of(facts, rule), worker, now };
+        if self.failing_s(key.as_bytes(), ask.class, now) > FAILING_S - BACK_OFF_S {
+            return None;
+        }
         let mut place = self.fills.place(key.as_bytes());
         let fits = |fill: &Arc<Shared>| fill.fits(ask.class, facts) != Fit::Other;
         let running = place.fills().len() >= FILLS_PER_KEY_MAX || place.fills().iter().any(fits);
         if running || self.stored_meanwhile(&ask).is_some() {
             return None;
         }
+        let shared =
+            Shared::new(self.identity(&ask, true), Arc::clone(&self.relays), Arc::clone(&self.counters));
+        if self.is_purged(&entry) {
+            return None;
+        }
         if !self.fills.begin() {
             count(&self.counters.fills_full);
             return None;
         }
-        let shared =
-            Shared::new(self.identity(&ask, true), Arc::clone(&self.relays), Arc::clone(&self.counters));
         place.insert(Arc::clone(&shared));
         Some(Fill::new(Arc::clone(self), shared, key.as_bytes(), rule, Some(entry), now))
+    }
+
+    /// Whether a stale copy that [`Lookup::Revalidate`] offered with `serve_if_error` may still be served, once the
+    /// origin has failed a request that went alone: no purge came meanwhile. What counts as failing is said by
+    /// [`is_error`](freshness::is_error), besides there being no answer at all.
+    #[must_use]
+    pub fn may_stand_in(&self, entry: &Entry) -> bool {
+        !self.is_purged(entry)
     }
 
     /// Tells the head of a response to a request that went alone, so that a key which can be stored after all is
@@ -400,6 +419,12 @@ impl Cache {
     }
 }
 
+/// How long the origin counts as failing for a key after a fetch failed: longer than the next one may take to fail, so
+/// that a node that hangs makes nobody wait for it again.
+const FAILING_S: u64 = 120;
+/// For how long of that nobody asks again: between one and two seconds, as marks count whole ones.
+const BACK_OFF_S: u64 = 2;
+
 /// `Location` and `Content-Location` lines that are looked at.
 const TARGETS_MAX: usize = 4;
 
@@ -445,25 +470,48 @@ impl Cache {
         if self.is_purged(entry) {
             return false;
         }
-        let change = self.store.put(key, entry);
-        count(&self.counters.stored);
-        self.counters.evicted.fetch_add(change.evicted, Ordering::Relaxed);
-        self.counters.variants_evicted.fetch_add(change.variants_evicted, Ordering::Relaxed);
+        self.count_stored(self.store.put(key, entry));
         true
     }
 
-    /// Stores a freshened response in the place of the old one.
+    /// Stores a freshened response in the place of the old one, if that is still what is stored: its body must not
+    /// come back over a newer one, nor after a purge.
     pub(crate) fn freshened(&self, key: &[u8], old: &Arc<Entry>, entry: &Arc<Entry>) {
-        if old.vary != entry.vary {
-            self.store.remove(key, old);
+        if self.is_purged(entry) {
+            return;
         }
-        if self.filled(key, entry) {
+        if let Some(change) = self.store.replace(key, old, entry) {
+            self.count_stored(change);
             count(&self.counters.revalidated);
         }
     }
 
+    fn count_stored(&self, change: Change) {
+        count(&self.counters.stored);
+        self.counters.evicted.fetch_add(change.evicted, Ordering::Relaxed);
+        self.counters.variants_evicted.fetch_add(change.variants_evicted, Ordering::Relaxed);
+    }
+
     fn mark(&self, key: &[u8], class: Class) -> u64 {
         self.hash.hash_one((class, key))
+    }
+
+    /// For how many more seconds the origin counts as failing for a key.
+    fn failing_s(&self, key: &[u8], class: Class, now: Timestamp) -> u64 {
+        self.marks.left_s(self.failing_mark(key, class), now)
+    }
+
+    fn failing_mark(&self, key: &[u8], class: Class) -> u64 {
+        self.hash.hash_one((class, key, "failing"))
+    }
+
+    /// A fetch for what is stored has failed: for a while, whoever may have the stale copy does not wait for the next.
+    pub(crate) fn remember_failing(&self, key: &[u8], class: Class, now: Timestamp) {
+        self.marks.set(self.failing_mark(key, class), now, FAILING_S);
+    }
+
+    pub(crate) fn forget_failing(&self, key: &[u8], class: Class) {
+        self.marks.clear(self.failing_mark(key, class));
     }
 
     pub(crate) fn remember_uncacheable(&self, key: &[u8], class: Class, now: Timestamp, seconds: u64) {

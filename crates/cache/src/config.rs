@@ -1,10 +1,12 @@
 //! How much the cache may hold, and what cannot work.
 //!
-//! Everything the cache allocates follows from these four numbers. [`Config`] is checked once, by
-//! [`Cache::new`](crate::Cache::new); afterwards nothing can be wrong with it. An object that its shard could not hold
+//! Everything the cache allocates follows from these four numbers. [`Config::validate`] checks them, and
+//! [`Cache::new`](crate::Cache::new) calls it; afterwards nothing can be wrong with them. An object that its shard could not hold
 //! would be evicted in the moment it is stored, silently, so a configuration that allows one is refused.
 
 use thiserror::Error;
+
+use crate::store::Store;
 
 /// Bounds of one cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +24,19 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self { memory_bytes: 256 << 20, object_bytes_max: 4 << 20, variants_max: 16, fills_max: 4096 }
+    }
+}
+
+impl Config {
+    /// Whether a cache can be built so. For who checks a configuration without building anything.
+    pub fn validate(&self) -> Result<(), Error> {
+        for (path, value) in [("cache.variants_max", self.variants_max), ("cache.fills_max", self.fills_max)]
+        {
+            if value == 0 {
+                return Err(Error::Zero { path });
+            }
+        }
+        Store::shards_for(self).map(drop)
     }
 }
 

@@ -96,17 +96,8 @@ const STRIPES: usize = 64;
 
 impl Store {
     pub(crate) fn new(config: &Config, hash: SeededHash) -> Result<Self, Error> {
-        let largest = Self::largest_weight(config.object_bytes_max);
-        let shards = Self::shards(config.memory_bytes, largest);
+        let shards = Self::shards_for(config)?;
         let object_weight_max = Self::hot_bytes(config.memory_bytes / shards);
-        if largest > object_weight_max {
-            return Err(Error::ObjectTooLarge {
-                object_bytes_max: config.object_bytes_max,
-                memory_bytes: config.memory_bytes,
-                possible_bytes_max: Self::hot_bytes(config.memory_bytes)
-                    .saturating_sub(Self::largest_weight(0)),
-            });
-        }
         let objects_estimated =
             usize::try_from(config.memory_bytes / OBJECT_BYTES_TYPICAL).unwrap_or(usize::MAX);
         let options = OptionsBuilder::new()
@@ -123,6 +114,20 @@ impl Store {
             changing: (0..STRIPES).map(|_| Mutex::new(())).collect(),
             variants_max: config.variants_max,
             object_weight_max,
+        })
+    }
+
+    /// How many shards a configuration gets; refuses one whose largest object none of them could hold.
+    pub(crate) fn shards_for(config: &Config) -> Result<u64, Error> {
+        let largest = Self::largest_weight(config.object_bytes_max);
+        let shards = Self::shards(config.memory_bytes, largest);
+        if largest <= Self::hot_bytes(config.memory_bytes / shards) {
+            return Ok(shards);
+        }
+        Err(Error::ObjectTooLarge {
+            object_bytes_max: config.object_bytes_max,
+            memory_bytes: config.memory_bytes,
+            possible_bytes_max: Self::hot_bytes(config.memory_bytes).saturating_sub(Self::largest_weight(0)),
         })
     }
 
@@ -161,8 +166,22 @@ impl Store {
     /// Stores a response, in the place of the one for the same requests.
     pub(crate) fn put(&self, key: &[u8], entry: &Arc<Entry>) -> Change {
         let _change = self.changing(key);
-        let old = self.objects.peek(key);
-        let (object, variants_evicted) = self.with_entry(key, old.as_ref(), entry);
+        let object = self.objects.peek(key);
+        self.put_beside(key, object.as_ref().map_or(&[], Object::entries), entry)
+    }
+
+    /// Stores a response in the place of another, unless that one has left or been replaced meanwhile.
+    pub(crate) fn replace(&self, key: &[u8], old: &Arc<Entry>, entry: &Arc<Entry>) -> Option<Change> {
+        let _change = self.changing(key);
+        let object = self.objects.peek(key)?;
+        let others: SmallVec<[Arc<Entry>; 4]> =
+            object.entries().iter().filter(|other| !Arc::ptr_eq(other, old)).cloned().collect();
+        (others.len() < object.entries().len()).then(|| self.put_beside(key, &others, entry))
+    }
+
+    /// Stores a response beside others of its key. Under the key's lock.
+    fn put_beside(&self, key: &[u8], others: &[Arc<Entry>], entry: &Arc<Entry>) -> Change {
+        let (object, variants_evicted) = self.with_entry(key, others, entry);
         let mut evicted = Evicted::default();
         self.objects.insert_with_lifecycle(key.into(), object, &mut evicted);
         let others = evicted.0.iter().filter(|(other, _)| **other != *key).count() as u64;
@@ -186,10 +205,9 @@ impl Store {
 
     /// Adds an entry to what is there: it leads, those for the same requests leave, and the least recently used leave
     /// until count and weight are within bounds.
-    fn with_entry(&self, key: &[u8], old: Option<&Object>, entry: &Arc<Entry>) -> (Object, u64) {
+    fn with_entry(&self, key: &[u8], others: &[Arc<Entry>], entry: &Arc<Entry>) -> (Object, u64) {
         let mut entries: SmallVec<[Arc<Entry>; 4]> = SmallVec::new();
         entries.push(Arc::clone(entry));
-        let others = old.map_or(&[][..], Object::entries);
         entries.extend(others.iter().filter(|other| other.vary != entry.vary).cloned());
         let mut variants_evicted = 0;
         let budget = self.object_weight_max.saturating_sub(object_overhead(key));

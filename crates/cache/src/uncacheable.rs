@@ -1,9 +1,10 @@
-//! Which keys are known not to be storable.
+//! Which keys are known not to be storable, and for which the origin fails.
 //!
 //! Without this memory every request for a personal page would wait for the one before it, only to learn that its
 //! answer cannot be shared. A mark sends the next requests upstream at once, in parallel. Marks live in a fixed array
 //! of slots (key's hash, time of expiry); a collision overwrites, which costs one key a wait. A later response that
-//! can be stored drops the mark.
+//! can be stored drops the mark. In the same array, under hashes of their own, lie the keys whose last fetch failed: a
+//! stale copy that may stand in for the failure is then served at once, and the origin is asked behind it, not too often.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -31,10 +32,16 @@ impl Marks {
         self.slot(hash).store(hash & HASH_MASK | u64::from(expires_s), Ordering::Relaxed);
     }
 
-    /// Whether a key's last response could not be stored.
+    /// Whether a key is still remembered.
     pub(crate) fn is_set(&self, hash: u64, now: Timestamp) -> bool {
+        self.left_s(hash, now) > 0
+    }
+
+    /// For how many more seconds a key is remembered.
+    pub(crate) fn left_s(&self, hash: u64, now: Timestamp) -> u64 {
         let mark = self.slot(hash).load(Ordering::Relaxed);
-        mark != 0 && mark & HASH_MASK == hash & HASH_MASK && now.seconds() < mark & !HASH_MASK
+        let is_its = mark != 0 && mark & HASH_MASK == hash & HASH_MASK;
+        if is_its { (mark & !HASH_MASK).saturating_sub(now.seconds()) } else { 0 }
     }
 
     /// Forgets a key.
@@ -64,6 +71,7 @@ mod tests {
         let now = Timestamp(1_700_000_000_000);
         marks.set(a, now, 10);
         assert!(marks.is_set(a, now));
+        assert_eq!(marks.left_s(a, Timestamp(now.0 + 3000)), 7);
         assert!(!marks.is_set(b, now), "another key of the slot");
         assert!(!marks.is_set(a, Timestamp(now.0 + 10_000)));
         marks.clear(b);

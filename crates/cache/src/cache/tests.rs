@@ -1,5 +1,7 @@
 //! The cache as the edge uses it: lookups, joins, fills, purges, all on paused time.
 
+mod hard_cases;
+
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 

@@ -151,12 +151,24 @@ impl Fill {
         if status == 304 {
             return self.on_not_modified(&facts, &response);
         }
-        if is_error(status) && self.end_stale(now) {
+        let fails_stale_if_error = is_error(status);
+        // A refresh has nobody to show another error to, so it only says that asking again at once is no use.
+        if fails_stale_if_error || status >= 500 && self.shared.lock().background {
+            self.remember_failing(now);
+        }
+        if fails_stale_if_error && self.end_stale(now) {
             return HeadOutcome::UseStale;
         }
         match self.prepare(&facts, &response, content_length) {
-            Ok((stored, head)) => self.start_storing(&facts, stored, head),
+            Ok((stored, head)) => self.start_storing(&facts, &response, stored, head),
             Err(reason) => self.start_streaming(reason, &facts, &response, content_length),
+        }
+    }
+
+    /// A fetch for what is stored has failed.
+    fn remember_failing(&self, now: Timestamp) {
+        if self.revalidating.is_some() {
+            self.cache.remember_failing(&self.key, self.shared.class, now);
         }
     }
 
@@ -172,18 +184,25 @@ impl Fill {
             return Err(Uncacheable::TooLarge);
         }
         let vary = Vary::select(response.fields, facts.fields)?;
-        let without_cookies = matches!(self.rule.effective(facts), Effective::Override(_));
-        let bytes = freshen::write_head(response, true, without_cookies)?;
+        let bytes = freshen::write_head(response, true, self.without_cookies(facts))?;
         Ok((stored, Head::new(response, bytes, content_length, vary, true)))
     }
 
-    fn start_storing(&mut self, facts: &RequestFacts<'_>, stored: StoredFacts, head: Head) -> HeadOutcome {
+    fn start_storing(
+        &mut self,
+        facts: &RequestFacts<'_>,
+        response: &ResponseFacts<'_>,
+        stored: StoredFacts,
+        head: Head,
+    ) -> HeadOutcome {
+        let lead_head = self.lead_head(facts, response, head.content_length);
         let shareable = is_shareable(facts, &self.rule, &stored);
         self.cache.forget_uncacheable(&self.key, self.shared.class);
         self.storing = Some(stored);
         let woken = {
             let mut state = self.shared.lock();
             state.head = Some(Arc::new(head));
+            state.lead_head = lead_head.map(Arc::new);
             if !shareable {
                 state.release_followers(ReleaseReason::NotShareable);
                 state.closed = true;
@@ -192,6 +211,26 @@ impl Fill {
         };
         self.shared.wake(woken);
         HeadOutcome::Store
+    }
+
+    /// The head for the lead, where the shared one leaves out fields that are meant for it alone: those that
+    /// `no-cache="…"` and `private="…"` name are withheld from others, not from who asked. RFC 9111 §5.2.2.4, §5.2.2.7.
+    fn lead_head(
+        &self,
+        facts: &RequestFacts<'_>,
+        response: &ResponseFacts<'_>,
+        content_length: Option<u64>,
+    ) -> Option<Head> {
+        if !response.directives.has_field_names {
+            return None;
+        }
+        let bytes = freshen::write_head(response, false, self.without_cookies(facts)).ok()?;
+        Some(Head::new(response, bytes, content_length, None, true))
+    }
+
+    /// Whether the rule drops `Set-Cookie`.
+    fn without_cookies(&self, facts: &RequestFacts<'_>) -> bool {
+        matches!(self.rule.effective(facts), Effective::Override(_))
     }
 
     fn start_streaming(
@@ -239,17 +278,22 @@ impl Fill {
         let stored_fields = freshen::read_head(&old.head);
         let merged = freshen::merge(&stored_fields, response.fields);
         let merged = ResponseFacts::read(old.status, &merged, self.requested, response.received);
-        let without_cookies = matches!(self.rule.effective(facts), Effective::Override(_));
-        let (Ok(head), Ok(vary)) =
-            (freshen::write_head(&merged, true, without_cookies), Vary::select(merged.fields, facts.fields))
-        else {
+        let stored = storable(facts, &self.rule, &merged);
+        // What may not be stored is the lead's alone, as in `start_streaming`.
+        let for_all = stored.is_ok();
+        let head = freshen::write_head(&merged, for_all, for_all && self.without_cookies(facts));
+        let (Ok(head), Ok(vary)) = (head, Vary::select(merged.fields, facts.fields)) else {
             self.revalidating = Some(old);
             return HeadOutcome::Invalid;
         };
-        let stored = storable(facts, &self.rule, &merged);
         let facts_now = stored.unwrap_or(StoredFacts { received: response.received, ..old.facts });
         let head = Head::new(&merged, head, None, vary, stored.is_ok());
         let entry = Arc::new(self.entry(&head, old.body.clone(), facts_now, old.tag_slots.clone()));
+        self.shared.lock().lead_entry = self
+            .lead_head(facts, &merged, None)
+            .filter(|_| for_all)
+            .map(|head| Arc::new(self.entry(&head, old.body.clone(), facts_now, Box::default())));
+        self.cache.forget_failing(&self.key, self.shared.class);
         let release = match stored {
             Err(_) => Some(ReleaseReason::Uncacheable),
             Ok(stored) if !is_shareable(facts, &self.rule, &stored) => Some(ReleaseReason::NotShareable),
@@ -279,7 +323,7 @@ impl Fill {
         room
     }
 
-    /// A piece of the body has arrived.
+    /// A piece of the body has arrived. It may be stored as it is, so it should keep no larger buffer alive.
     ///
     /// A body that outgrows `cache.object_max`, or that would make all fills together hold too much, goes on in a
     /// window: those attached stay, nobody joins, nothing is stored.
@@ -308,8 +352,18 @@ impl Fill {
         if outgrown {
             // It stays in the table, so that who comes later learns at once to go alone.
             self.storing = None;
+            self.drop_outgrown();
         }
         self.shared.wake(woken);
+    }
+
+    /// What has grown beyond `cache.object_max` has replaced what was stored, which refreshes would else go on fetching
+    /// in vain.
+    fn drop_outgrown(&mut self) {
+        let too_large = self.shared.lock().received_bytes > self.cache.config().object_bytes_max;
+        if let Some(old) = self.revalidating.take_if(|_| too_large) {
+            self.cache.store().remove(&self.key, &old);
+        }
     }
 
     /// Ready when more of the body is welcome. Pending while a window is full; never where all of it is kept.
@@ -360,8 +414,8 @@ impl Fill {
     ///
     /// A body of another length than the head announced is a failure, whatever the caller thinks.
     pub fn finish(mut self, now: Timestamp) -> bool {
-        let (head, body) = {
-            let state = self.shared.lock();
+        let (head, pieces) = {
+            let mut state = self.shared.lock();
             let Some(head) = state.head.clone().filter(|_| state.end.is_none()) else {
                 drop(state);
                 return self.end(End::Failed(FailReason::Invalid), None);
@@ -370,10 +424,16 @@ impl Fill {
                 drop(state);
                 return self.end(End::Failed(FailReason::Truncated), None);
             }
-            (head, (state.body == Body::Keep).then(|| state.whole_body()))
+            let pieces = (state.body == Body::Keep).then(|| state.pieces());
+            self.shared.account(&state);
+            (head, pieces)
         };
+        if head.status < 500 {
+            self.cache.forget_failing(&self.key, self.shared.class);
+        }
         let mut was_stored = false;
-        if let (Some(facts), Some(body)) = (self.storing.take(), body) {
+        if let (Some(facts), Some(pieces)) = (self.storing.take(), pieces) {
+            let body = joined(pieces);
             self.shared.lock().read_from(body.clone());
             let tags = std::mem::take(&mut self.tags).into_boxed_slice();
             let entry = Arc::new(self.entry(&head, body, facts, tags));
@@ -387,6 +447,10 @@ impl Fill {
 
     /// There will be no (more) response. Before a head, those who accept a stale copy get one if it may be served.
     pub fn fail(mut self, reason: FailReason, now: Timestamp) {
+        // Nobody's wanting it any more says nothing about the origin.
+        if !matches!(reason, FailReason::Abandoned | FailReason::Dropped) {
+            self.remember_failing(now);
+        }
         let before_head = self.shared.lock().head.is_none();
         if !(before_head && self.end_stale(now)) {
             self.end(End::Failed(reason), None);
@@ -429,6 +493,16 @@ impl Fill {
         self.shared.wake(woken);
         false
     }
+}
+
+/// The body in one piece. Not under the fill's lock: it may be megabytes, and every follower would wait.
+fn joined(mut pieces: Vec<Bytes>) -> Bytes {
+    if pieces.len() == 1 {
+        return pieces.remove(0);
+    }
+    let mut body = Vec::with_capacity(pieces.iter().map(Bytes::len).sum());
+    pieces.iter().for_each(|piece| body.extend_from_slice(piece));
+    Bytes::from(body.into_boxed_slice())
 }
 
 /// A window for several followers is no larger than this, whatever `cache.object_max` says.

@@ -31,6 +31,10 @@ pub(crate) struct State {
     /// Goes on without followers.
     pub(crate) background: bool,
     pub(crate) head: Option<Arc<Head>>,
+    /// The lead's own, where it differs.
+    pub(crate) lead_head: Option<Arc<Head>>,
+    /// The lead's own, where it differs from that of [`End::Entry`].
+    pub(crate) lead_entry: Option<Arc<Entry>>,
     pub(crate) body: Body,
     chunks: VecDeque<Chunk>,
     /// Bytes in `chunks`, with [`CHUNK_OVERHEAD_BYTES`] each.
@@ -120,6 +124,8 @@ impl State {
             closed: false,
             background,
             head: None,
+            lead_head: None,
+            lead_entry: None,
             body: Body::Keep,
             chunks: VecDeque::new(),
             held_bytes: 0,
@@ -186,7 +192,10 @@ impl State {
             return (Some(Event::Released(reason)), self.deactivate(id));
         }
         match &self.end {
-            Some(End::Entry(entry)) => return (Some(Event::Entry(Arc::clone(entry))), None),
+            Some(End::Entry(entry)) => {
+                let entry = self.lead_entry.as_ref().filter(|_| slot.is_lead).unwrap_or(entry);
+                return (Some(Event::Entry(Arc::clone(entry))), None);
+            }
             Some(End::Stale(entry)) if slot.accepts_stale => {
                 return (Some(Event::Stale(Arc::clone(entry))), None);
             }
@@ -195,10 +204,10 @@ impl State {
             Some(End::Complete) | None => {}
         }
         if let Some(head) = self.head.as_ref().filter(|_| !slot.head_taken) {
-            let head = Arc::clone(head);
-            if !slot.is_lead && !selects(&head) {
+            if !slot.is_lead && !selects(head) {
                 return (Some(Event::Released(ReleaseReason::VaryMismatch)), self.deactivate(id));
             }
+            let head = Arc::clone(self.lead_head.as_ref().filter(|_| slot.is_lead).unwrap_or(head));
             self.slot_mut(id).head_taken = true;
             return (Some(Event::Head(head)), None);
         }
@@ -327,12 +336,13 @@ impl State {
         }
     }
 
-    /// The whole body in one piece, if all of it was kept.
-    pub(crate) fn whole_body(&self) -> Bytes {
-        let length = self.chunks.iter().map(|chunk| chunk.bytes.len()).sum();
-        let mut body = Vec::with_capacity(length);
-        self.chunks.iter().for_each(|chunk| body.extend_from_slice(&chunk.bytes));
-        Bytes::from(body.into_boxed_slice())
+    /// The whole body, where all of it was kept. Several pieces are about to be joined, so they count twice until
+    /// [`State::read_from`].
+    pub(crate) fn pieces(&mut self) -> Vec<Bytes> {
+        if self.chunks.len() > 1 {
+            self.held_bytes += self.received_bytes;
+        }
+        self.chunks.iter().map(|chunk| chunk.bytes.clone()).collect()
     }
 
     /// Followers go on reading from the stored copy, so that it is not held twice.

@@ -2,7 +2,8 @@
 //!
 //! RFC 9111 §5.2: names in any case, arguments as tokens or quoted strings, unknown directives ignored. §4.2.1: where a
 //! directive occurs twice or contradicts another, the most restrictive wins; a freshness that cannot be read (`-1`,
-//! `abc`, none) counts as zero, so the response is stale. §1.2.2: seconds beyond 2^31 are 2^31.
+//! `abc`, none) counts as zero, so the response is stale. §1.2.2: seconds beyond 2^31 are 2^31. A line whose quote never
+//! closes may hide anything, so it forbids storing.
 
 use super::fields;
 use crate::Field;
@@ -68,6 +69,10 @@ impl ResponseDirectives {
     }
 
     fn read_line(&mut self, line: &[u8]) {
+        if !fields::is_closed(line) {
+            // Both: beside `must-understand`, `no-store` alone would be ignored.
+            (self.no_store, self.private) = (true, true);
+        }
         for (name, argument) in directives(line) {
             let is = |other: &[u8]| name.eq_ignore_ascii_case(other);
             match name.len() {
@@ -102,6 +107,7 @@ impl ResponseDirectives {
 impl RequestDirectives {
     /// Reads one `Cache-Control` line of a request.
     pub(crate) fn read_line(&mut self, line: &[u8]) {
+        self.no_store |= !fields::is_closed(line);
         for (name, argument) in directives(line) {
             let is = |other: &[u8]| name.eq_ignore_ascii_case(other);
             match name.len() {
@@ -245,6 +251,18 @@ mod tests {
         assert_eq!(response("stale-while-revalidate").stale_while_revalidate_s, None);
         assert_eq!(response("stale-if-error=x").stale_if_error_s, None);
         assert_eq!(response("stale-if-error=9, stale-if-error=3").stale_if_error_s, Some(3));
+    }
+
+    #[test]
+    fn a_quote_that_never_closes_forbids_storing() {
+        for line in [r#"max-age=60, x="a, private"#, r#"x="a, no-store"#, r#"x="a\", private"#, "\""] {
+            assert!(response(line).no_store && response(line).private, "{line}");
+            assert!(request(line).no_store, "{line}");
+        }
+        for line in [r#"x="a, private""#, r#"x="a\", private""#, r#"x="a\\", max-age=60"#] {
+            assert!(!response(line).no_store && !response(line).private, "{line}");
+            assert!(!request(line).no_store, "{line}");
+        }
     }
 
     #[test]

@@ -26,19 +26,40 @@ pub fn members(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     .filter(|member| !member.is_empty())
 }
 
-/// Where the first comma outside quotes is. A quote that never closes takes the rest of the line.
+/// Where the first comma outside quotes is. A quote that never closes takes the rest of the line; see [`is_closed`].
 fn member_end(line: &[u8]) -> usize {
-    let (mut quoted, mut escaped) = (false, false);
-    for (index, &byte) in line.iter().enumerate() {
+    let mut quoting = Quoting::default();
+    line.iter().position(|&byte| quoting.is_outside(byte) && byte == b',').unwrap_or(line.len())
+}
+
+/// Whether every quote closes. What an open one hides may be what matters most.
+#[must_use]
+pub fn is_closed(line: &[u8]) -> bool {
+    let mut quoting = Quoting::default();
+    for &byte in line {
+        quoting.is_outside(byte);
+    }
+    !quoting.quoted
+}
+
+/// Goes through a line byte by byte. RFC 9110 §5.6.4.
+#[derive(Default)]
+struct Quoting {
+    quoted: bool,
+    escaped: bool,
+}
+
+impl Quoting {
+    /// Takes the next byte; says whether it is outside quotes.
+    fn is_outside(&mut self, byte: u8) -> bool {
         match byte {
-            _ if escaped => escaped = false,
-            b'\\' if quoted => escaped = true,
-            b'"' => quoted = !quoted,
-            b',' if !quoted => return index,
+            _ if self.escaped => self.escaped = false,
+            b'\\' if self.quoted => self.escaped = true,
+            b'"' => self.quoted = !self.quoted,
             _ => {}
         }
+        !self.quoted
     }
-    line.len()
 }
 
 /// Fields that are about one connection, one hop's framing or proxy authentication, and so are never stored.

@@ -307,6 +307,18 @@ pub fn decide(
     Decision::Revalidate { serve_if_error, requested: false }
 }
 
+/// How old a stored response is, were it served now; `None` where the rule has no use for it.
+#[must_use]
+pub fn standing(
+    facts: &RequestFacts<'_>,
+    rule: &Rule,
+    stored: &StoredFacts,
+    softened: bool,
+    now: Timestamp,
+) -> Option<Standing> {
+    Judged::new(facts, rule, stored, softened, now).map(|judged| judged.standing())
+}
+
 /// Whether a stored response may stand in for an error. RFC 5861 §4.
 #[must_use]
 pub fn usable_on_error(facts: &RequestFacts<'_>, rule: &Rule, stored: &StoredFacts, now: Timestamp) -> bool {

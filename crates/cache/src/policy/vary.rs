@@ -37,7 +37,8 @@ impl Vary {
     ) -> Result<Option<Self>, Uncacheable> {
         let mut names: SmallVec<[Box<[u8]>; 4]> = SmallVec::new();
         for name in fields::lines(response_fields, b"vary").flat_map(fields::members) {
-            if name == b"*" || names.len() == VARY_NAMES_MAX {
+            // A quote is in no name, and may hide one, or `*`.
+            if name == b"*" || name.contains(&b'"') || names.len() == VARY_NAMES_MAX {
                 return Err(Uncacheable::Vary);
             }
             names.push(name.to_ascii_lowercase().into_boxed_slice());
@@ -146,7 +147,7 @@ mod tests {
     #[test]
     fn a_star_or_too_many_names_are_refused() {
         let refused = |line: &[u8]| Vary::select(&[(b"Vary", line)], &[]) == Err(Uncacheable::Vary);
-        assert!(refused(b"*") && refused(b"Accept, *"));
+        assert!(refused(b"*") && refused(b"Accept, *") && refused(b"\"Accept, *"));
         let many = (0..=VARY_NAMES_MAX).map(|n| format!("x{n}")).collect::<Vec<_>>().join(",");
         assert!(refused(many.as_bytes()));
         assert!(!refused(b""));
