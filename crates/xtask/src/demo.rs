@@ -90,7 +90,7 @@ fn play(root: &Path, options: Options, interrupt: &Interrupt) -> Result<()> {
     let behind =
         pass::play(Target::Tenfold, &mut stack, Some(&tenfold), &mix, &crowd, interrupt, &mut steps)?;
     interrupt.check()?;
-    println!("\n{}", table::render(&crowd, &capacity, &alone, &behind));
+    println!("\n{}", table::render(&crowd, &capacity, &alone, &behind, options.quick));
 
     if !options.once {
         println!("{}", stack.invitation(&tenfold));
