@@ -17,8 +17,6 @@ use crate::reason::Reason;
 
 /// Records in flight to the writer.
 const RECORDS_MAX: usize = 4096;
-/// Longer targets are cut in the log.
-const TARGET_BYTES_MAX: usize = 1024;
 const PARTS: u32 = 1_000_000;
 
 /// One request, as the log keeps it.
@@ -32,9 +30,9 @@ pub struct Record {
     pub request_id: String,
     /// As received.
     pub method: String,
-    /// In normal form; empty where none was.
+    /// In normal form; of a request that was refused at once, as received. Cut at 1 KiB, as are method and target.
     pub host: String,
-    /// Path and query in normal form, cut at 1 KiB.
+    /// Path and query, as a node would see them; of a request that was refused at once, as received.
     pub target: String,
     /// The route's name, if one was found.
     pub route: Option<Arc<str>>,
@@ -42,7 +40,8 @@ pub struct Record {
     pub status: u16,
     /// Of the body sent to the client.
     pub body_bytes: u64,
-    /// From the request's first byte to the answer's last.
+    /// From when the request's head was whole to the answer's last byte; an answer that is ready at once is done when it
+    /// has been handed to the connection.
     pub duration: Duration,
     /// The word for what the cache did, such as `hit`.
     pub cache: &'static str,
@@ -134,23 +133,6 @@ impl AccessLogReceiver {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the access log has ended")]
 pub struct LogEnded;
-
-/// A target that fits the log.
-#[must_use]
-pub fn target_text(path: &str, query: Option<&str>) -> String {
-    let mut text = path.to_owned();
-    if let Some(query) = query {
-        text.push('?');
-        text.push_str(query);
-    }
-    // In normal form it is ASCII, so any byte is a boundary; elsewhere cut at the next one down.
-    let mut end = text.len().min(TARGET_BYTES_MAX);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text.truncate(end);
-    text
-}
 
 impl Record {
     /// One line of JSON, without its line end.
@@ -303,11 +285,5 @@ mod tests {
         let kept = std::iter::from_fn(|| receiver.next(Duration::ZERO).ok().flatten()).count();
         assert_eq!(kept, RECORDS_MAX);
         assert_eq!(receiver.next(Duration::ZERO).err(), Some(LogEnded));
-    }
-
-    #[test]
-    fn long_targets_are_cut() {
-        assert_eq!(target_text(&format!("/{}", "é".repeat(1000)), Some("q")).len(), 1024 - 1);
-        assert_eq!(target_text("/a", Some("q")), "/a?q");
     }
 }

@@ -1,7 +1,7 @@
 //! What the client is told: heads written anew from a node's, from a stored answer, or from a refusal.
 //!
-//! Every answer passes through here, so every answer has `X-Request-Id` and, from a route, `Cache-Status`, and says
-//! `Connection: close` before the connection closes. Framing is always ours: a body whose length is unknown goes in
+//! Whatever a node or the cache has to say passes through here, so all of it has `X-Request-Id` and `Cache-Status` and says
+//! `Connection: close` before the connection closes; refusals ([`write_refusal`]) have the id and their reason. Framing is always ours: a body whose length is unknown goes in
 //! chunks to HTTP/1.1 and ends with the connection for HTTP/1.0.
 
 use std::rc::Rc;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tenfold_cache::Rule;
-use tenfold_edge::access_log::AccessLog;
+use tenfold_edge::access_log::{AccessLog, AccessLogReceiver};
 use tenfold_edge::config::{
     AccessLogConfig, ClusterConfig, Config, Limits, NodeConfig, RouteConfig, Timeouts,
 };
@@ -31,6 +31,8 @@ pub(crate) struct Running {
     pub(crate) limits: Arc<ConnectionLimits>,
     /// What tasks panicked with; none should.
     pub(crate) panics: Arc<Mutex<Vec<String>>>,
+    /// The requests that were logged.
+    pub(crate) log: Mutex<AccessLogReceiver>,
     parts: Option<(Acceptor, Workers)>,
 }
 
@@ -89,7 +91,7 @@ impl Running {
         let workers = Workers::start(worker_count, &deps).unwrap();
         let limits =
             ConnectionLimits::new(config.limits.connections_max, config.limits.connections_per_ip_max);
-        let (access_log, _) = AccessLog::channel();
+        let (access_log, log) = AccessLog::channel();
         let edge_deps = Deps { registry: registry.clone(), access_log, seed: 42, now: Instant::now() };
         let edge = Edge::build(config, edge_deps).unwrap();
         let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -103,7 +105,7 @@ impl Running {
             AcceptorDeps { limits: Arc::clone(&limits), registry: registry.clone(), drain: drain.clone() };
         let acceptor = Acceptor::spawn(vec![(listener, service)], &workers, &deps).unwrap();
         let parts = Some((acceptor, workers));
-        Self { edge, address, registry, drain, limits, panics, parts }
+        Self { edge, address, registry, drain, limits, panics, log: Mutex::new(log), parts }
     }
 
     pub(crate) fn client(&self) -> Client {
