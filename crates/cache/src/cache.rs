@@ -1,7 +1,7 @@
 //! The cache: looking up, joining a fetch, storing, purging.
 //!
 //! [`Cache::lookup`] is the hot path and the only one most requests take: it reads the store, the purges and the policy,
-//! and changes nothing. [`Cache::join`] is where a miss decides, under one key's lock, who fetches: a request either
+//! and changes nothing but a counter while the origin fails. [`Cache::join`] is where a miss decides, under one key's lock, who fetches: a request either
 //! finds a fill it may follow, or a response that was stored since it looked, or leads. So however many requests miss
 //! a key in the same moment, one of them fetches.
 
@@ -77,6 +77,14 @@ pub struct Hit {
     pub age_s: u64,
     /// For `Cache-Status`: freshness left, negative when stale.
     pub ttl_s: i64,
+    /// It stands in for an error: the origin failed lately, so this request did not wait for it to fail again.
+    pub instead_of_error: bool,
+}
+
+impl Hit {
+    fn new(entry: Arc<Entry>, standing: freshness::Standing, instead_of_error: bool) -> Self {
+        Self { entry, age_s: standing.age_s, ttl_s: standing.ttl_s, instead_of_error }
+    }
 }
 
 /// How a request that was not answered from the store goes on.
@@ -140,16 +148,17 @@ impl Cache {
         }
         let softened = standing == Standing::Soft;
         match freshness::decide(facts, rule, &entry.facts, softened, now) {
-            Decision::Fresh(freshness::Standing { age_s, ttl_s }) => Lookup::Hit(Hit { entry, age_s, ttl_s }),
-            Decision::Stale { standing: freshness::Standing { age_s, ttl_s }, refresh } => {
-                Lookup::Stale { hit: Hit { entry, age_s, ttl_s }, refresh }
+            Decision::Fresh(standing) => Lookup::Hit(Hit::new(entry, standing, false)),
+            Decision::Stale { standing, refresh } => {
+                Lookup::Stale { hit: Hit::new(entry, standing, false), refresh }
             }
             Decision::Revalidate { serve_if_error, requested } => {
                 let failing = || self.failing_s(key, Class::of(facts, rule), now) > 0;
                 let instead = serve_if_error && !requested && failing();
                 match freshness::standing(facts, rule, &entry.facts, softened, now).filter(|_| instead) {
-                    Some(freshness::Standing { age_s, ttl_s }) => {
-                        Lookup::Stale { hit: Hit { entry, age_s, ttl_s }, refresh: true }
+                    Some(standing) => {
+                        count(&self.counters.stale_if_error);
+                        Lookup::Stale { hit: Hit::new(entry, standing, true), refresh: true }
                     }
                     None => Lookup::Revalidate { entry, serve_if_error, requested },
                 }

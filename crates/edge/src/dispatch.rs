@@ -277,7 +277,8 @@ impl Entrance<'_> {
     ) -> Step {
         let Request { head, client, request_id, .. } = request;
         let close = self.closes(head, client);
-        let cache = CacheStatus::hit(hit.ttl_s);
+        let detail = hit.instead_of_error.then_some("stale_if_error");
+        let cache = CacheStatus { detail, ..CacheStatus::hit(hit.ttl_s) };
         let ours = Ours { request_id, cache, http10: client.http10, close };
         let stored = write_stored(out, &hit.entry, facts, client.head_only, hit.age_s, &ours);
         let body_bytes = stored.body.len() as u64;

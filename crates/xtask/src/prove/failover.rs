@@ -147,7 +147,7 @@ impl Scene {
             cached.ok == cached.offered && cached.offered > 0,
         );
         let said = header(report, "cache-status");
-        let says_stale = |text: &str| text.contains("fwd=stale");
+        let says_stale = |text: &str| text.contains("stale");
         let stale: u64 = said.iter().filter(|(text, _)| says_stale(text)).map(|(_, count)| count).sum();
         self.verdicts.bar(
             "… that say they are stale",

@@ -104,7 +104,8 @@ fn while_the_origin_fails_a_stale_copy_is_served_without_waiting_for_the_next_fa
     fill.fail(FailReason::Timeout, at(230));
     assert!(matches!(next(&mut lead), Some(Event::Stale(_))));
     let Lookup::Stale { hit, refresh: true } = site.lookup(&[], at(231)) else { panic!("it would wait") };
-    assert_eq!((hit.age_s, hit.ttl_s), (231, -171));
+    assert_eq!((hit.age_s, hit.ttl_s, hit.instead_of_error), (231, -171, true));
+    assert_eq!(site.cache.stats().stale_if_error, 2);
     let no_cache: [Field<'_>; 1] = [(b"Cache-Control", b"no-cache")];
     assert!(matches!(site.lookup(&no_cache, at(231)), Lookup::Revalidate { requested: true, .. }));
     // The next attempt runs behind the answers, however long it takes to fail.
