@@ -123,11 +123,12 @@ pub(crate) fn estimate(stack: &Stack, mix: &Mix, interrupt: &Interrupt, steps: &
     plan.client.timeout_ms = QUICK_TIMEOUT_MS;
     let run = tenfold_loadgen::run(&plan, interrupt.stop(), &mut |_| {})?;
     interrupt.check()?;
-    let probe_s = QUICK_PROBE.as_secs_f64();
+    // Its best second: the first ones go to warming up, the last ones to a queue of users who have left.
+    let best = run.report.series.iter().map(|second| second.ok).max().unwrap_or(0).max(1);
     #[expect(clippy::cast_precision_loss, reason = "counts far below 2^53")]
-    let answered = run.report.ok.max(1) as f64 / run.report.played_s.max(probe_s);
+    let answered = best as f64;
     steps.done(&format!(
         "the shop answers {answered:.0} requests/s when offered {QUICK_RATE:.0}: its capacity, roughly"
     ));
-    Ok(Known { rate: answered, probe_s })
+    Ok(Known { rate: answered, probe_s: QUICK_PROBE.as_secs_f64() })
 }

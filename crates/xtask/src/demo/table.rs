@@ -46,7 +46,7 @@ pub(crate) fn render(crowd: &Crowd, capacity: &Known, alone: &Pass, behind: &Pas
     add(
         "of them by each such request answered",
         format!("{:.2}", per_answer(alone)),
-        per_answers(alone, behind),
+        per_answers(alone, behind, is_rough),
     );
     let (a, b) =
         both(&|pass| format!("{:.0} µs", cpu_us(pass, pass.spent.shop_cpu_s + pass.spent.postgres_cpu_s)));
