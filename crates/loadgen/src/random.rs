@@ -1,30 +1,28 @@
-//! A small deterministic generator, so that the same plan plays the same requests everywhere.
+//! The draws of a plan, the same wherever it is played.
 //!
-//! SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014): one 64-bit state, an
-//! addition and two multiplications a number, and any seed is a good one. A stream per request comes from hashing the
-//! request's number into the seed, so that threads need not share one. Not for secrets.
+//! [`Rng`] makes the bits; here they become what a schedule needs. A stream per request comes from hashing the request's
+//! number into the seed, so that threads need not share one. Not for secrets.
 
-const GOLDEN_GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
+use tenfold_service::rng::Rng;
 
 /// A stream of pseudorandom numbers.
 #[derive(Clone, Debug)]
 pub(crate) struct Random {
-    state: u64,
+    rng: Rng,
 }
 
 impl Random {
     pub(crate) fn new(seed: u64) -> Self {
-        Self { state: seed }
+        Self { rng: Rng::new(seed) }
     }
 
     /// The stream of one request: depends on the plan's seed and the request's number alone.
     pub(crate) fn of_request(seed: u64, number: u64) -> Self {
-        Self { state: mix(seed ^ mix(number.wrapping_add(GOLDEN_GAMMA))) }
+        Self::new(Rng::new(seed ^ Rng::new(number).next_u64()).next_u64())
     }
 
     pub(crate) fn next(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(GOLDEN_GAMMA);
-        mix(self.state)
+        self.rng.next_u64()
     }
 
     /// Uniform in `0..bound`; 0 when `bound` is 0. By multiplication: the bias is below 2⁻³² for bounds below 2³².
@@ -42,23 +40,9 @@ impl Random {
     }
 }
 
-fn mix(mut z: u64) -> u64 {
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_stream_is_the_published_one() {
-        // Reference values of SplitMix64 for seed 1234567.
-        let mut random = Random::new(1_234_567);
-        let expected = [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423];
-        assert_eq!([random.next(), random.next(), random.next()], expected);
-    }
 
     #[test]
     fn below_covers_its_range_evenly() {
