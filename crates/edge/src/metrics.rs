@@ -14,7 +14,7 @@ use crate::reason::Reason;
 
 /// What the cache did for a request; the label `cache` of `tenfold_edge_cache`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CacheOutcome {
+pub(crate) enum CacheOutcome {
     /// Answered from the store, fresh.
     Hit,
     /// Answered from the store, stale, by the route's leave.
@@ -35,7 +35,7 @@ impl CacheOutcome {
 
     /// The label's value and the log's word.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Hit => "hit",
             Self::Stale => "stale",
@@ -49,7 +49,7 @@ impl CacheOutcome {
 
 /// How an exchange with a node failed; the label `kind` of `tenfold_edge_upstream_failures`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum UpstreamFailure {
+pub(crate) enum UpstreamFailure {
     /// The connection was refused or unreachable.
     Refused,
     /// No connection in time.
@@ -76,7 +76,7 @@ impl UpstreamFailure {
 
     /// The label's value.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Refused => "refused",
             Self::ConnectTimeout => "connect_timeout",
@@ -90,7 +90,7 @@ impl UpstreamFailure {
 
 /// Counters of one route.
 #[derive(Clone, Debug)]
-pub struct RouteMetrics {
+pub(crate) struct RouteMetrics {
     /// By the first digit of the status; `[0]` for requests that got no answer.
     requests: [Counter; 6],
     cache: [Counter; CacheOutcome::ALL.len()],
@@ -101,7 +101,7 @@ pub struct RouteMetrics {
 impl RouteMetrics {
     /// The handles of the route called `route`; of requests without a route under `"none"`.
     #[must_use]
-    pub fn new(registry: &Registry, route: &str) -> Self {
+    pub(crate) fn new(registry: &Registry, route: &str) -> Self {
         let requests = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"].map(|status| {
             let labels = [("route", route), ("status", status)];
             registry.counter("tenfold_edge_requests", "Requests by route and class of status.", &labels)
@@ -129,7 +129,7 @@ impl RouteMetrics {
     }
 
     /// A request was answered; `status` 0 if it got none.
-    pub fn on_request(
+    pub(crate) fn on_request(
         &self,
         status: u16,
         outcome: Option<CacheOutcome>,
@@ -146,34 +146,34 @@ impl RouteMetrics {
 
     /// Requests so far, and those among them answered with 500 or more.
     #[must_use]
-    pub fn totals(&self) -> (u64, u64) {
+    pub(crate) fn totals(&self) -> (u64, u64) {
         (self.requests.iter().map(Counter::value).sum(), self.requests[5].value())
     }
 
     /// Requests so far for which the cache did this.
     #[must_use]
-    pub fn cache_total(&self, outcome: CacheOutcome) -> u64 {
+    pub(crate) fn cache_total(&self, outcome: CacheOutcome) -> u64 {
         self.cache[outcome as usize].value()
     }
 }
 
 /// Counters of one cluster.
 #[derive(Clone, Debug)]
-pub struct ClusterMetrics {
+pub(crate) struct ClusterMetrics {
     exchanges: [Counter; 2],
     failures: [Counter; UpstreamFailure::ALL.len()],
     /// Requests tried again on another node.
-    pub retries: Counter,
+    pub(crate) retries: Counter,
     /// Requests that might have been, had the budget allowed it.
-    pub retries_denied: Counter,
+    pub(crate) retries_denied: Counter,
     /// From the end of the request to the head of the response.
-    pub response: Histogram,
+    pub(crate) response: Histogram,
 }
 
 impl ClusterMetrics {
     /// The handles of the cluster called `cluster`.
     #[must_use]
-    pub fn new(registry: &Registry, cluster: &str) -> Self {
+    pub(crate) fn new(registry: &Registry, cluster: &str) -> Self {
         let exchanges = ["new", "reused"].map(|connection| {
             let labels = [("cluster", cluster), ("connection", connection)];
             registry.counter("tenfold_edge_upstream_exchanges", "Requests sent to nodes.", &labels)
@@ -202,38 +202,38 @@ impl ClusterMetrics {
     }
 
     /// A request was written to a connection.
-    pub fn on_exchange(&self, reused: bool) {
+    pub(crate) fn on_exchange(&self, reused: bool) {
         self.exchanges[usize::from(reused)].add(1);
     }
 
     /// An exchange failed.
-    pub fn on_failure(&self, kind: UpstreamFailure) {
+    pub(crate) fn on_failure(&self, kind: UpstreamFailure) {
         self.failures[kind as usize].add(1);
     }
 
     /// Requests written to connections so far.
     #[must_use]
-    pub fn exchanges_total(&self) -> u64 {
+    pub(crate) fn exchanges_total(&self) -> u64 {
         self.exchanges.iter().map(Counter::value).sum()
     }
 }
 
 /// Counters of the edge as a whole.
 #[derive(Clone)]
-pub struct EdgeMetrics {
+pub(crate) struct EdgeMetrics {
     registry: Registry,
     /// Bytes read from clients.
-    pub client_bytes_read: Counter,
+    pub(crate) client_bytes_read: Counter,
     /// Bytes written to clients.
-    pub client_bytes_written: Counter,
+    pub(crate) client_bytes_written: Counter,
     /// Background fills begun to renew what was served stale.
-    pub refreshes: Counter,
+    pub(crate) refreshes: Counter,
 }
 
 impl EdgeMetrics {
     /// The handles.
     #[must_use]
-    pub fn new(registry: &Registry) -> Self {
+    pub(crate) fn new(registry: &Registry) -> Self {
         let counter = |name, help| registry.counter(name, help, &[]);
         Self {
             registry: registry.clone(),
@@ -244,7 +244,7 @@ impl EdgeMetrics {
     }
 
     /// A request was refused, or a connection cut.
-    pub fn on_refusal(&self, reason: Reason) {
+    pub(crate) fn on_refusal(&self, reason: Reason) {
         let labels = [("reason", reason.as_str())];
         self.registry
             .counter("tenfold_edge_refusals", "Requests refused and connections cut, by reason.", &labels)
@@ -259,7 +259,7 @@ impl std::fmt::Debug for EdgeMetrics {
 }
 
 /// Drops the series of routes and clusters that a reload took away.
-pub fn forget_absent(registry: &Registry, routes: &[String], clusters: &[String]) {
+pub(crate) fn forget_absent(registry: &Registry, routes: &[String], clusters: &[String]) {
     registry.retain(|name, labels| {
         !name.starts_with("tenfold_edge_")
             || labels.iter().all(|(label, value)| match *label {

@@ -176,21 +176,21 @@ impl From<Malformed> for Reason {
 
 /// What a refusal needs besides its reason.
 #[derive(Clone, Copy, Debug)]
-pub struct Refusal<'a> {
+pub(crate) struct Refusal<'a> {
     /// Why.
-    pub reason: Reason,
+    pub(crate) reason: Reason,
     /// Goes into the answer, so that its reader can ask about it.
-    pub request_id: &'a RequestId,
+    pub(crate) request_id: &'a RequestId,
     /// The connection ends with this answer.
-    pub close: bool,
+    pub(crate) close: bool,
     /// The request was HEAD: no body.
-    pub head_only: bool,
+    pub(crate) head_only: bool,
     /// The time as an IMF-fixdate (RFC 9110 §5.6.7).
-    pub date: &'a [u8],
+    pub(crate) date: &'a [u8],
 }
 
 /// Appends a whole response.
-pub fn write_refusal(out: &mut Vec<u8>, refusal: &Refusal<'_>) {
+pub(crate) fn write_refusal(out: &mut Vec<u8>, refusal: &Refusal<'_>) {
     let Refusal { reason, request_id, .. } = *refusal;
     let status = match reason.status() {
         // Never sent: whoever should read it has gone.

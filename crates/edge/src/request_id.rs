@@ -13,7 +13,7 @@ const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// Visible ASCII without quotes, at most 64 bytes.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct RequestId {
+pub(crate) struct RequestId {
     bytes: [u8; LENGTH_MAX],
     /// Always ≤ `LENGTH_MAX`.
     length: u8,
@@ -22,7 +22,7 @@ pub struct RequestId {
 impl RequestId {
     /// Takes over an id that another proxy gave, if it is harmless: 8 to 64 letters, digits and `-_.:`.
     #[must_use]
-    pub fn adopt(text: &[u8]) -> Option<Self> {
+    pub(crate) fn adopt(text: &[u8]) -> Option<Self> {
         let plain = |b: &u8| b.is_ascii_alphanumeric() || b"-_.:".contains(b);
         if !(8..=LENGTH_MAX).contains(&text.len()) || !text.iter().all(plain) {
             return None;
@@ -34,13 +34,13 @@ impl RequestId {
 
     /// As it is written.
     #[must_use]
-    pub fn as_bytes(&self) -> &[u8] {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.length)]
     }
 
     /// As it is written.
     #[must_use]
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         std::str::from_utf8(self.as_bytes()).unwrap_or_default()
     }
 }
@@ -53,19 +53,19 @@ impl std::fmt::Debug for RequestId {
 
 /// Makes ids; one for each worker, each with its own seed.
 #[derive(Clone, Debug)]
-pub struct RequestIds {
+pub(crate) struct RequestIds {
     rng: Rng,
 }
 
 impl RequestIds {
     /// `seed` should be random, or two processes make the same ids.
     #[must_use]
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self { rng: Rng::new(seed) }
     }
 
     /// The next id.
-    pub fn make(&mut self) -> RequestId {
+    pub(crate) fn make(&mut self) -> RequestId {
         let mut bytes = [0; LENGTH_MAX];
         write_hex(self.rng.next_u64(), &mut bytes[..16]);
         write_hex(self.rng.next_u64(), &mut bytes[16..32]);
@@ -73,7 +73,7 @@ impl RequestIds {
     }
 
     /// Sixteen hexadecimal digits, never all zero: a span's id.
-    pub fn make_span(&mut self) -> [u8; 16] {
+    pub(crate) fn make_span(&mut self) -> [u8; 16] {
         let mut digits = [0; 16];
         write_hex(self.rng.next_u64() | 1, &mut digits);
         digits
