@@ -37,7 +37,8 @@ fn build(key: &mut KeyBuf, n: u64) {
         *digit = b'0' + u8::try_from(rest % 10).expect("a digit");
         rest /= 10;
     }
-    let url = KeyUrl { scheme: Scheme::Http, authority: b"shop.example", path: &path, query: None };
+    let url =
+        KeyUrl { scheme: Scheme::Http, authority: b"shop.example", path: &path, query: None, chosen_by: b"" };
     key.build(&url, &RequestFacts::read("GET", &REQUEST), &Rule::Respect);
 }
 

@@ -1,6 +1,6 @@
 //! The primary key: what a request asks for, as bytes.
 //!
-//! A key is the authority, the path and the query, then the scheme, then what the route's rule adds, each with its
+//! A key is the authority, the path and the query, then the scheme, then what the route adds, each with its
 //! length before it, so that no two different requests can spell the same bytes. GET and HEAD share a key; other methods
 //! have none. The bytes themselves are compared on a lookup, so hash quality is a matter of speed only; the hash is
 //! seeded, so that nobody outside can aim at one shard or slot. Building a key into a reused [`KeyBuf`] does not allocate.
@@ -33,6 +33,9 @@ pub struct KeyUrl<'a> {
     pub path: &'a [u8],
     /// `None` without a `?`, which differs from an empty query.
     pub query: Option<&'a [u8]>,
+    /// What beside the URL chose who answers, as any bytes: the conditions of a route that asks for certain headers.
+    /// Else empty.
+    pub chosen_by: &'a [u8],
 }
 
 /// How the client came, as the origin is told.
@@ -50,6 +53,8 @@ const ABSENT: u32 = u32::MAX;
 /// Marks a part as taken from a header's lines or from a cookie.
 const PART_HEADER: u8 = b'h';
 const PART_COOKIE: u8 = b'c';
+/// Marks what beside the URL chose who answers.
+const CHOSEN_BY: u8 = b'r';
 /// Marks the key of a request that the route's override does not cover, see [`KeyBuf::build`].
 const UNCOVERED: u8 = b'u';
 
@@ -70,6 +75,10 @@ impl KeyBuf {
             Scheme::Http => b'p',
             Scheme::Https => b's',
         });
+        if !url.chosen_by.is_empty() {
+            self.bytes.push(CHOSEN_BY);
+            self.push(Some(url.chosen_by));
+        }
         if matches!((rule, rule.effective(facts)), (Rule::Override(_), Effective::Respect)) {
             self.bytes.push(UNCOVERED);
         }
@@ -173,7 +182,8 @@ mod tests {
 
     fn key(authority: &str, path: &str, query: Option<&str>, rule: &Rule, fields: &[Field<'_>]) -> Vec<u8> {
         let (authority, path, query) = (authority.as_bytes(), path.as_bytes(), query.map(str::as_bytes));
-        build(&KeyUrl { scheme: Scheme::Http, authority, path, query }, rule, fields).as_bytes().to_vec()
+        let url = KeyUrl { scheme: Scheme::Http, authority, path, query, chosen_by: b"" };
+        build(&url, rule, fields).as_bytes().to_vec()
     }
 
     fn keyed(part: KeyPart) -> Rule {
@@ -241,12 +251,14 @@ mod tests {
     }
 
     #[test]
-    fn the_scheme_is_in_the_key_but_not_in_what_a_purge_names() {
-        let url = KeyUrl { scheme: Scheme::Http, authority: b"a", path: b"/", query: None };
+    fn the_scheme_and_the_route_s_conditions_are_in_the_key_but_not_in_what_a_purge_names() {
+        let url = KeyUrl { scheme: Scheme::Http, authority: b"a", path: b"/", query: None, chosen_by: b"" };
         let http = build(&url, &Rule::Respect, &[]);
-        let https = build(&KeyUrl { scheme: Scheme::Https, ..url }, &Rule::Respect, &[]);
-        assert_ne!(http.as_bytes(), https.as_bytes());
-        assert_eq!(http.url_bytes(), https.url_bytes());
+        for other in [KeyUrl { scheme: Scheme::Https, ..url }, KeyUrl { chosen_by: b"x-beta: 1", ..url }] {
+            let other = build(&other, &Rule::Respect, &[]);
+            assert_ne!(http.as_bytes(), other.as_bytes());
+            assert_eq!(http.url_bytes(), other.url_bytes());
+        }
     }
 
     #[test]

@@ -217,7 +217,13 @@ impl Entrance<'_> {
         if facts.bypass().is_none() {
             let path = request.target.path.as_bytes();
             let query = request.target.query.map(str::as_bytes);
-            let url = KeyUrl { scheme: request.scheme, authority: request.host.as_bytes(), path, query };
+            let url = KeyUrl {
+                scheme: request.scheme,
+                authority: request.host.as_bytes(),
+                path,
+                query,
+                chosen_by: &route.conditions,
+            };
             key.build(&url, &facts, &route.rule);
         }
         let question = Question { facts: &facts, key, now };

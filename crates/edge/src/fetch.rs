@@ -334,7 +334,8 @@ fn rejoin(local: &Rc<Local>, task: &Task, reason: ReleaseReason) -> Option<Follo
         let rule = &task.route().rule;
         let mut key = KeyBuf::new();
         let scheme = told_scheme(fields);
-        key.build(&KeyUrl { scheme, authority: host, path: head.path, query: head.query }, &facts, rule);
+        let (path, query, chosen_by) = (head.path, head.query, &task.route().conditions);
+        key.build(&KeyUrl { scheme, authority: host, path, query, chosen_by }, &facts, rule);
         match local.cache().join(&key, &facts, rule, None, local.worker.index, local.timestamp()) {
             Join::Lead(fill, follower) => {
                 let mut plain = take_outbox();

@@ -33,6 +33,8 @@ pub struct Snapshot {
 pub(crate) struct RouteState {
     pub(crate) name: Arc<str>,
     pub(crate) rule: Rule,
+    /// The headers it asks for, for the cache's key: without them another route, and perhaps another cluster, answers.
+    pub(crate) conditions: Box<[u8]>,
     pub(crate) cluster: Arc<ClusterState>,
     pub(crate) metrics: RouteMetrics,
 }
@@ -77,6 +79,7 @@ impl Snapshot {
             routes.push(RouteState {
                 name: route.name.as_str().into(),
                 rule: route.cache.clone(),
+                conditions: conditions(&route.headers),
                 cluster: Arc::clone(cluster),
                 metrics: RouteMetrics::new(registry, &route.name),
             });
@@ -96,6 +99,14 @@ impl Snapshot {
     pub(crate) fn route(&self, route: Option<RouteIndex>) -> Option<&RouteState> {
         route.and_then(|RouteIndex(index)| self.routes.get(index))
     }
+}
+
+/// What a route's headers come to, in one spelling whatever order they are written in.
+fn conditions(headers: &[(String, String)]) -> Box<[u8]> {
+    let mut lines: Vec<String> =
+        headers.iter().map(|(name, value)| format!("{}: {value}\n", name.to_ascii_lowercase())).collect();
+    lines.sort_unstable();
+    lines.concat().into_bytes().into_boxed_slice()
 }
 
 fn codec_limits(config: &Config) -> tenfold_http1::Limits {

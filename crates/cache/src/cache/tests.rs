@@ -33,7 +33,7 @@ struct Site {
 
 fn key_of(path: &[u8], request: &[Field<'_>], rule: &Rule) -> KeyBuf {
     let mut key = KeyBuf::new();
-    let url = KeyUrl { scheme: Scheme::Http, authority: b"shop.example", path, query: None };
+    let url = KeyUrl { scheme: Scheme::Http, authority: b"shop.example", path, query: None, chosen_by: b"" };
     key.build(&url, &RequestFacts::read("GET", request), rule);
     key
 }

@@ -20,7 +20,7 @@ const FRESH: Field<'_> = (b"Cache-Control", b"max-age=60");
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn build(key: &mut KeyBuf, path: &[u8]) {
-    let url = KeyUrl { scheme: Scheme::Http, authority: b"shop.example", path, query: None };
+    let url = KeyUrl { scheme: Scheme::Http, authority: b"shop.example", path, query: None, chosen_by: b"" };
     key.build(&url, &RequestFacts::read("GET", &[]), &Rule::Respect);
 }
 

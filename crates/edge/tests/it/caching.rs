@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tenfold_cache::{Override, Purge, Rule};
+use tenfold_edge::config::RouteConfig;
 use tenfold_testkit::origin::Gate;
 use tenfold_testkit::{Answer, Origin, wait_for};
 
@@ -193,6 +194,34 @@ fn an_override_keeps_what_the_origin_says_nothing_about() {
     assert_eq!(origin.requests(), 1);
     client.request("GET", "/a", &[("Cookie", "user=1")]).unwrap();
     assert_eq!(origin.requests(), 2, "a request with a cookie isn't covered");
+}
+
+#[test]
+fn routes_told_apart_by_headers_never_answer_for_one_another() {
+    let serving = |body| Origin::serve(move |_| Answer::ok(body).cache_control("max-age=60")).unwrap();
+    let (plain, beta) = (serving("plain"), serving("beta"));
+    let mut config = config(&[plain.addr()]);
+    config.clusters.extend(self::config(&[beta.addr()]).clusters);
+    config.clusters[1].name = "beta".to_owned();
+    let headers = vec![("x-beta".to_owned(), "1".to_owned())];
+    config.routes.push(RouteConfig {
+        headers,
+        to: "beta".to_owned(),
+        ..route("beta", "/{*rest}", Rule::Respect)
+    });
+    let edge = Running::start(config);
+    let mut client = edge.client();
+    for _ in 0..2 {
+        assert_eq!(client.request("GET", "/a", &[("X-Beta", "1")]).unwrap().text(), "beta");
+        assert_eq!(client.get("/a").unwrap().text(), "plain");
+    }
+    assert_eq!((plain.requests(), beta.requests()), (1, 1));
+    let authority = edge.address.to_string();
+    let purge = Purge::Url { authority: authority.as_bytes(), path: b"/a", query: None };
+    let _ = edge.edge.purge(&purge, false);
+    client.request("GET", "/a", &[("X-Beta", "1")]).unwrap();
+    client.get("/a").unwrap();
+    assert_eq!((plain.requests(), beta.requests()), (2, 2), "one purge reaches both");
 }
 
 #[test]
