@@ -10,6 +10,9 @@
 //! **Failure.** A body that breaks off is never ended on the other side: neither the last chunk nor the missing bytes of
 //! a Content-Length are ever written, and the caller resets the connection. More payload than announced is not sent.
 
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use tenfold_http1::{BodyDecoder, BodyLength, CHUNK_END, LAST_CHUNK, Piece};
@@ -102,6 +105,11 @@ pub(crate) async fn next(
     }
 }
 
+/// Does nothing follow the head?
+pub(crate) fn is_empty(length: BodyLength) -> bool {
+    matches!(length, BodyLength::None | BodyLength::Exact(0))
+}
+
 /// How payload is framed on the way out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Framing {
@@ -180,7 +188,7 @@ pub(crate) async fn relay(
 ) -> Result<RelayEnd, RelayError> {
     let mut moved = 0_u64;
     loop {
-        let piece = next(from, decoder, idle).await.map_err(RelayError::Source)?;
+        let piece = next_or_flush(from, decoder, idle, to).await?;
         let payload = piece.bytes(from.inbox);
         moved = moved.saturating_add(payload.len() as u64);
         if moved > limit {
@@ -190,7 +198,28 @@ pub(crate) async fn relay(
         if piece.ended {
             return Ok(RelayEnd::Whole);
         }
+        if std::mem::take(&mut to.waited) {
+            from.pause();
+        }
     }
+}
+
+/// The next payload. A head that waits for company in the outbox goes alone rather than wait for it.
+async fn next_or_flush(
+    from: &mut Reader<'_>,
+    decoder: &mut BodyDecoder,
+    idle: Duration,
+    to: &mut Writer<'_>,
+) -> Result<Gathered, RelayError> {
+    let mut piece = pin!(next(from, decoder, idle));
+    if !to.outbox.is_empty() {
+        let first = poll_fn(|cx| Poll::Ready(piece.as_mut().poll(cx))).await;
+        if let Poll::Ready(piece) = first {
+            return piece.map_err(RelayError::Source);
+        }
+        to.flush().await.map_err(|error| RelayError::Sink(error.into()))?;
+    }
+    piece.await.map_err(RelayError::Source)
 }
 
 /// How a relay ended without an error.
@@ -202,18 +231,24 @@ pub(crate) enum RelayEnd {
     TooLarge,
 }
 
-/// Reads a body to its end and drops it, at most `limit` bytes of it. True if it ended.
+/// Reads a body to its end and drops it, at most `limit` bytes of it and for at most `time` in all. True if it ended.
 pub(crate) async fn discard(
     from: &mut Reader<'_>,
     decoder: &mut BodyDecoder,
-    idle: Duration,
+    time: Duration,
     limit: u64,
 ) -> bool {
     let mut dropped = 0_u64;
+    from.timer.arm(time);
     while dropped <= limit {
-        match next(from, decoder, idle).await {
+        match gather(from.inbox, decoder) {
             Ok(piece) if piece.ended => return true,
             Ok(piece) => dropped += piece.bytes(from.inbox).len() as u64,
+            Err(_) => return false,
+        }
+        match from.fill_armed().await {
+            Ok(_) => {}
+            Err(IoError::Closed) => return decoder.on_eof().is_ok(),
             Err(_) => return false,
         }
     }

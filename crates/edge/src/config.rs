@@ -55,7 +55,7 @@ pub struct Limits {
     pub keep_alive: Duration,
     /// How long a body, in either direction, may stand still.
     pub body_idle: Duration,
-    /// A client that takes a response's body slower than this, over `body_idle`, is cut. In bytes a second.
+    /// A client that takes a response or sends a body slower than this, over `body_idle`, is cut. In bytes a second.
     pub send_rate_min: u64,
 }
 

@@ -30,7 +30,7 @@ use crate::dispatch::{Entrance, Step};
 use crate::fetch;
 use crate::io::{IoError, Pace, Socket, give_outbox, take_outbox};
 use crate::local::Local;
-use crate::pass::{client_pace, pass};
+use crate::pass::{client_pace, client_reason, pass};
 use crate::reason::{Reason, Refusal, write_refusal};
 use crate::request_id::RequestIds;
 use crate::task::{Described, Task};
@@ -42,6 +42,9 @@ const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES_MAX: usize = 1 << 20;
 /// Answers collected before they are written, in bytes.
 const BATCH_BYTES_MAX: usize = 64 * 1024;
+const EMPTY_LINE: &[u8] = b"\r\n";
+/// Answers given without a pause before the worker's other tasks get their turn.
+const TURN_ANSWERS_MAX: u32 = 64;
 
 /// What becomes of a connection after an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,12 +63,28 @@ struct Connection {
     peer: std::net::IpAddr,
     /// Requests begun.
     requests: u64,
+    turns: Turns,
     /// Belongs to the parser.
     scanned: usize,
     /// The task is woken when the process begins to drain.
     watches_drain: bool,
     /// Of the snapshot that the last request saw.
     waits: Waits,
+}
+
+/// Answers since this task last waited. A client that pipelines without end must not have the worker for itself.
+#[derive(Debug, Default)]
+struct Turns(u32);
+
+impl Turns {
+    /// One more; lets the others go first when it is their turn.
+    async fn take(&mut self) {
+        self.0 += 1;
+        if self.0 >= TURN_ANSWERS_MAX {
+            self.0 = 0;
+            tokio::task::yield_now().await;
+        }
+    }
 }
 
 /// How long a connection waits for its client.
@@ -90,8 +109,16 @@ pub(crate) async fn serve(local: Rc<Local>, accepted: Accepted) {
     let socket = Socket::new(stream, timers.timer(), timers.timer());
     let worker = Rc::clone(&local.worker);
     let waits = Waits::of(&local.shared.snapshot.load().config.limits);
-    let mut connection =
-        Connection { local, socket, peer: peer.ip(), requests: 0, scanned: 0, watches_drain: false, waits };
+    let mut connection = Connection {
+        local,
+        socket,
+        peer: peer.ip(),
+        requests: 0,
+        turns: Turns::default(),
+        scanned: 0,
+        watches_drain: false,
+        waits,
+    };
     let drain = pin!(worker.drain.begun());
     connection.run(drain).await;
     drop(connection);
@@ -108,7 +135,7 @@ impl Connection {
                 Step::Follow(task, follower) => Box::pin(self.wait(task, Some(follower))).await,
             };
             match after {
-                After::KeepAlive => {}
+                After::KeepAlive => self.turns.take().await,
                 After::Close => return Box::pin(self.linger()).await,
                 After::Abort => return self.socket.abort(),
             }
@@ -118,7 +145,13 @@ impl Connection {
     /// The next request, decided. `None` ends the connection.
     async fn next(&mut self, mut drain: Pin<&mut impl Future<Output = ()>>) -> Option<Step> {
         let mut head_begun = false;
+        let mut line_skipped = false;
         loop {
+            // Some clients send an empty line behind a body (RFC 9112 §2.2). Alone it begins no request.
+            if !head_begun && !line_skipped && self.socket.inbox.bytes() == EMPTY_LINE {
+                line_skipped = true;
+                self.socket.inbox.consume(EMPTY_LINE.len());
+            }
             if !self.socket.inbox.is_empty() {
                 if let Some(step) = self.decide() {
                     return Some(step);
@@ -139,7 +172,9 @@ impl Connection {
             };
             match read {
                 Ok(count) => self.local.shared.metrics.client_bytes_read.add(count as u64),
-                Err(IoError::Idle) if head_begun => return Some(self.refuse(Reason::HeadTimeout)),
+                Err(IoError::Idle) if head_begun && !EMPTY_LINE.starts_with(self.socket.inbox.bytes()) => {
+                    return Some(self.refuse(Reason::HeadTimeout));
+                }
                 // Between requests anybody may leave; within a head there is nobody left to tell.
                 Err(_) => return None,
             }
@@ -197,6 +232,7 @@ impl Connection {
         let mut grace_begun = drain_watch.is_draining();
         self.socket.read_timer.arm(if grace_begun { DRAIN_GRACE } else { self.waits.keep_alive });
         let watches_drain = &mut self.watches_drain;
+        let turns = &mut self.turns;
         let mut reader = self.socket.reader();
         poll_fn(|cx| {
             if let Poll::Ready(result) = reader.poll_fill(cx) {
@@ -206,6 +242,7 @@ impl Connection {
                     Err(error) => Err(IoError::Lost(error)),
                 });
             }
+            *turns = Turns::default();
             // Once is enough: a task's waker stays the same.
             if !std::mem::replace(watches_drain, true) {
                 let _ = drain.as_mut().poll(cx);
@@ -247,8 +284,7 @@ impl Connection {
 
     /// The client didn't take its answer.
     fn cut(&self, error: &IoError) -> After {
-        let slow = matches!(error, IoError::Idle | IoError::TooSlow);
-        self.local.shared.metrics.on_refusal(if slow { Reason::SlowReader } else { Reason::ClientGone });
+        self.local.shared.metrics.on_refusal(client_reason(error));
         After::Abort
     }
 
@@ -308,4 +344,24 @@ pub(crate) fn refusal(seed: u64) -> Arc<[u8]> {
     };
     write_refusal(&mut out, &refusal);
     out.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_answers_without_a_pause_lets_others_go_first() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        tokio::task::LocalSet::new().block_on(&runtime, async {
+            let other = tokio::task::spawn_local(async {});
+            let mut turns = Turns::default();
+            for _ in 1..TURN_ANSWERS_MAX {
+                turns.take().await;
+            }
+            assert!(!other.is_finished(), "a few answers are no reason to pause");
+            turns.take().await;
+            assert!(other.is_finished());
+        });
+    }
 }

@@ -14,13 +14,16 @@
 //! only if nothing of it can have been handled (the connection was refused), or if its method is idempotent, it has no
 //! body, and no byte of an answer was seen. A POST written to a connection that then breaks counts as sent.
 
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use tenfold_balance::retry_rule::{Attempt, Sent, may_retry};
 use tenfold_balance::{Outcome, Picked, Tried};
 use tenfold_http1::{BodyDecoder, BodyLength, Limits, Method, ResponseHead, parse_response};
 
+use crate::body;
 use crate::io::{IoError, Pace, Reader};
 use crate::local::Local;
 use crate::metrics::UpstreamFailure;
@@ -67,7 +70,7 @@ impl NodeRequest {
     }
 
     pub(crate) fn has_no_body(&self) -> bool {
-        matches!(self.body, BodyLength::None | BodyLength::Exact(0))
+        body::is_empty(self.body)
     }
 
     fn is_idempotent(&self) -> bool {
@@ -98,23 +101,23 @@ impl Drop for NodeRequest {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Failure {
     pub(crate) reason: Reason,
-    kind: UpstreamFailure,
     /// Bytes of an answer had come.
     started: bool,
     /// The connection had served before and broke before it said a word: most likely it was closed while idle.
-    stale: bool,
-    /// What the balancer is told.
-    outcome: Outcome,
+    died_idle: bool,
+    blame: Blame,
 }
 
+/// What the metrics and the balancer are told of a node; nothing where it isn't to blame.
+pub(crate) type Blame = Option<(UpstreamFailure, Outcome)>;
+
 impl Failure {
-    /// What the balancer and the metrics are told.
-    pub(crate) fn blame(&self) -> (UpstreamFailure, Outcome) {
-        (self.kind, self.outcome)
+    pub(crate) fn blame(&self) -> Blame {
+        self.blame
     }
 
     const fn new(reason: Reason, kind: UpstreamFailure, outcome: Outcome) -> Self {
-        Self { reason, kind, started: false, stale: false, outcome }
+        Self { reason, started: false, died_idle: false, blame: Some((kind, outcome)) }
     }
 }
 
@@ -134,6 +137,8 @@ pub(crate) struct Following {
     keep_alive: bool,
     keep_alive_s: Option<u32>,
     status: u16,
+    /// No body follows, whatever the head says: a node that sends one all the same is heard only later.
+    bodiless: bool,
 }
 
 impl Exchange {
@@ -178,8 +183,8 @@ impl Exchange {
         let (mut reader, mut writer) = self.connection.socket.split(pace);
         let seen = |failure: Failure, reader: &Reader<'_>| {
             let started = !reader.inbox.is_empty();
-            let stale = reused && !started && failure.reason == Reason::NodeClosed;
-            Failure { started, stale, ..failure }
+            let died_idle = reused && !started && failure.reason == Reason::NodeClosed;
+            Failure { started, died_idle, ..failure }
         };
         if let Err(error) = writer.write(request.parts(host)).await {
             return Err(seen(failed(&error), &reader));
@@ -189,39 +194,48 @@ impl Exchange {
     }
 
     /// The answer has come whole: the connection is kept if it may be.
-    pub(crate) fn finish(self, following: &Following, local: &Local) {
-        let gateway_failed = matches!(following.status, 502..=504);
-        let outcome = if gateway_failed { Outcome::ServerError } else { Outcome::Ok };
-        self.picked.report(outcome, local.worker.clock.now());
+    pub(crate) fn finish(mut self, following: &Following, local: &Local) {
         if following.keep_alive && following.decoder.is_done() {
+            self.connection.wary = following.bodiless;
             local.pool.put(self.connection, following.keep_alive_s, &local.worker);
         }
     }
 
-    /// The node is to blame; its connection is given up.
-    pub(crate) fn fail(self, (kind, outcome): (UpstreamFailure, Outcome), local: &Local) {
-        self.cluster.metrics.on_failure(kind);
-        self.picked.report(outcome, local.worker.clock.now());
+    /// The exchange can't be completed, and the connection is given up.
+    pub(crate) fn fail(self, blame: impl Into<Blame>, local: &Local) {
+        if let Some((kind, outcome)) = blame.into() {
+            self.cluster.metrics.on_failure(kind);
+            self.picked.report(outcome, local.worker.clock.now());
+        }
         self.connection.socket.abort();
     }
 }
 
+/// Tells the balancer what a head says of its node. Not the body's end: an answer may go on for hours, and most that break
+/// off do so for the client's sake.
+pub(crate) fn report_head(picked: &Picked, following: &Following, local: &Local) {
+    let outcome = match following.status {
+        100..200 => return,
+        502..=504 => Outcome::ServerError,
+        _ => Outcome::Ok,
+    };
+    picked.report(outcome, local.worker.clock.now());
+}
+
 /// A connection that failed before a whole head had come.
 fn failed(error: &IoError) -> Failure {
-    match error {
-        IoError::Idle | IoError::TooSlow => {
-            Failure::new(Reason::ResponseTimeout, UpstreamFailure::ResponseTimeout, Outcome::Timeout)
-        }
-        IoError::Closed | IoError::Lost(_) => {
-            Failure::new(Reason::NodeClosed, UpstreamFailure::Closed, Outcome::Reset)
-        }
+    if error.is_timeout() {
+        Failure::new(Reason::ResponseTimeout, UpstreamFailure::ResponseTimeout, Outcome::Timeout)
+    } else {
+        Failure::new(Reason::NodeClosed, UpstreamFailure::Closed, Outcome::Reset)
     }
 }
 
 /// What came was no answer.
 const MALFORMED: Failure = Failure::new(Reason::BadResponse, UpstreamFailure::Malformed, Outcome::Reset);
 
-/// Reads one head, interim or final, until the reader's timer strikes. Cancellation safe only by closing.
+/// Reads one head, interim or final, until the reader's timer strikes; a final one disarms it. Cancellation safe only by
+/// closing.
 pub(crate) async fn read_head<R>(
     reader: &mut Reader<'_>,
     method: Method,
@@ -239,7 +253,11 @@ pub(crate) async fn read_head<R>(
                     keep_alive: head.keep_alive,
                     keep_alive_s: head.keep_alive_timeout_s,
                     status: head.status,
+                    bodiless: method == Method::Head || matches!(head.status, 204 | 304),
                 };
+                if !head.is_interim() {
+                    reader.timer.disarm();
+                }
                 Some((on_head(&head), following, consumed))
             }
             Ok(None) => None,
@@ -282,11 +300,12 @@ pub(crate) async fn open<R>(
         let failure = match exchange.ask(request, on_head).await {
             Ok((head, following)) => {
                 exchange.on_answer(local.worker.clock.now());
+                report_head(&exchange.picked, &following, local);
                 return Ok((exchange, head, following));
             }
             Err(failure) => failure,
         };
-        if failure.stale && request.is_replayable() && !attempts.replaced {
+        if failure.died_idle && request.is_replayable() && !attempts.replaced {
             attempts.replaced = true;
             continue;
         }
@@ -355,8 +374,10 @@ pub(crate) async fn acquire(
             Err(error) => error,
         };
         last = failed_connect(&error);
-        cluster.metrics.on_failure(last.kind);
-        picked.report(last.outcome, local.worker.clock.now());
+        // No node is to blame where the limit is ours, and then the next would fare no better.
+        let Some((kind, outcome)) = last.blame else { return Err(last) };
+        cluster.metrics.on_failure(kind);
+        picked.report(outcome, local.worker.clock.now());
         attempts.tried.insert(index);
         drop(picked);
         if !attempts.withdraw(local, cluster) {
@@ -368,16 +389,51 @@ pub(crate) async fn acquire(
 /// No node would have the request.
 const REFUSED: Failure = Failure::new(Reason::NoNode, UpstreamFailure::Refused, Outcome::ConnectFailed);
 
+/// This machine can't open another connection; the nodes may be as well as ever.
+const LOCAL_LIMIT: Failure =
+    Failure { reason: Reason::LocalLimit, started: false, died_idle: false, blame: None };
+
 fn failed_connect(error: &IoError) -> Failure {
     match error {
         IoError::Idle | IoError::TooSlow => {
             Failure::new(Reason::ConnectTimeout, UpstreamFailure::ConnectTimeout, Outcome::ConnectFailed)
         }
+        IoError::Lost(error) if is_local_limit(error) => LOCAL_LIMIT,
         IoError::Closed | IoError::Lost(_) => REFUSED,
     }
 }
 
-/// How long a request may wait for a head from a cluster, all attempts together.
+/// Descriptors, ports or kernel memory have run out on this side.
+fn is_local_limit(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error().map(Errno::from_raw),
+        Some(Errno::EMFILE | Errno::ENFILE | Errno::EADDRNOTAVAIL | Errno::ENOBUFS | Errno::ENOMEM)
+    )
+}
+
+/// How long a request may wait for a head from a cluster, all attempts together: each may connect, one more replaces a
+/// connection that died idle, and the last is given its time to answer.
 pub(crate) fn patience(cluster: &ClusterState) -> Duration {
-    (cluster.timeouts.connect + cluster.timeouts.response).saturating_mul(2)
+    let connects = cluster.balancer.config().retry.per_request.saturating_add(2);
+    cluster.timeouts.connect.saturating_mul(connects).saturating_add(cluster.timeouts.response)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_own_limits_blame_no_node() {
+        for errno in [Errno::EMFILE, Errno::ENFILE, Errno::EADDRNOTAVAIL, Errno::ENOBUFS, Errno::ENOMEM] {
+            let failure = failed_connect(&IoError::Lost(errno.into()));
+            assert_eq!((failure.reason, failure.blame), (Reason::LocalLimit, None), "{errno}");
+        }
+        for errno in [Errno::ECONNREFUSED, Errno::EHOSTUNREACH, Errno::ENETUNREACH, Errno::ECONNRESET] {
+            let failure = failed_connect(&IoError::Lost(errno.into()));
+            assert_eq!(failure.reason, Reason::NoNode, "{errno}");
+            assert!(failure.blame.is_some(), "{errno}");
+        }
+        let late = failed_connect(&IoError::Idle);
+        assert!(late.reason == Reason::ConnectTimeout && late.blame.is_some());
+    }
 }

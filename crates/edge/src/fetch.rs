@@ -31,12 +31,12 @@ use tenfold_service::timer::Timer;
 
 use crate::body::{self, BodyError, Framing};
 use crate::conn::After;
-use crate::exchange::{Exchange, Following, NodeRequest, open, patience, read_head};
+use crate::exchange::{Exchange, Following, NodeRequest, open, patience, read_head, report_head};
 use crate::forward::{fields_to_keep, told_scheme, write_fill_head};
 use crate::io::{IoError, Reader, Socket, Writer, give_outbox, take_outbox};
 use crate::local::Local;
 use crate::metrics::{CacheOutcome, UpstreamFailure};
-use crate::pass::{Won, client_pace, pass, race, watch};
+use crate::pass::{Won, client_pace, client_reason, pass, race, watch};
 use crate::reason::Reason;
 use crate::reply::{self, Ours, write_stored};
 use crate::task::Task;
@@ -182,7 +182,10 @@ impl Filling<'_> {
             }
             let mut reader = exchange.connection.socket.reader();
             match read_head(&mut reader, Method::Get, &mut on_head).await {
-                Ok(next) => (seen, following) = next,
+                Ok(next) => {
+                    (seen, following) = next;
+                    report_head(&exchange.picked, &following, self.local);
+                }
                 Err(failure) => {
                     exchange.fail(failure.blame(), self.local);
                     return Err(fail_reason(failure.reason));
@@ -417,8 +420,18 @@ async fn write_body(
         writer.flush().await.map_err(|error| unsent(&error.into()))?;
     }
     loop {
-        timer.arm(idle);
-        match next_event(follower, timer).await {
+        let event = match poll_fn(|cx| Poll::Ready(follower.poll_event(cx))).await {
+            Poll::Ready(event) => Some(event),
+            Poll::Pending => {
+                // A head that waits for company goes alone rather than wait for it.
+                if !writer.outbox.is_empty() {
+                    writer.flush().await.map_err(|error| unsent(&error.into()))?;
+                }
+                timer.arm(idle);
+                next_event(follower, timer).await
+            }
+        };
+        match event {
             Some(Event::Chunk(chunk)) => {
                 framing.write(writer, &chunk, false).await.map_err(|error| unsent(&error))?;
             }
@@ -434,8 +447,7 @@ async fn write_body(
 
 fn unsent(error: &BodyError) -> Reason {
     match error {
-        BodyError::Io(IoError::Idle | IoError::TooSlow) => Reason::SlowReader,
-        BodyError::Io(IoError::Closed | IoError::Lost(_)) => Reason::ClientGone,
+        BodyError::Io(error) => client_reason(error),
         BodyError::Malformed(_) => Reason::ResponseTruncated,
     }
 }

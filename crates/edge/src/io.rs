@@ -21,7 +21,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tenfold_service::timer::Timer;
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::io::{AsyncRead, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
@@ -52,9 +52,16 @@ pub(crate) enum IoError {
     /// Nothing moved for as long as was allowed.
     #[error("nothing moved for too long")]
     Idle,
-    /// The peer takes bytes, but slower than the minimum rate.
-    #[error("the peer reads too slowly")]
+    /// The peer takes or sends bytes, but slower than the minimum rate.
+    #[error("the peer is too slow")]
     TooSlow,
+}
+
+impl IoError {
+    /// Was it time that ran out, rather than the connection that ended?
+    pub(crate) fn is_timeout(&self) -> bool {
+        matches!(self, Self::Idle | Self::TooSlow)
+    }
 }
 
 /// An outgoing buffer of the thread's pool, empty.
@@ -209,20 +216,18 @@ impl Socket {
     /// Both directions, for use at the same time.
     pub(crate) fn split(&mut self, pace: Pace) -> (Reader<'_>, Writer<'_>) {
         let (read, write) = self.stream.split();
-        let reader = Reader { half: read, inbox: &mut self.inbox, timer: &self.read_timer };
-        let writer =
-            Writer { half: write, outbox: &mut self.outbox, timer: &self.write_timer, pace, written: 0 };
-        (reader, writer)
+        let reader = Reader::new(read, &mut self.inbox, &self.read_timer);
+        (reader, Writer::new(write, &mut self.outbox, &self.write_timer, pace))
     }
 
     pub(crate) fn reader(&mut self) -> Reader<'_> {
         let (read, _) = self.stream.split();
-        Reader { half: read, inbox: &mut self.inbox, timer: &self.read_timer }
+        Reader::new(read, &mut self.inbox, &self.read_timer)
     }
 
     pub(crate) fn writer(&mut self, pace: Pace) -> Writer<'_> {
         let (_, write) = self.stream.split();
-        Writer { half: write, outbox: &mut self.outbox, timer: &self.write_timer, pace, written: 0 }
+        Writer::new(write, &mut self.outbox, &self.write_timer, pace)
     }
 
     /// Closes with a reset, so that the peer cannot take what it got for the whole.
@@ -244,9 +249,35 @@ pub(crate) struct Reader<'s> {
     half: ReadHalf<'s>,
     pub(crate) inbox: &'s mut Inbox,
     pub(crate) timer: &'s Timer,
+    /// Bytes a second that the peer must send, measured over the limit of [`fill`](Self::fill); zero for none.
+    rate_min: u64,
+    /// Bytes that came since the timer was armed, where there is such a rate.
+    window: u64,
 }
 
-impl Reader<'_> {
+impl<'s> Reader<'s> {
+    fn new(half: ReadHalf<'s>, inbox: &'s mut Inbox, timer: &'s Timer) -> Self {
+        Self { half, inbox, timer, rate_min: 0, window: 0 }
+    }
+
+    /// From now on the peer must send at least so many bytes a second, while it is waited for.
+    pub(crate) fn demand(&mut self, rate_min: u64) {
+        self.rate_min = rate_min;
+        self.pause();
+    }
+
+    /// What comes next is not the peer's doing: its rate is measured anew from the next wait on.
+    pub(crate) fn pause(&mut self) {
+        self.timer.disarm();
+    }
+
+    /// Ready once the peer has closed its side or the connection is lost, read or not. Cancellation safe.
+    pub(crate) async fn gone(&self) {
+        let stream: &TcpStream = self.half.as_ref();
+        // Readable would be ready at once, as there are bytes that nobody reads; this one stands for the end alone.
+        drop(stream.ready(Interest::PRIORITY | Interest::ERROR).await);
+    }
+
     /// Reads once into the inbox, as far as its room goes; the caller has seen to it that there is some. `Ok(0)` is the
     /// end of the stream. Takes a buffer only once there is something to read. Looks at no timer.
     pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
@@ -284,19 +315,47 @@ impl Reader<'_> {
         .await
     }
 
-    /// Writes a few bytes to the peer past its writer, which must be between messages. Best effort: a full socket means
-    /// that the peer isn't reading anyway.
-    pub(crate) fn interject(&self, bytes: &[u8]) {
+    /// Writes a few bytes to the peer past its writer, which must be between messages. False if they did not go out
+    /// whole: the peer isn't reading, and nothing may be written behind them.
+    #[must_use]
+    pub(crate) fn interject(&self, bytes: &[u8]) -> bool {
         let stream: &TcpStream = self.half.as_ref();
-        let _ = stream.try_write(bytes);
+        matches!(stream.try_write(bytes), Ok(count) if count == bytes.len())
     }
 
-    /// Waits for more bytes, at most for `limit`. Cancellation safe.
+    /// Waits for more bytes, at most for `limit`; of a peer with a minimum rate, for as long as it keeps to it over each
+    /// `limit`. Cancellation safe.
     pub(crate) async fn fill(&mut self, limit: Duration) -> Result<usize, IoError> {
+        if self.rate_min > 0 {
+            return self.fill_paced(Pace { idle: limit, rate_min: self.rate_min }).await;
+        }
         self.timer.arm(limit);
         let result = self.fill_armed().await;
         self.timer.disarm();
         result
+    }
+}
+
+impl Reader<'_> {
+    /// The timer strikes once a window, however many reads fall into it, so that a dribbling peer can't push it away.
+    async fn fill_paced(&mut self, pace: Pace) -> Result<usize, IoError> {
+        loop {
+            if !self.timer.is_armed() {
+                self.timer.arm(pace.idle);
+                self.window = 0;
+            }
+            match self.fill_armed().await {
+                Ok(count) => {
+                    self.window += count as u64;
+                    return Ok(count);
+                }
+                Err(IoError::Idle) => {
+                    pace.suffices(self.window)?;
+                    self.timer.disarm();
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 }
 
@@ -308,7 +367,7 @@ fn finish_read(result: io::Result<usize>) -> Result<usize, IoError> {
     }
 }
 
-/// How slow a peer may take what is written to it.
+/// How slow a peer may be.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pace {
     /// How long not a single byte may move.
@@ -318,13 +377,13 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// May a peer that took `written` bytes in one `idle` go on?
-    fn suffices(self, written: u64) -> Result<(), IoError> {
-        if written == 0 {
+    /// May a peer that moved so many bytes in one `idle` go on?
+    fn suffices(self, moved: u64) -> Result<(), IoError> {
+        if moved == 0 {
             return Err(IoError::Idle);
         }
         let wanted = u128::from(self.rate_min) * self.idle.as_millis() / 1000;
-        if u128::from(written) < wanted { Err(IoError::TooSlow) } else { Ok(()) }
+        if u128::from(moved) < wanted { Err(IoError::TooSlow) } else { Ok(()) }
     }
 }
 
@@ -338,12 +397,23 @@ pub(crate) struct Writer<'s> {
     pace: Pace,
     /// Bytes that have left since this writer was made.
     pub(crate) written: u64,
+    /// Some write had to wait for the peer.
+    pub(crate) waited: bool,
+    /// Part of a message may be out: whatever came behind it would be taken for its rest.
+    broken: bool,
 }
 
-impl Writer<'_> {
-    /// Writes the outbox and then the three parts, whole. Not cancellation safe: a cancelled write leaves the stream in
-    /// the middle of a message, so whoever cancels must close.
+impl<'s> Writer<'s> {
+    fn new(half: WriteHalf<'s>, outbox: &'s mut Vec<u8>, timer: &'s Timer, pace: Pace) -> Self {
+        Self { half, outbox, timer, pace, written: 0, waited: false, broken: false }
+    }
+
+    /// Writes the outbox and then the three parts, whole; never again after it has failed. Not cancellation safe: a
+    /// cancelled write leaves the stream in the middle of a message, so whoever cancels must close.
     pub(crate) async fn write(&mut self, parts: [&[u8]; 3]) -> Result<(), IoError> {
+        if self.broken {
+            return Err(IoError::Closed);
+        }
         let behind = parts.iter().map(|part| part.len()).sum::<usize>();
         let total = self.outbox.len() + behind;
         let mut done = 0;
@@ -358,8 +428,11 @@ impl Writer<'_> {
             done = self.try_write(parts, 0)?;
         }
         if done < total {
+            self.waited = true;
+            self.broken = true;
             // Boxed, as it is seldom: otherwise every future that writes would hold room for it.
             Box::pin(self.write_rest(parts, done, total)).await?;
+            self.broken = false;
         }
         self.outbox.clear();
         self.written += total as u64;

@@ -17,19 +17,22 @@ use std::cell::Cell;
 use std::future::{Future, pending, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use tenfold_balance::Outcome;
+use tenfold_balance::{Outcome, Picked};
+use tenfold_cache::Entry;
+use tenfold_cache::policy::freshness::is_error;
 use tenfold_http1::{BodyDecoder, BodyLength, Error as Malformed, Limits, ResponseHead};
 use tenfold_service::timer::Timer;
 
 use crate::body::{self, BodyError, RelayEnd, RelayError};
 use crate::config;
 use crate::conn::After;
-use crate::exchange::{Attempts, Exchange, Failure, Following, acquire, open, read_head};
+use crate::exchange::{Attempts, Blame, Exchange, Failure, Following, acquire, open, read_head, report_head};
 use crate::fetch;
-use crate::io::{IoError, Pace, Reader, Socket, Writer};
+use crate::io::{BUFFER_BYTES, IoError, Pace, Reader, Socket, Writer};
 use crate::local::Local;
 use crate::metrics::UpstreamFailure;
 use crate::reason::Reason;
@@ -40,6 +43,8 @@ use crate::task::Task;
 const INTERIM_MAX: u32 = 8;
 /// A client that expects `100 Continue` gets ours after this long, should the node not know the expectation.
 const CONTINUE_AFTER: Duration = Duration::from_secs(1);
+/// How long the first buffer of a request's body is waited for before a node is asked.
+const AHEAD_AT_MOST: Duration = Duration::from_millis(500);
 /// Of an answer whose client has gone, after a request that had to run to its end.
 const DROPPED_BYTES_MAX: u64 = 1 << 20;
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -74,6 +79,8 @@ struct Progress {
     answered: Cell<bool>,
     /// The client was told to go on with its body.
     continued: Cell<bool>,
+    /// An interim head is on its way to the client, or broke off: what came behind it would be taken for its rest.
+    writing: Cell<bool>,
 }
 
 /// An exchange that can't be completed.
@@ -81,19 +88,25 @@ struct Progress {
 struct Broken {
     reason: Reason,
     /// What the balancer is told, where the node is to blame.
-    blame: Option<(UpstreamFailure, Outcome)>,
+    blame: Blame,
 }
 
 impl From<Failure> for Broken {
     fn from(failure: Failure) -> Self {
-        Self { reason: failure.reason, blame: Some(failure.blame()) }
+        Self { reason: failure.reason, blame: failure.blame() }
+    }
+}
+
+impl From<Reason> for Broken {
+    fn from(reason: Reason) -> Self {
+        Self { reason, blame: None }
     }
 }
 
 /// Passes one request through. The socket's inbox begins with the request's body.
 pub(crate) async fn pass(local: &Rc<Local>, socket: &mut Socket, task: &mut Task) -> After {
     let progress = Progress::default();
-    let result = if matches!(task.request.body, BodyLength::None | BodyLength::Exact(0)) {
+    let result = if task.request.has_no_body() {
         without_body(local, socket, task, &progress).await
     } else {
         // Boxed: it is large, and most requests have no body.
@@ -101,18 +114,25 @@ pub(crate) async fn pass(local: &Rc<Local>, socket: &mut Socket, task: &mut Task
     };
     match result {
         Ok(after) => after,
-        Err(Broken { reason, .. }) if reason == Reason::ClientGone || progress.answered.get() => {
+        Err(Broken { reason, .. })
+            if reason == Reason::ClientGone || progress.answered.get() || progress.writing.get() =>
+        {
             task.account.reason = Some(reason);
             After::Abort
         }
         Err(Broken { reason, .. }) => {
             socket.outbox.clear();
-            if let Some(entry) = task.stale.take().filter(|_| is_nodes_fault(reason)) {
+            if let Some(entry) = stand_in(local, task).filter(|_| is_nodes_fault(reason)) {
                 return Box::pin(fetch::answer_stored(local, socket, task, &entry, true)).await;
             }
             Box::pin(reply::refuse(local, socket, task, reason)).await
         }
     }
+}
+
+/// The stale copy that may be served in a failing node's place, unless it was purged meanwhile.
+fn stand_in(local: &Local, task: &mut Task) -> Option<Arc<Entry>> {
+    task.stale.take().filter(|entry| local.cache().may_stand_in(entry))
 }
 
 /// May a stale copy stand in? RFC 5861 §4 speaks of errors of the origin, not of the client.
@@ -143,13 +163,14 @@ async fn without_body(
         let (mut exchange, answer, following) = open(local, &cluster, &task.request, &mut on_head).await?;
         let mut node = exchange.connection.socket.reader();
         let first = Some((answer, following));
-        let answered = answer_with(&mut node, first, &mut writer, (local, task), progress).await;
+        let picked = &exchange.picked;
+        let answered = answer_with((&mut node, picked), first, &mut writer, (local, task), progress).await;
         conclude(local, exchange, answered, progress)
     };
     let node_side = pin!(node_side);
     let client_side = pin!(watch(&mut reader, safe));
     match race(client_side, node_side).await {
-        Won::Client(reason) => Err(Broken { reason, blame: None }),
+        Won::Client(reason) => Err(reason.into()),
         Won::Node(result) => result,
     }
 }
@@ -161,10 +182,13 @@ async fn with_body(
     progress: &Progress,
 ) -> Result<After, Broken> {
     let cluster = task.cluster();
+    let limits = task.snapshot.config.limits;
+    if !task.client.expect_continue {
+        read_ahead(&mut socket.reader(), task.request.body).await?;
+    }
     cluster.balancer.retry_budget().on_request(local.worker.clock.now());
     let mut exchange = acquire(local, &cluster, &task.request, &mut Attempts::default()).await?;
     exchange.queue_head(&task.request);
-    let limits = task.snapshot.config.limits;
     let safe = task.request.is_safe();
     let (mut reader, mut writer) = socket.split(client_pace(&limits));
     let pace = exchange.pace();
@@ -181,7 +205,7 @@ async fn with_body(
             Err(reason) => reason,
         }
     };
-    let node_side = answer_with(&mut node, None, &mut writer, (local, task), progress);
+    let node_side = answer_with((&mut node, &exchange.picked), None, &mut writer, (local, task), progress);
     let won = {
         let client_side = pin!(client_side);
         let node_side = pin!(node_side);
@@ -191,9 +215,39 @@ async fn with_body(
         Won::Node(answered) => conclude(local, exchange, answered, progress),
         Won::Client(reason) => {
             exchange.connection.socket.abort();
-            Err(Broken { reason, blame: None })
+            Err(reason.into())
         }
     }
+}
+
+/// Reads what one buffer takes of the request's body before a node is bothered with it. Then a client that sends slowly
+/// has no node waiting for a small body, and one that sends nonsense has none at all. Not for long: a client may want the
+/// answer's beginning before it goes on.
+async fn read_ahead(client: &mut Reader<'_>, length: BodyLength) -> Result<(), Reason> {
+    let mut decoder = BodyDecoder::new(length, &Limits::default());
+    let mut seen = 0;
+    loop {
+        while let Some(unseen) = client.inbox.bytes().get(seen..).filter(|unseen| !unseen.is_empty()) {
+            let (consumed, _) = decoder.decode(unseen)?;
+            seen += consumed;
+            if decoder.is_done() || consumed == 0 {
+                break;
+            }
+        }
+        if decoder.is_done() || client.inbox.len() >= BUFFER_BYTES {
+            break;
+        }
+        if !client.timer.is_armed() {
+            client.timer.arm(AHEAD_AT_MOST);
+        }
+        match client.fill_armed().await {
+            Ok(_) => {}
+            Err(error) if error.is_timeout() => break,
+            Err(_) => return Err(Reason::ClientGone),
+        }
+    }
+    client.timer.disarm();
+    Ok(())
 }
 
 /// What an upload has to know of its request.
@@ -226,14 +280,17 @@ async fn upload(
 ) -> Result<(), Reason> {
     let mut decoder = BodyDecoder::new(facts.length, &Limits::default());
     let mut framing = body::Framing::of(facts.length);
-    if client.inbox.is_empty() && node.flush().await.is_err() {
-        return refused_by_node(facts, progress).await;
-    }
     if facts.expect_continue && client.inbox.is_empty() {
+        if node.flush().await.is_err() {
+            return refused_by_node(facts, progress).await;
+        }
         await_body(client, progress).await?;
     }
     let limit = limits.request_body_bytes_max;
-    match body::relay(client, &mut decoder, limits.body_idle, node, &mut framing, limit).await {
+    client.demand(limits.send_rate_min);
+    let relayed = body::relay(client, &mut decoder, limits.body_idle, node, &mut framing, limit).await;
+    client.pause();
+    match relayed {
         Ok(RelayEnd::Whole) => {
             progress.sent.set(true);
             facts.await_head(progress);
@@ -244,8 +301,8 @@ async fn upload(
         Err(RelayError::Source(error)) => Err(match error {
             BodyError::Malformed(Malformed::Truncated) => Reason::ClientGone,
             BodyError::Malformed(error) => error.into(),
-            BodyError::Io(IoError::Idle | IoError::TooSlow) => Reason::BodyTimeout,
-            BodyError::Io(IoError::Closed | IoError::Lost(_)) => Reason::ClientGone,
+            BodyError::Io(error) if error.is_timeout() => Reason::BodyTimeout,
+            BodyError::Io(_) => Reason::ClientGone,
         }),
     }
 }
@@ -261,38 +318,49 @@ async fn refused_by_node(facts: &UploadFacts<'_>, progress: &Progress) -> Result
 async fn await_body(client: &mut Reader<'_>, progress: &Progress) -> Result<(), Reason> {
     match client.fill(CONTINUE_AFTER).await {
         Ok(_) => Ok(()),
-        Err(IoError::Idle | IoError::TooSlow) => {
-            if !progress.answered.get() && !progress.continued.replace(true) {
-                client.interject(CONTINUE);
-            }
-            Ok(())
+        Err(error) if error.is_timeout() => {
+            let between = !progress.answered.get() && !progress.writing.get();
+            let told = !between || progress.continued.replace(true) || client.interject(CONTINUE);
+            if told { Ok(()) } else { Err(Reason::ClientGone) }
         }
-        Err(IoError::Closed | IoError::Lost(_)) => Err(Reason::ClientGone),
+        Err(_) => Err(Reason::ClientGone),
     }
 }
 
 /// Watches a client that has sent its whole request. Its next request waits in the buffer; when it goes away, a safe
 /// request is over, and another runs to its end.
 pub(crate) async fn watch(client: &mut Reader<'_>, safe: bool) -> Reason {
-    while client.inbox.has_room() {
-        match poll_fn(|cx| client.poll_fill(cx)).await {
-            Ok(1..) => {}
-            Ok(0) | Err(_) if safe => return Reason::ClientGone,
-            Ok(0) | Err(_) => break,
+    loop {
+        if !client.inbox.has_room() {
+            // It may pipeline more than is read; it must be missed all the same.
+            client.gone().await;
+            break;
         }
+        if !matches!(poll_fn(|cx| client.poll_fill(cx)).await, Ok(1..)) {
+            break;
+        }
+    }
+    if safe {
+        return Reason::ClientGone;
     }
     pending().await
 }
 
 /// Reads the node's heads from `first` on and relays the final one's body.
 async fn answer_with(
-    node: &mut Reader<'_>,
+    (node, picked): (&mut Reader<'_>, &Picked),
     first: Option<(Answer, Following)>,
     client: &mut Writer<'_>,
     (local, task): (&Local, &mut Task),
     progress: &Progress,
 ) -> Result<(After, Following), Broken> {
-    let (answer, mut following) = final_head(node, first, client, (local, task), progress).await?;
+    let (answer, mut following) = final_head((node, picked), first, client, (local, task), progress).await?;
+    if is_error(answer.status)
+        && let Some(entry) = stand_in(local, task)
+    {
+        task.stale = Some(entry);
+        return Err(Reason::BadResponse.into());
+    }
     progress.answered.set(true);
     task.account.status = answer.status;
     let mut framing = answer.framing;
@@ -311,9 +379,7 @@ async fn answer_with(
             if !task.request.is_safe() {
                 let _ = Box::pin(body::discard(node, &mut following.decoder, idle, DROPPED_BYTES_MAX)).await;
             }
-            let slow = matches!(error, IoError::Idle | IoError::TooSlow);
-            let reason = if slow { Reason::SlowReader } else { Reason::ClientGone };
-            task.account.reason = Some(reason);
+            task.account.reason = Some(client_reason(&error));
             return Ok((After::Abort, following));
         }
     }
@@ -323,7 +389,7 @@ async fn answer_with(
 
 /// Passes interim heads on until the final one comes. That one is left in the client's outbox.
 async fn final_head(
-    node: &mut Reader<'_>,
+    (node, picked): (&mut Reader<'_>, &Picked),
     mut first: Option<(Answer, Following)>,
     client: &mut Writer<'_>,
     (local, task): (&Local, &Task),
@@ -336,7 +402,9 @@ async fn final_head(
                 let mut on_head = |head: &ResponseHead<'_>| {
                     reply::on_node_head(local, task, head, progress.sent.get(), client.outbox)
                 };
-                read_head(node, task.request.method, &mut on_head).await?
+                let read = read_head(node, task.request.method, &mut on_head).await?;
+                report_head(picked, &read.1, local);
+                read
             }
         };
         match answer {
@@ -344,8 +412,14 @@ async fn final_head(
             Answer::Interim { is_continue } if is_continue && progress.continued.replace(true) => {
                 client.outbox.clear();
             }
-            // A client that can't be reached is noticed by the other side, or with the final head.
-            Answer::Interim { .. } => drop(client.flush().await),
+            // A client that can't be reached is noticed by the other side, or with the final head: nothing is written
+            // behind a write that failed.
+            Answer::Interim { .. } => {
+                progress.writing.set(true);
+                if client.flush().await.is_ok() {
+                    progress.writing.set(false);
+                }
+            }
         }
     }
     Err(Broken { reason: Reason::BadResponse, blame: Some((UpstreamFailure::Malformed, Outcome::Reset)) })
@@ -353,8 +427,8 @@ async fn final_head(
 
 fn broken_by_node(error: &BodyError) -> Broken {
     let (reason, outcome) = match error {
-        BodyError::Io(IoError::Idle | IoError::TooSlow) => (Reason::ResponseStalled, Outcome::Timeout),
-        BodyError::Io(IoError::Closed | IoError::Lost(_)) | BodyError::Malformed(Malformed::Truncated) => {
+        BodyError::Io(error) if error.is_timeout() => (Reason::ResponseStalled, Outcome::Timeout),
+        BodyError::Io(_) | BodyError::Malformed(Malformed::Truncated) => {
             (Reason::ResponseTruncated, Outcome::Reset)
         }
         BodyError::Malformed(_) => (Reason::BadResponse, Outcome::Reset),
@@ -377,10 +451,7 @@ fn conclude(
             Ok(after)
         }
         Err(broken) => {
-            match broken.blame {
-                Some(blame) => exchange.fail(blame, local),
-                None => exchange.connection.socket.abort(),
-            }
+            exchange.fail(broken.blame, local);
             Err(broken)
         }
     }
@@ -389,4 +460,9 @@ fn conclude(
 /// How slowly a client may take its answer.
 pub(crate) fn client_pace(limits: &config::Limits) -> Pace {
     Pace { idle: limits.body_idle, rate_min: limits.send_rate_min }
+}
+
+/// What is said of a client that didn't take its answer.
+pub(crate) fn client_reason(error: &IoError) -> Reason {
+    if error.is_timeout() { Reason::SlowReader } else { Reason::ClientGone }
 }

@@ -41,6 +41,8 @@ pub enum Reason {
     TooManyConnections,
     /// Every node is down or refused the connection.
     NoNode,
+    /// This machine has no descriptor, port or buffer left for a connection to a node.
+    LocalLimit,
     /// A node did not take a connection in time.
     ConnectTimeout,
     /// A node took the request and sent no head in time.
@@ -71,7 +73,7 @@ struct Text {
 
 impl Reason {
     /// Every reason that isn't the codec's, for the metrics to register.
-    pub const OWN: [Self; 21] = [
+    pub const OWN: [Self; 22] = [
         Self::BadTarget,
         Self::BadHost,
         Self::NoRoute,
@@ -84,6 +86,7 @@ impl Reason {
         Self::RequestTruncated,
         Self::TooManyConnections,
         Self::NoNode,
+        Self::LocalLimit,
         Self::ConnectTimeout,
         Self::ResponseTimeout,
         Self::NodeClosed,
@@ -146,6 +149,9 @@ impl Reason {
             }
             Self::NoNode => {
                 of("no_node", 503, "No server is available for this request; try again in a moment.")
+            }
+            Self::LocalLimit => {
+                of("local_limit", 503, "This server is at a limit of its own; try again in a moment.")
             }
             Self::ConnectTimeout => of("connect_timeout", 504, "The server could not be reached in time."),
             Self::ResponseTimeout => of("response_timeout", 504, "The server did not answer in time."),

@@ -120,6 +120,8 @@ pub(crate) struct NodeConnection {
     pub(crate) address: SocketAddr,
     /// It has answered a request before.
     pub(crate) reused: bool,
+    /// Its last answer had no body to come; one sent all the same may be on its way, so the kernel must be asked.
+    pub(crate) wary: bool,
     expires: Option<Instant>,
 }
 
@@ -128,7 +130,7 @@ impl NodeConnection {
     /// the runtime has heard.
     fn is_quiet(&self, thoroughly: bool) -> bool {
         let stream = &self.socket.stream;
-        if thoroughly {
+        if thoroughly || self.wary {
             let mut byte = [std::mem::MaybeUninit::uninit()];
             let peeked = socket2::SockRef::from(stream).peek(&mut byte);
             return matches!(peeked, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock);
@@ -238,5 +240,33 @@ pub(crate) async fn connect(
     // Without it, a head and a body in two writes wait for each other's acknowledgement.
     let _ = stream.set_nodelay(true);
     let socket = Socket::new(stream, timer, worker.timers.timer());
-    Ok(NodeConnection { socket, address, reused: false, expires: None })
+    Ok(NodeConnection { socket, address, reused: false, wary: false, expires: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use tenfold_service::clock::Clock;
+    use tenfold_service::timer::Timers;
+
+    use super::*;
+
+    #[test]
+    fn unasked_bytes_are_seen_before_the_runtime_hears_of_them() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+        runtime.block_on(async {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = listener.local_addr().unwrap();
+            let stream = TcpStream::connect(address).await.unwrap();
+            let (mut node, _) = listener.accept().unwrap();
+            let timers = Timers::new(Clock::system());
+            let socket = Socket::new(stream, timers.timer(), timers.timer());
+            let connection = NodeConnection { socket, address, reused: true, wary: true, expires: None };
+            assert!(connection.is_quiet(false));
+            // No await follows: the runtime has no chance to learn of it.
+            node.write_all(b"a body after 204").unwrap();
+            assert!(!connection.is_quiet(false));
+        });
+    }
 }

@@ -1,8 +1,10 @@
 //! Nodes that die, and what is tried again.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use tenfold_testkit::origin::Step;
+use tenfold_cache::Purge;
+use tenfold_testkit::origin::{Gate, Step};
 use tenfold_testkit::{Answer, Origin, wait_for};
 
 use crate::harness::{LIMIT, Running};
@@ -79,4 +81,45 @@ fn no_answer_is_tried_again_once_some_of_it_was_seen() {
     let answer = edge.client().request("GET", "/", &[("Cache-Control", "no-store")]).unwrap();
     assert_eq!(answer.status, 502);
     assert_eq!(origin.requests(), 1);
+}
+
+/// Answers once, to be kept for failures, and fails from then on.
+fn once_well(gate: &Gate) -> Origin {
+    let held = gate.clone();
+    let asked = AtomicBool::new(false);
+    Origin::serve(move |_| {
+        if asked.swap(true, Ordering::Relaxed) {
+            return Answer::new(503).gated(&held);
+        }
+        Answer::ok("kept").cache_control("max-age=0, stale-if-error=60").etag("\"1\"")
+    })
+    .unwrap()
+}
+
+#[test]
+fn a_stale_copy_stands_in_for_an_error_told_to_a_request_that_goes_alone() {
+    let gate = Gate::new();
+    gate.open();
+    let origin = once_well(&gate);
+    let edge = Running::in_front_of(&[origin.addr()]);
+    let mut client = edge.client();
+    assert_eq!(client.get("/a").unwrap().status, 200);
+    let part = client.request("GET", "/a", &[("Range", "bytes=0-1")]).unwrap();
+    assert_eq!((part.status, part.text()), (206, "ke".to_owned()));
+    assert_eq!(client.request("HEAD", "/a", &[]).unwrap().status, 200);
+    assert!(origin.requests() >= 2);
+}
+
+#[test]
+fn a_copy_purged_meanwhile_stands_in_for_nothing() {
+    let gate = Gate::new();
+    let origin = once_well(&gate);
+    let edge = Running::in_front_of(&[origin.addr()]);
+    let mut client = edge.client();
+    assert_eq!(client.get("/a").unwrap().status, 200);
+    client.send("GET /a HTTP/1.1\r\nHost: a\r\nRange: bytes=0-1\r\n\r\n").unwrap();
+    wait_for("the origin to be asked", LIMIT, || gate.waiting() == 1);
+    let _ = edge.edge.purge(&Purge::All, false);
+    gate.open();
+    assert_eq!(client.response().unwrap().status, 503);
 }

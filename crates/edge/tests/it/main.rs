@@ -9,6 +9,7 @@ mod hostile_origins;
 mod leaving;
 mod malformed;
 mod passing;
+mod patience;
 mod seen;
 mod streaming;
 mod waiting;
