@@ -13,7 +13,7 @@ use tenfold_http1::{BodyLength, Method, ResponseHead, write_content_length, writ
 
 use crate::body::Framing;
 use crate::conn::After;
-use crate::forward::write_response_fields;
+use crate::forward::{fields_to_keep, write_response_fields};
 use crate::io::Socket;
 use crate::local::Local;
 use crate::pass::client_pace;
@@ -119,7 +119,8 @@ fn tell_cache(local: &Local, task: &Task, head: &ResponseHead<'_>) {
     if let Some(key) = &task.observe {
         task.with_facts(|facts| {
             let rule = &task.route().rule;
-            local.cache().observe(key, facts, rule, head.status, &head.fields, local.timestamp());
+            let fields = fields_to_keep(&head.fields, head.names_hop_by_hop);
+            local.cache().observe(key, facts, rule, head.status, &fields, local.timestamp());
         });
     }
     if task.request.is_safe() {

@@ -88,11 +88,14 @@ fn an_answer_that_varies_by_what_each_request_is_told_is_kept_for_nobody() {
     let origin = telling("X-Forwarded-For");
     let edge = Running::in_front_of(&[origin.addr()]);
     let mut client = edge.client();
-    for _ in 0..2 {
+    for alone in [false, true, true, true] {
         // Other clients are told of with other addresses, and ask with the same fields.
-        assert_eq!(client.get("/a").unwrap().text(), "127.0.0.1");
+        let answer = client.get("/a").unwrap();
+        assert_eq!(answer.text(), "127.0.0.1");
+        let status = answer.header("cache-status").unwrap();
+        assert_eq!(status.contains("detail=known_uncacheable"), alone, "nobody waits for it: {status}");
     }
-    assert_eq!(origin.requests(), 2);
+    assert_eq!(origin.requests(), 4);
 }
 
 #[test]
