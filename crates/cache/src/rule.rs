@@ -3,7 +3,8 @@
 //! A rule is the operator's word. `Respect` leaves everything to the origin's headers; `Override` replaces their
 //! freshness, and comes with a guard, because the classic accident is one user's answer shown to another: an override
 //! does not apply to a request that carries `Authorization` or `Cookie`, unless the operator said `shared = true` or
-//! that header is wholly in the key. Such a request falls back to `Respect`.
+//! that header is wholly in the key. Such a request falls back to `Respect`, under a key of its own, so that neither kind
+//! replaces what is stored for the other; only a reload that changes the rule can leave an entry that the guard refuses.
 //! What the guard cannot see is a personal answer that depends on neither header; there the origin must say `private`,
 //! which wins over an override (unless `shared`).
 
@@ -47,7 +48,7 @@ pub struct Override {
 pub enum KeyPart {
     /// `header:NAME`: all its lines.
     Header(String),
-    /// `cookie:NAME`: one cookie's value.
+    /// `cookie:NAME`: one cookie; where a request sends it more than once, all of them.
     Cookie(String),
 }
 
