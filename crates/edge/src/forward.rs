@@ -350,10 +350,12 @@ fn is_passed_back(name: &[u8], fields: &[Field<'_>], names_hop_by_hop: bool) -> 
         || names_hop_by_hop && is_named(name, fields))
 }
 
-fn varies_by_each(fields: &[Field<'_>]) -> bool {
+/// Does an answer say that it is for its own request only: by what each is told anew, or by everything?
+pub(crate) fn varies_by_each(fields: &[Field<'_>]) -> bool {
     tenfold_http1::find_all(fields, "vary")
         .flat_map(|line| line.split(|&byte| byte == b','))
-        .any(|name| is_in(&EACH_ITS_OWN, name.trim_ascii()))
+        .map(<[u8]>::trim_ascii)
+        .any(|name| name == b"*" || is_in(&EACH_ITS_OWN, name))
 }
 
 #[cfg(test)]

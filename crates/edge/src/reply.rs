@@ -13,7 +13,7 @@ use tenfold_http1::{BodyLength, Method, ResponseHead, write_content_length, writ
 
 use crate::body::Framing;
 use crate::conn::After;
-use crate::forward::{fields_to_keep, write_response_fields};
+use crate::forward::{varies_by_each, write_response_fields};
 use crate::io::Socket;
 use crate::local::Local;
 use crate::pass::client_pace;
@@ -116,11 +116,11 @@ fn write_interim(task: &Task, head: &ResponseHead<'_>, out: &mut Vec<u8>) {
 
 /// The cache learns of what may have changed what it holds.
 fn tell_cache(local: &Local, task: &Task, head: &ResponseHead<'_>) {
-    if let Some(key) = &task.observe {
+    // One that varies by everything leaves the key what it is: nobody gains by waiting for another's answer.
+    if let Some(key) = task.observe.as_ref().filter(|_| !varies_by_each(&head.fields)) {
         task.with_facts(|facts| {
             let rule = &task.route().rule;
-            let fields = fields_to_keep(&head.fields, head.names_hop_by_hop);
-            local.cache().observe(key, facts, rule, head.status, &fields, local.timestamp());
+            local.cache().observe(key, facts, rule, head.status, &head.fields, local.timestamp());
         });
     }
     if task.request.is_safe() {
