@@ -7,11 +7,14 @@
 //! `probe_listen` serves the probes and metrics alone, without a token, for those who only watch.
 //!
 //! **Failure.** Bounded in everything: connections, the bytes of a head and a body, the time for each. What breaks a rule
-//! gets problem JSON and a close. A stuck client costs one slot for at most [`REQUEST_READ`] and [`RESPONSE_WRITE`].
+//! gets problem JSON and a close. A stuck client costs one place for at most [`REQUEST_READ`] and [`RESPONSE_WRITE`]; when
+//! all places are taken, the oldest connection that waits for a request gives its place to the new one, so that idle
+//! connections never keep a probe out.
 
 pub mod api;
 pub mod guard;
 
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -19,19 +22,21 @@ use std::time::Duration;
 use tenfold_http1 as http1;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use crate::live::Live;
 use guard::Listener;
 
-/// Connections at once; more are closed at once, before a byte is read.
+/// Connections at once, on one listener. One more displaces one that waits, or is closed before a byte is read.
 const CONNECTIONS_MAX: usize = 64;
 /// A request's body: a purge order, or nothing.
 const BODY_BYTES_MAX: usize = 64 * 1024;
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// From the first byte awaited to the last byte of the body; also how long a connection may stay idle.
 const REQUEST_READ: Duration = Duration::from_secs(15);
+/// Until the first byte of a new connection: who connects has something to ask.
+const FIRST_BYTE: Duration = Duration::from_secs(2);
 const RESPONSE_WRITE: Duration = Duration::from_secs(15);
 /// After a failed `accept` (out of descriptors), so that the loop doesn't spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -102,35 +107,90 @@ impl Response {
     }
 }
 
+/// A connection's place among [`CONNECTIONS_MAX`].
+#[derive(Debug)]
+struct Place {
+    /// Nothing was asked yet, so nothing is lost by a close.
+    waits: Cell<bool>,
+    displaced: Notify,
+}
+
+/// The places taken on one listener, the oldest first.
+type Places = Rc<RefCell<Vec<Rc<Place>>>>;
+
+/// Gives its place back at the end, however that comes.
+struct Seat {
+    places: Places,
+    place: Rc<Place>,
+}
+
+impl Seat {
+    fn take(places: &Places) -> Self {
+        let place = Rc::new(Place { waits: Cell::new(true), displaced: Notify::new() });
+        places.borrow_mut().push(Rc::clone(&place));
+        Self { places: Rc::clone(places), place }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.places.borrow_mut().retain(|other| !Rc::ptr_eq(other, &self.place));
+    }
+}
+
 /// Accepts until the runtime ends.
 pub async fn serve(listener: TcpListener, kind: Listener, live: Rc<Live>) {
-    let slots = std::sync::Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let places = Places::default();
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
-        let Ok(slot) = std::sync::Arc::clone(&slots).try_acquire_owned() else { continue };
-        tokio::task::spawn_local(connection(stream, kind, Rc::clone(&live), slot));
+        if places.borrow().len() >= CONNECTIONS_MAX {
+            live.count_refusal("too_many_connections");
+            if !displace(&places) {
+                continue;
+            }
+        }
+        let (seat, live) = (Seat::take(&places), Rc::clone(&live));
+        tokio::task::spawn_local(async move {
+            // Displaced goes first: then the other branch has nothing begun that would be cut in the middle.
+            tokio::select! {
+                biased;
+                () = seat.place.displaced.notified() => {}
+                () = connection(stream, kind, live, &seat.place) => {}
+            }
+        });
     }
 }
 
-async fn connection(mut stream: TcpStream, kind: Listener, live: Rc<Live>, _slot: OwnedSemaphorePermit) {
+/// Takes the place of the oldest connection that waits; false if none does.
+fn displace(places: &Places) -> bool {
+    let mut places = places.borrow_mut();
+    let Some(at) = places.iter().position(|place| place.waits.get()) else { return false };
+    places.remove(at).displaced.notify_one();
+    true
+}
+
+async fn connection(mut stream: TcpStream, kind: Listener, live: Rc<Live>, place: &Place) {
     let mut buffer = Vec::new();
+    if !matches!(timeout(FIRST_BYTE, fill(&mut stream, &mut buffer)).await, Ok(true)) {
+        return;
+    }
     loop {
-        let (response, is_head, keep_alive) =
-            match timeout(REQUEST_READ, read_request(&mut stream, &mut buffer)).await {
-                Ok(Ok(Some((request, keep_alive)))) => {
-                    let is_head = request.method == "HEAD";
-                    (answer(&request, kind, &live).await, is_head, keep_alive)
-                }
-                Ok(Ok(None)) => return,
-                Ok(Err(refusal)) => (refusal, false, false),
-                Err(_) if buffer.is_empty() => return,
-                Err(_) => {
-                    (Response::problem(408, "request_timeout", "the request took too long"), false, false)
-                }
-            };
+        place.waits.set(true);
+        let read = timeout(REQUEST_READ, read_request(&mut stream, &mut buffer)).await;
+        place.waits.set(false);
+        let (response, is_head, keep_alive) = match read {
+            Ok(Ok(Some((request, keep_alive)))) => {
+                let is_head = request.method == "HEAD";
+                (answer(&request, kind, &live).await, is_head, keep_alive)
+            }
+            Ok(Ok(None)) => return,
+            Ok(Err(refusal)) => (refusal, false, false),
+            Err(_) if buffer.is_empty() => return,
+            Err(_) => (Response::problem(408, "request_timeout", "the request took too long"), false, false),
+        };
         if let Some(reason) = response.reason {
             live.count_refusal(reason);
         }

@@ -2,8 +2,7 @@
 
 use tenfold_testkit::raw::Client;
 
-use crate::process::{Folder, LIMIT, Process, get, stderr, stdout};
-use tenfold_testkit::wait_for;
+use crate::process::{Folder, Process, get, stderr, stdout};
 
 fn file(admin: &str) -> String {
     format!(
@@ -123,17 +122,25 @@ fn malformed_requests_get_problem_json_and_a_close() {
 }
 
 #[test]
-fn connections_beyond_the_limit_are_closed_and_the_rest_served() {
+fn idle_connections_keep_nobody_out() {
     let process = running();
-    let mut held: Vec<_> = (0..64).map(|_| Client::connect(process.admin).expect("connects")).collect();
-    for client in &mut held {
+    let mut idle: Vec<_> = (0..64).map(|_| Client::connect(process.admin).expect("connects")).collect();
+    for client in &mut idle {
         assert_eq!(client.get("/healthz").expect("an answer").status, 200);
     }
-    let mut beyond = Client::connect(process.admin).expect("the kernel accepts");
-    assert!(beyond.get("/healthz").is_err());
-    drop(held);
-    let admin = process.admin;
-    wait_for("a free slot", LIMIT, || {
-        Client::connect(admin).and_then(|mut client| client.get("/healthz")).ok()
-    });
+    // All places are taken: the oldest gives way.
+    assert_eq!(process.get("/healthz").status, 200);
+    assert!(idle[0].closed_in_silence());
+    assert_eq!(idle[63].get("/healthz").expect("an answer").status, 200);
+    let metrics = process.get("/metrics").text();
+    let refusals = "tenfold_admin_refusals_total{reason=\"too_many_connections\"} ";
+    assert!(metrics.contains(refusals), "{metrics}");
+}
+
+#[test]
+fn who_connects_and_says_nothing_is_let_go() {
+    let process = running();
+    let mut silent = Client::connect(process.admin).expect("connects");
+    assert!(silent.closed_in_silence());
+    assert_eq!(process.get("/healthz").status, 200);
 }
