@@ -167,6 +167,4 @@ pub struct BuildError {
     pub path: String,
     /// What is wrong and what to do, in one sentence.
     pub message: String,
-    /// A name that was perhaps meant.
-    pub suggestion: Option<String>,
 }

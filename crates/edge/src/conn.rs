@@ -16,7 +16,6 @@
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -31,8 +30,7 @@ use crate::fetch;
 use crate::io::{IoError, Pace, Socket, give_outbox, take_outbox};
 use crate::local::Local;
 use crate::pass::{client_pace, client_reason, pass};
-use crate::reason::{Reason, Refusal, write_refusal};
-use crate::request_id::RequestIds;
+use crate::reason::Reason;
 use crate::task::{Described, Task};
 
 /// How long an idle connection may still bring a request once the process drains.
@@ -328,22 +326,6 @@ impl Connection {
             }
         }
     }
-}
-
-/// What a connection beyond the limits is told.
-pub(crate) fn refusal(seed: u64) -> Arc<[u8]> {
-    let mut out = Vec::new();
-    let request_id = RequestIds::new(seed).make();
-    let date = b"Thu, 01 Jan 1970 00:00:00 GMT";
-    let refusal = Refusal {
-        reason: Reason::TooManyConnections,
-        request_id: &request_id,
-        close: true,
-        head_only: false,
-        date,
-    };
-    write_refusal(&mut out, &refusal);
-    out.into()
 }
 
 #[cfg(test)]

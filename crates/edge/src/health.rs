@@ -31,6 +31,8 @@ use crate::upstream::{ClusterState, NodeState};
 const RESOLVE_EVERY: Duration = Duration::from_secs(30);
 /// A name server that doesn't answer.
 const RESOLVE_LIMIT: Duration = Duration::from_secs(5);
+/// Names looked up at once: each takes a thread.
+const RESOLVING_MAX: usize = 64;
 /// The longest the loop sleeps, so that it notices a reload.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Of a probe's answer, its head.
@@ -63,18 +65,36 @@ pub enum HealthEvent {
     },
 }
 
-/// Resolves every name of the snapshot once; for the start, so that the first request finds addresses.
+/// Resolves every name of the snapshot once; before it is put in force, so that the first request finds addresses. Takes
+/// little longer than the slowest name, and no longer than its limit however many a dead name server leaves unanswered
+/// (up to [`RESOLVING_MAX`] of them).
 pub async fn resolve(snapshot: &Snapshot, report: impl Fn(HealthEvent)) {
+    let mut resolving = JoinSet::new();
     for cluster in &snapshot.clusters {
-        for node in &cluster.nodes {
-            if let Err(because) = resolve_node(node).await {
-                report(HealthEvent::Unresolved {
+        for index in (0..cluster.nodes.len()).filter(|&index| cluster.nodes[index].is_named()) {
+            if resolving.len() >= RESOLVING_MAX {
+                told(resolving.join_next().await, &report);
+            }
+            let cluster = Arc::clone(cluster);
+            resolving.spawn(async move {
+                let node = &cluster.nodes[index];
+                let failed = resolve_node(node).await.err();
+                failed.map(|because| HealthEvent::Unresolved {
                     cluster: cluster.name.clone(),
                     node: node.config.address.clone(),
                     because,
-                });
-            }
+                })
+            });
         }
+    }
+    while let Some(ended) = resolving.join_next().await {
+        told(Some(ended), &report);
+    }
+}
+
+fn told(ended: Option<Result<Option<HealthEvent>, tokio::task::JoinError>>, report: &impl Fn(HealthEvent)) {
+    if let Some(Ok(Some(event))) = ended {
+        report(event);
     }
 }
 
@@ -242,9 +262,6 @@ async fn read_status(stream: &mut TcpStream) -> Result<u16, String> {
 
 /// Keeps the present address if the name still has it: a name with several must not move a node at each look.
 async fn resolve_node(node: &NodeState) -> Result<(), String> {
-    if node.config.address.parse::<SocketAddr>().is_ok() {
-        return Ok(());
-    }
     let looked_up =
         tokio::time::timeout(RESOLVE_LIMIT, tokio::net::lookup_host(node.config.address.as_str()));
     let found: Vec<SocketAddr> = match looked_up.await {
@@ -272,6 +289,10 @@ mod tests {
     const LIMIT: Duration = Duration::from_secs(10);
 
     fn snapshot(address: String, health: bool) -> Arc<Snapshot> {
+        after(None, "api", address, health)
+    }
+
+    fn after(previous: Option<&Snapshot>, cluster: &str, address: String, health: bool) -> Arc<Snapshot> {
         let every = Duration::from_millis(20);
         let health = health.then(|| tenfold_balance::HealthConfig {
             path: "/health".to_owned(),
@@ -281,7 +302,7 @@ mod tests {
             pass_after: 2,
         });
         let cluster = ClusterConfig {
-            name: "api".to_owned(),
+            name: cluster.to_owned(),
             nodes: vec![NodeConfig { address, weight: 1, host: Some("api.example".to_owned()) }],
             policy: tenfold_balance::Policy::default(),
             health,
@@ -297,7 +318,7 @@ mod tests {
             routes: Vec::new(),
             access_log: AccessLogConfig::default(),
         };
-        Arc::new(Snapshot::build(config, &Registry::new(1), None, Instant::now()).expect("builds"))
+        Arc::new(Snapshot::build(config, &Registry::new(1), previous, Instant::now()).expect("builds"))
     }
 
     /// Runs the checks of one node while `test` goes on; gives both what they reported.
@@ -357,6 +378,9 @@ mod tests {
         assert_eq!(known.clusters[0].nodes[0].address(), None);
         runtime.block_on(resolve(&known, |event| panic!("{event:?}")));
         assert_eq!(known.clusters[0].nodes[0].address().map(|a| a.port()), Some(3000));
+        // Whatever its cluster is called: a reload begins with what is known.
+        let renamed = after(Some(&known), "shop", "localhost:3000".to_owned(), false);
+        assert_eq!(renamed.clusters[0].nodes[0].address(), known.clusters[0].nodes[0].address());
         let events = Mutex::new(Vec::new());
         let unknown = snapshot("no-such-host.invalid:3000".to_owned(), false);
         runtime.block_on(resolve(&unknown, |event| events.lock().expect("no panic").push(event)));

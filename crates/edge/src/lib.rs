@@ -4,8 +4,9 @@
 //! miss join or lead the fetch, pick a node, send, receive, store, shape, reply, account.
 //!
 //! **Mechanism.** [`Edge::build`] makes a [`Snapshot`] of the configuration. [`Edge::serve`] is one connection, on the
-//! worker that was given its socket, for as long as it lives. [`Edge::reload`] swaps the snapshot: requests under way
-//! finish on the old one; the cache and the nodes' state go on.
+//! worker that was given its socket, for as long as it lives. A reload is [`Edge::prepare`], which may fail, and
+//! [`Edge::commit`], which can't and swaps the snapshot: requests under way finish on the old one; the cache and the
+//! nodes' state go on.
 //!
 //! **Failure.** A configuration that can't work changes nothing and says all that is wrong with it. Whatever happens to a
 //! request has a [`reason::Reason`].
@@ -67,6 +68,8 @@ pub struct Deps {
 #[derive(Clone, Debug)]
 pub struct Edge {
     shared: Arc<Shared>,
+    /// What a connection beyond the limits is told.
+    refusal: Arc<[u8]>,
 }
 
 impl Edge {
@@ -76,8 +79,14 @@ impl Edge {
     /// All that is wrong with the configuration, each with its path.
     pub fn build(config: Config, deps: Deps) -> Result<Self, Vec<BuildError>> {
         let Deps { registry, access_log, seed, now } = deps;
-        let cache = Cache::new(config.cache, seed).map_err(|error| vec![cache_error(&error)])?;
-        let snapshot = Snapshot::build(config, &registry, None, now)?;
+        let cache = Cache::new(config.cache, seed).map_err(|error| cache_error(&error));
+        let snapshot = Snapshot::build(config, &registry, None, now);
+        let (cache, snapshot) = match (cache, snapshot) {
+            (Ok(cache), Ok(snapshot)) => (cache, snapshot),
+            (cache, snapshot) => {
+                return Err(cache.err().into_iter().chain(snapshot.err().unwrap_or_default()).collect());
+            }
+        };
         let shared = Shared {
             snapshot: ArcSwap::from_pointee(snapshot),
             cache,
@@ -86,7 +95,7 @@ impl Edge {
             access_log,
             seed,
         };
-        Ok(Self { shared: Arc::new(shared) })
+        Ok(Self { shared: Arc::new(shared), refusal: reason::connection_refusal().into() })
     }
 
     /// Serves one connection until it ends. The future belongs on the worker given.
@@ -97,22 +106,33 @@ impl Edge {
     /// What a connection is told that is refused before it was served. Empty would leave its client guessing.
     #[must_use]
     pub fn refusal(&self, refused: Refused) -> Arc<[u8]> {
+        // Whichever limit it was, what to do about it is the same.
         let _ = refused;
-        conn::refusal(self.shared.seed)
+        Arc::clone(&self.refusal)
     }
 
-    /// Takes a new configuration. Requests under way finish on the old one. The cache keeps its size until a restart.
+    /// Builds a new configuration beside the one in force, which goes on. Where its nodes' names are still to be resolved
+    /// ([`health::resolve`]), that comes before [`Self::commit`], or requests would find nodes without an address.
     ///
     /// # Errors
-    /// All that is wrong with it; the old one stays in force.
-    pub fn reload(&self, config: Config, now: Instant) -> Result<(), Vec<BuildError>> {
+    /// All that is wrong with it.
+    pub fn prepare(&self, config: Config, now: Instant) -> Result<Snapshot, Vec<BuildError>> {
+        // The cache in force keeps its size until a restart, which must not be what finds out that it can't work.
+        let cache = config.cache.validate().map_err(|error| cache_error(&error));
         let previous = self.shared.snapshot.load_full();
-        let next = Snapshot::build(config, &self.shared.registry, Some(&previous), now)?;
+        match (cache, Snapshot::build(config, &self.shared.registry, Some(&previous), now)) {
+            (Ok(()), next) => next,
+            (Err(error), next) => Err([vec![error], next.err().unwrap_or_default()].concat()),
+        }
+    }
+
+    /// Takes a configuration that was prepared. Requests under way finish on the old one. The cache keeps its size until a
+    /// restart.
+    pub fn commit(&self, next: Snapshot) {
         let routes: Vec<_> = next.config.routes.iter().map(|route| route.name.clone()).collect();
         let clusters: Vec<_> = next.config.clusters.iter().map(|cluster| cluster.name.clone()).collect();
         self.shared.snapshot.store(Arc::new(next));
         metrics::forget_absent(&self.shared.registry, &routes, &clusters);
-        Ok(())
     }
 
     /// The configuration in force, built: for health checks, name resolution and the status page.
@@ -154,7 +174,7 @@ impl Edge {
 fn cache_error(error: &tenfold_cache::Error) -> BuildError {
     let message = error.to_string();
     let (path, message) = message.split_once(": ").unwrap_or(("cache", &message));
-    BuildError { path: path.to_owned(), message: message.to_owned(), suggestion: None }
+    BuildError { path: path.to_owned(), message: message.to_owned() }
 }
 
 /// What is going on, as plain values.

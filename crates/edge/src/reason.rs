@@ -197,19 +197,35 @@ pub(crate) struct Refusal<'a> {
 
 /// Appends a whole response.
 pub(crate) fn write_refusal(out: &mut Vec<u8>, refusal: &Refusal<'_>) {
-    let Refusal { reason, request_id, .. } = *refusal;
+    let Refusal { reason, request_id, close, head_only, date } = *refusal;
+    let body = write(out, reason, Some((request_id, date)), close);
+    if !head_only {
+        out.extend_from_slice(body.as_bytes());
+    }
+}
+
+/// What a connection is told that is refused before it was served. The acceptor has neither the time nor a request to
+/// name, so these bytes are the same for all; RFC 9110 §6.6.1 asks no Date of a 503.
+pub(crate) fn connection_refusal() -> Vec<u8> {
+    let mut out = Vec::new();
+    let body = write(&mut out, Reason::TooManyConnections, None, true);
+    out.extend_from_slice(body.as_bytes());
+    out
+}
+
+/// Appends the head, and gives the body that belongs to it.
+fn write(out: &mut Vec<u8>, reason: Reason, stamp: Option<(&RequestId, &[u8])>, close: bool) -> String {
     let status = match reason.status() {
         // Never sent: whoever should read it has gone.
         499 => 400,
         status => status,
     };
     let title = tenfold_http1::canonical_reason(status);
+    let (detail, word) = (reason.detail(), reason.as_str());
+    let id = stamp.map(|(id, _)| id.as_str());
+    let id_member = id.map(|id| format!(",\"request_id\":\"{id}\"")).unwrap_or_default();
     let body = format!(
-        "{{\"type\":\"about:blank\",\"title\":\"{title}\",\"status\":{status},\"detail\":\"{}\",\"reason\":\"{}\",\
-         \"request_id\":\"{}\"}}\n",
-        reason.detail(),
-        reason.as_str(),
-        request_id.as_str(),
+        "{{\"type\":\"about:blank\",\"title\":\"{title}\",\"status\":{status},\"detail\":\"{detail}\",\"reason\":\"{word}\"{id_member}}}\n"
     );
     let retry = if status == 503 { "Retry-After: 1\r\n" } else { "" };
     let allow = if reason == Reason::MethodRefused {
@@ -217,20 +233,21 @@ pub(crate) fn write_refusal(out: &mut Vec<u8>, refusal: &Refusal<'_>) {
     } else {
         ""
     };
-    let connection = if refusal.close { "Connection: close\r\n" } else { "" };
-    out.extend_from_slice(format!("HTTP/1.1 {status} {title}\r\nDate: ").as_bytes());
-    out.extend_from_slice(refusal.date);
+    let connection = if close { "Connection: close\r\n" } else { "" };
+    let id_field = id.map(|id| format!("X-Request-Id: {id}\r\n")).unwrap_or_default();
+    out.extend_from_slice(format!("HTTP/1.1 {status} {title}\r\n").as_bytes());
+    if let Some((_, date)) = stamp {
+        out.extend_from_slice(b"Date: ");
+        out.extend_from_slice(date);
+        out.extend_from_slice(b"\r\n");
+    }
     let fields = format!(
-        "\r\nContent-Type: application/problem+json\r\nContent-Length: {}\r\nCache-Control: no-store\r\n\
-         Tenfold-Reason: {}\r\nX-Request-Id: {}\r\n{retry}{allow}{connection}\r\n",
+        "Content-Type: application/problem+json\r\nContent-Length: {}\r\nCache-Control: no-store\r\n\
+         Tenfold-Reason: {word}\r\n{id_field}{retry}{allow}{connection}\r\n",
         body.len(),
-        reason.as_str(),
-        request_id.as_str(),
     );
     out.extend_from_slice(fields.as_bytes());
-    if !refusal.head_only {
-        out.extend_from_slice(body.as_bytes());
-    }
+    body
 }
 
 #[cfg(test)]
@@ -265,6 +282,19 @@ mod tests {
         }
         assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{head}");
         assert!(body.contains("\"reason\":\"no_node\""), "{body}");
+    }
+
+    #[test]
+    fn a_refused_connection_is_told_why_and_nothing_made_up() {
+        let text = String::from_utf8(connection_refusal()).expect("ASCII");
+        let (head, body) = text.split_once("\r\n\r\n").expect("a head");
+        assert!(head.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{head}");
+        assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{head}");
+        assert!(head.contains("Tenfold-Reason: too_many_connections\r\n"), "{head}");
+        assert!(head.ends_with("Connection: close"), "{head}");
+        for invented in ["Date:", "1970", "Request-Id", "request_id"] {
+            assert!(!text.contains(invented), "{invented} in {text}");
+        }
     }
 
     #[test]

@@ -41,9 +41,34 @@ struct Segments {
 #[derive(Debug)]
 struct Candidate {
     route: RouteIndex,
-    name: Box<str>,
     methods: Box<[Box<str>]>,
     fields: Box<[(Box<str>, Box<str>)]>,
+}
+
+/// Why a route has no place.
+enum Misfit {
+    Path(String),
+    Host(String),
+    /// No request could tell it from that one.
+    Tie(RouteIndex),
+}
+
+/// What to do about a tie.
+pub const TELL_APART: &str = "tell them apart by host, path, methods or headers";
+
+/// Whether a path pattern can be read.
+///
+/// # Errors
+/// What is wrong with it, and what to write.
+pub fn check_pattern(pattern: &str) -> Result<(), String> {
+    parse_pattern(pattern).map(drop)
+}
+
+/// Routes that no request could tell from an earlier one: which, and from which. Those that can't be read are passed over.
+#[must_use]
+pub fn ties(routes: &[RouteConfig]) -> Vec<(RouteIndex, RouteIndex)> {
+    let tie = |(index, misfit)| if let Misfit::Tie(other) = misfit { Some((index, other)) } else { None };
+    Router::fit(routes).1.into_iter().filter_map(tie).collect()
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -59,29 +84,36 @@ impl Router {
     /// # Errors
     /// A malformed pattern or host, or a tie, each with its configuration path.
     pub fn build(routes: &[RouteConfig]) -> Result<Self, Vec<BuildError>> {
-        let mut router = Self::default();
-        let mut errors = Vec::new();
-        for (index, route) in routes.iter().enumerate() {
-            if let Err(error) = router.insert(RouteIndex(index), route) {
-                errors.push(error);
-            }
-        }
-        router.wildcards.sort_by_key(|(suffix, _)| std::cmp::Reverse(suffix.len()));
-        if errors.is_empty() { Ok(router) } else { Err(errors) }
+        let (router, misfits) = Self::fit(routes);
+        let error = |(RouteIndex(at), misfit)| match misfit {
+            Misfit::Path(message) => BuildError { path: format!("route[{at}].path"), message },
+            Misfit::Host(message) => BuildError { path: format!("route[{at}].host"), message },
+            Misfit::Tie(RouteIndex(other)) => BuildError {
+                path: format!("route[{at}].path"),
+                message: format!(
+                    "matches the same requests as route \"{}\"; {TELL_APART}",
+                    routes[other].name
+                ),
+            },
+        };
+        if misfits.is_empty() { Ok(router) } else { Err(misfits.into_iter().map(error).collect()) }
     }
 
-    fn insert(&mut self, index: RouteIndex, route: &RouteConfig) -> Result<(), BuildError> {
-        let RouteIndex(at) = index;
-        let wrong = |key: &str, message: String| BuildError {
-            path: format!("route[{at}].{key}"),
-            message,
-            suggestion: None,
-        };
-        let segments = parse_pattern(&route.path).map_err(|message| wrong("path", message))?;
-        let host = self.host_mut(route.host.as_deref()).map_err(|message| wrong("host", message))?;
-        host.place(&segments).admit(Candidate::new(index, route)).map_err(|other| {
-            wrong("path", format!("matches the same requests as route \"{other}\"; tell them apart by host, path, methods or headers"))
-        })
+    fn fit(routes: &[RouteConfig]) -> (Self, Vec<(RouteIndex, Misfit)>) {
+        let mut router = Self::default();
+        let mut misfits = Vec::new();
+        for (index, route) in routes.iter().enumerate() {
+            let index = RouteIndex(index);
+            misfits.extend(router.insert(index, route).err().map(|misfit| (index, misfit)));
+        }
+        router.wildcards.sort_by_key(|(suffix, _)| std::cmp::Reverse(suffix.len()));
+        (router, misfits)
+    }
+
+    fn insert(&mut self, index: RouteIndex, route: &RouteConfig) -> Result<(), Misfit> {
+        let segments = parse_pattern(&route.path).map_err(Misfit::Path)?;
+        let host = self.host_mut(route.host.as_deref()).map_err(Misfit::Host)?;
+        host.place(&segments).admit(Candidate::new(index, route)).map_err(Misfit::Tie)
     }
 
     fn host_mut(&mut self, host: Option<&str>) -> Result<&mut Segments, String> {
@@ -170,10 +202,10 @@ struct Place<'s>(&'s mut Vec<Candidate>);
 
 impl Place<'_> {
     /// # Errors
-    /// The name of a route that can't be told from this one.
-    fn admit(self, candidate: Candidate) -> Result<(), Box<str>> {
+    /// A route that can't be told from this one.
+    fn admit(self, candidate: Candidate) -> Result<(), RouteIndex> {
         if let Some(twin) = self.0.iter().find(|other| other.ties_with(&candidate)) {
-            return Err(twin.name.clone());
+            return Err(twin.route);
         }
         let at = self.0.partition_point(|other| other.rank() >= candidate.rank());
         self.0.insert(at, candidate);
@@ -185,7 +217,6 @@ impl Candidate {
     fn new(route: RouteIndex, config: &RouteConfig) -> Self {
         Self {
             route,
-            name: config.name.as_str().into(),
             methods: config.methods.iter().map(|method| method.as_str().into()).collect(),
             fields: config.headers.iter().map(|(n, v)| (n.as_str().into(), v.as_str().into())).collect(),
         }
@@ -223,6 +254,12 @@ fn parse_pattern(pattern: &str) -> Result<Vec<Segment<'_>>, String> {
     if rest.is_some_and(|at| at + 1 < segments.len()) {
         return Err("{*rest} takes all that follows, so it must be the last segment".to_owned());
     }
+    let mut names = std::collections::BTreeSet::new();
+    if let Some(twice) =
+        path.split('/').filter(|s| s.starts_with('{')).find(|s| !names.insert(s.replace('*', "")))
+    {
+        return Err(format!("\"{twice}\": each name once, so that they can be told apart"));
+    }
     Ok(segments)
 }
 
@@ -243,6 +280,9 @@ fn parse_segment(segment: &str) -> Result<Segment<'_>, String> {
             let mut scratch = Vec::new();
             let spelled = format!("/{segment}");
             match crate::normalise::normalise(spelled.as_bytes(), None, &mut scratch) {
+                _ if !segment.is_ascii() => Err(format!(
+                    "\"{segment}\" never matches; requests carry it percent-encoded, so write it so"
+                )),
                 _ if segment.contains(['?', '#', ' ']) => {
                     Err(format!("\"{segment}\" can't be part of a path"))
                 }
@@ -375,8 +415,18 @@ mod tests {
 
     #[test]
     fn malformed_patterns_are_all_reported() {
-        let bad =
-            ["/a/{*rest}/b", "/a{b}", "/{}", "/a/*", "/a/../b", "/%41", "*example/", "UP.example/", "/a?b"];
+        let bad = [
+            "/a/{*rest}/b",
+            "/a{b}",
+            "/{}",
+            "/a/*",
+            "/a/../b",
+            "/%41",
+            "*example/",
+            "UP.example/",
+            "/a?b",
+            "/{a}/{*a}",
+        ];
         let errors = Router::build(&routes(&bad)).expect_err("all bad");
         assert_eq!(errors.len(), bad.len(), "{errors:#?}");
     }

@@ -12,7 +12,7 @@ use tenfold_service::metrics::Registry;
 use crate::config::{BuildError, Config};
 use crate::metrics::{ClusterMetrics, RouteMetrics};
 use crate::router::{RouteIndex, Router};
-use crate::upstream::ClusterState;
+use crate::upstream::{ClusterState, NodeState};
 
 /// Everything a request needs to know of the configuration.
 #[derive(Debug)]
@@ -49,16 +49,20 @@ impl Snapshot {
     ) -> Result<Self, Vec<BuildError>> {
         let mut errors = Vec::new();
         check_names(&config, &mut errors);
+        // Whatever its cluster is called now: a node is where it is.
+        let known = |address: &str| {
+            let nodes = previous.into_iter().flat_map(|p| &p.clusters).flat_map(|cluster| &cluster.nodes);
+            nodes.filter(|node| node.config.address == address).find_map(NodeState::address)
+        };
         let mut clusters = Vec::new();
         for cluster in &config.clusters {
             let old = previous.and_then(|p| p.clusters.iter().find(|c| *c.name == *cluster.name));
             let metrics = ClusterMetrics::new(registry, &cluster.name);
-            match ClusterState::new(cluster, metrics, old.map(|old| &**old), now) {
+            match ClusterState::new(cluster, metrics, old.map(|old| &**old), known, now) {
                 Ok(state) => clusters.push(Arc::new(state)),
                 Err(error) => errors.push(BuildError {
                     path: format!("cluster.{}", cluster.name),
                     message: error.to_string(),
-                    suggestion: None,
                 }),
             }
         }
@@ -73,7 +77,7 @@ impl Snapshot {
                     // Its own mistake has been reported.
                     continue;
                 }
-                errors.push(unknown_cluster(index, &route.to, &config));
+                errors.push(unknown_cluster(index, &route.to));
                 continue;
             };
             routes.push(RouteState {
@@ -121,8 +125,7 @@ fn codec_limits(config: &Config) -> tenfold_http1::Limits {
 
 /// Metrics and state are told apart by name, so names must be unique.
 fn check_names(config: &Config, errors: &mut Vec<BuildError>) {
-    let error =
-        |path: String, message: &str| BuildError { path, message: message.to_owned(), suggestion: None };
+    let error = |path: String, message: &str| BuildError { path, message: message.to_owned() };
     for (index, route) in config.routes.iter().enumerate() {
         if config.routes[..index].iter().any(|other| other.name == route.name) {
             errors.push(error(format!("route[{index}].name"), "another route has this name"));
@@ -135,30 +138,9 @@ fn check_names(config: &Config, errors: &mut Vec<BuildError>) {
     }
 }
 
-fn unknown_cluster(index: usize, wanted: &str, config: &Config) -> BuildError {
-    let nearest =
-        config.clusters.iter().map(|cluster| (distance(wanted, &cluster.name), cluster)).min_by_key(|c| c.0);
+fn unknown_cluster(index: usize, wanted: &str) -> BuildError {
     BuildError {
         path: format!("route[{index}].to"),
         message: format!("there is no cluster called {wanted:?}"),
-        suggestion: nearest
-            .filter(|(distance, _)| *distance <= wanted.len() / 2)
-            .map(|(_, cluster)| cluster.name.clone()),
     }
-}
-
-/// Levenshtein's: letters to insert, delete or replace.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, letter) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, other) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(letter != *other);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }

@@ -52,22 +52,17 @@ pub struct ClusterState {
 }
 
 impl ClusterState {
-    /// Takes over the balancer's state and the resolved addresses of the nodes that stay.
+    /// Takes over the balancer's state. `known` says where a node is, if that was found out before.
     pub(crate) fn new(
         config: &ClusterConfig,
         metrics: ClusterMetrics,
         previous: Option<&Self>,
+        known: impl Fn(&str) -> Option<SocketAddr>,
         now: Instant,
     ) -> Result<Self, tenfold_balance::Error> {
         let balancer = Cluster::new(balancer_config(config), previous.map(|p| &*p.balancer), now)?;
-        let nodes = config
-            .nodes
-            .iter()
-            .map(|node| {
-                let old = previous.and_then(|p| p.nodes.iter().find(|o| o.config.address == node.address));
-                NodeState::new(node.clone(), old.and_then(NodeState::address))
-            })
-            .collect();
+        let nodes =
+            config.nodes.iter().map(|node| NodeState::new(node.clone(), known(&node.address))).collect();
         Ok(Self { name: config.name.as_str().into(), balancer, nodes, timeouts: config.timeouts, metrics })
     }
 }
@@ -103,6 +98,11 @@ impl NodeState {
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
         self.resolved.load().as_deref().copied()
+    }
+
+    /// Configured by name, so that its address has to be found out.
+    pub(crate) fn is_named(&self) -> bool {
+        self.config.address.parse::<SocketAddr>().is_err()
     }
 
     /// The name resolves to this address now.

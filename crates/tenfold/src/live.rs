@@ -3,16 +3,19 @@
 //! **Intuition.** A reload is a rehearsal that may become the performance: everything that can fail is done beside what
 //! runs, and only then is the one swapped for the other. So a bad file changes nothing.
 //!
-//! **Mechanism.** Read the file, bind the listeners it adds, let the edge build its new snapshot and swap it in; then the
-//! acceptor takes the new listeners and gives up the old ones. What was read at the start alone (threads, the admin
+//! **Mechanism.** Read the file, let the edge build its new snapshot, find out where the nodes in it are, bind the listeners
+//! it adds; then the snapshot is swapped in, and the acceptor takes the new listeners and gives up the old ones. A new
+//! listener that needs the port of one that leaves (`127.0.0.1:8080` becomes `0.0.0.0:8080`) has it leave first, and come
+//! back if the reload is refused after all. What was read at the start alone (threads, the admin
 //! server, the log's form, the cache's size) is compared and named in a warning.
 //!
 //! **Failure.** A [`Reloaded`] that was not applied, with every reason. Reloads come one after the other.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -65,6 +68,8 @@ pub struct Live {
     pub bound: RefCell<BTreeMap<SocketAddr, SocketAddr>>,
     /// One reload at a time.
     pub reloading: tokio::sync::Mutex<()>,
+    /// A reload that a signal asked for waits for its turn.
+    pub reload_waits: Cell<bool>,
 }
 
 /// What became of a reload.
@@ -124,6 +129,24 @@ impl Live {
     /// Applies the file as it is now: all of it or nothing. What is wrong goes to the log and to who asked.
     pub async fn reload(&self) -> Reloaded {
         let _one_at_a_time = self.reloading.lock().await;
+        self.reload_now().await
+    }
+
+    /// Reloads in a task of its own: whoever listens to signals hears the next one meanwhile. Asked again before it has
+    /// begun, it is one reload, which reads the file as it is then.
+    pub fn reload_soon(self: &Rc<Self>) {
+        if self.reload_waits.replace(true) {
+            return;
+        }
+        let live = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            let _one_at_a_time = live.reloading.lock().await;
+            live.reload_waits.set(false);
+            live.reload_now().await;
+        });
+    }
+
+    async fn reload_now(&self) -> Reloaded {
         let reloaded = match config::load(&self.path) {
             Ok(loaded) => self.apply(loaded).await,
             Err(report) => Reloaded { applied: false, report },
@@ -139,18 +162,21 @@ impl Live {
 
     async fn apply(&self, loaded: Loaded) -> Reloaded {
         let refused = |report| Reloaded { applied: false, report };
+        let next = match self.edge.prepare(loaded.settings.edge.clone(), self.clock.now()) {
+            Ok(next) => next,
+            Err(errors) => return refused(loaded.place(&errors)),
+        };
+        // Before it is in force: a request must not find nodes that have no address yet.
+        tenfold_edge::health::resolve(&next, crate::run::report_to(&self.log)).await;
         if self.drain.is_draining() {
             let why = "the process is about to end, so nothing is reloaded";
             return refused(loaded.report(vec![Diagnostic::unplaced(why)]));
         }
-        let added = match self.bind_added(&loaded) {
+        let added = match self.bind_added(&loaded).await {
             Ok(added) => added,
             Err(problems) => return refused(loaded.report(problems)),
         };
-        if let Err(errors) = self.edge.reload(loaded.settings.edge.clone(), self.clock.now()) {
-            return refused(loaded.place(&errors));
-        }
-        tenfold_edge::health::resolve(&self.edge.snapshot(), crate::run::report_to(&self.log)).await;
+        self.edge.commit(next);
         let mut problems = loaded.warnings.clone();
         problems.extend(self.take_over_listeners(&loaded, added).await);
         let limits = &loaded.settings.edge.limits;
@@ -161,23 +187,63 @@ impl Live {
         Reloaded { applied: true, report }
     }
 
-    /// Listeners that the file adds, bound and not yet accepting.
-    fn bind_added(&self, loaded: &Loaded) -> Result<Vec<(SocketAddr, Listener)>, Vec<Diagnostic>> {
+    /// Listeners that the file adds, bound and not yet accepting. If one can't be, all is as before.
+    async fn bind_added(&self, loaded: &Loaded) -> Result<Vec<(SocketAddr, Listener)>, Vec<Diagnostic>> {
+        let span = loaded.tree.span_of("edge.listen").unwrap_or(0..0);
         let mut problems = Vec::new();
         let mut added = Vec::new();
+        let mut made_way = Vec::new();
         for address in &loaded.settings.edge.listen {
             if self.bound.borrow().contains_key(address) {
                 continue;
             }
-            match Listener::bind(*address) {
+            match self.bind(*address, loaded, &mut made_way).await {
                 Ok(listener) => added.push((*address, listener)),
-                Err(error) => {
-                    let span = loaded.tree.span_of("edge.listen").unwrap_or(0..0);
-                    problems.push(Diagnostic::error(span, error.to_string(), ""));
-                }
+                Err(error) => problems.push(Diagnostic::error(span.clone(), error.to_string(), "")),
             }
         }
-        if problems.is_empty() { Ok(added) } else { Err(problems) }
+        if problems.is_empty() {
+            return Ok(added);
+        }
+        drop(added);
+        for (configured, local) in made_way {
+            let error = match Listener::bind(local) {
+                Ok(listener) => self.acceptor.add(listener, crate::run::service(&self.edge)).await.err(),
+                Err(error) => Some(error),
+            };
+            if let Some(error) = error {
+                self.bound.borrow_mut().remove(&configured);
+                let message = format!("{configured} made way and could not be taken back: {error}");
+                problems.push(Diagnostic::error(span.clone(), message, ""));
+            }
+        }
+        Err(problems)
+    }
+
+    /// Binds an address. If listeners that the file takes away have its port, they make way for it.
+    async fn bind(
+        &self,
+        address: SocketAddr,
+        loaded: &Loaded,
+        made_way: &mut Vec<(SocketAddr, SocketAddr)>,
+    ) -> Result<Listener, tenfold_service::Error> {
+        let error = match Listener::bind(address) {
+            Err(error) if is_in_use(&error) => error,
+            other => return other,
+        };
+        let listen = &loaded.settings.edge.listen;
+        let leaving: Vec<_> = self.bound.borrow().clone().into_iter().collect();
+        let mut freed = false;
+        for (configured, local) in leaving {
+            if local.port() == address.port()
+                && !listen.contains(&configured)
+                && self.acceptor.remove(local).await
+            {
+                made_way.push((configured, local));
+                freed = true;
+            }
+        }
+        if freed { Listener::bind(address) } else { Err(error) }
     }
 
     async fn take_over_listeners(
@@ -186,6 +252,8 @@ impl Live {
         added: Vec<(SocketAddr, Listener)>,
     ) -> Vec<Diagnostic> {
         let mut problems = Vec::new();
+        let listen = &loaded.settings.edge.listen;
+        let leaving = self.bound.borrow().clone();
         for (address, listener) in added {
             let local = listener.local_addr();
             match self.acceptor.add(listener, crate::run::service(&self.edge)).await {
@@ -193,14 +261,17 @@ impl Live {
                 Err(error) => problems.push(Diagnostic::unplaced(error.to_string())),
             }
         }
-        let listen = &loaded.settings.edge.listen;
-        let bound = self.bound.borrow().clone();
-        for (address, local) in bound.into_iter().filter(|(address, _)| !listen.contains(address)) {
+        for (address, local) in leaving.into_iter().filter(|(address, _)| !listen.contains(address)) {
+            // One that made way is gone already.
             self.acceptor.remove(local).await;
             self.bound.borrow_mut().remove(&address);
         }
         problems
     }
+}
+
+fn is_in_use(error: &tenfold_service::Error) -> bool {
+    matches!(error, tenfold_service::Error::Bind { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse)
 }
 
 /// Warnings for what the file changes and only a restart can.

@@ -4,19 +4,18 @@
 //! accepted, and all of it is said at once.
 //!
 //! **Mechanism.** The main thread becomes the control thread: one small runtime for signals, the admin server, health
-//! checks and reloads. Workers and the acceptor have threads of their own (`service`).
+//! checks and reloads. Signals are heard from the start, and during a reload. Workers and the acceptor have threads of their own (`service`).
 //!
 //! **Failure.** A mistake in the file: exit 2, with lines. A port in use: exit 1, naming the address and what to do.
 //! SIGTERM or SIGINT begins the drain; the second one ends it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tenfold_edge::access_log::{AccessLog, AccessLogReceiver};
@@ -38,11 +37,13 @@ use crate::config::settings::Settings;
 use crate::config::values::duration_text;
 use crate::config::{self, Loaded};
 use crate::live::Live;
-use crate::log::{Log, write_access_log};
+use crate::log::{AccessLogThread, Log};
 use crate::scrape::Scrape;
 
 /// How long connections may still close in, once the drain's deadline has cut them.
 const FORCED: Duration = Duration::from_secs(1);
+/// How long the process stays for a reader of its stdout or stderr that takes nothing.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Runs until told to end.
 #[must_use]
@@ -58,8 +59,9 @@ pub fn run(path: &Path) -> Exit {
     match runtime.enable_all().build_local(tokio::runtime::LocalOptions::default()) {
         Ok(runtime) => {
             let ended = runtime.block_on(control(path, loaded));
-            // With the runtime go the last tasks that hold the edge, and with it the access log's last sender.
-            drop(runtime);
+            // With the runtime go the last tasks that hold the edge, and with it the access log's last sender. Nobody waits
+            // for the thread that a name server keeps waiting.
+            runtime.shutdown_background();
             match ended {
                 Ok(ended) => ended.finish(),
                 Err(Refused { exit, message }) => {
@@ -77,17 +79,50 @@ pub fn run(path: &Path) -> Exit {
 
 /// The control thread, from start to end.
 async fn control(path: &Path, loaded: Loaded) -> Result<Ended, Refused> {
+    // First, so that from here on no signal ends the process by itself.
+    let mut signals = Signals::install()?;
     let clock = Clock::system();
-    let log = Log::new(loaded.settings.log_format, clock.clone());
+    let log = Log::start(loaded.settings.log_format, clock.clone())?;
+    let started = start(path, loaded, &clock, &log, &mut signals).await;
+    let (live, threads) = started.inspect_err(|_| log.flush(LAST_WORDS))?;
+    let finished = wait(&live, &mut signals).await;
+    Ok(Ended { threads, finished, log })
+}
+
+async fn start(
+    path: &Path,
+    loaded: Loaded,
+    clock: &Clock,
+    log: &Log,
+    signals: &mut Signals,
+) -> Result<(Rc<Live>, Threads), Refused> {
     if !loaded.warnings.is_empty() {
         log.warn(&loaded.report(loaded.warnings.clone()).render(false));
     }
-    let built = build(&loaded, &clock)?;
-    let bound = bind(&loaded.settings, &log)?;
-    health::resolve(&built.edge.snapshot(), report_to(&log)).await;
-    let (live, threads, mut signals) = spawn(path, loaded, built, bound, &log)?;
-    let finished = wait(&live, &mut signals).await;
-    Ok(Ended { threads, finished, log })
+    let built = build(&loaded, clock)?;
+    let bound = bind(&loaded.settings, log)?;
+    let snapshot = built.edge.snapshot();
+    let mut resolving = std::pin::pin!(health::resolve(&snapshot, report_to(log)));
+    let mut reload_asked = false;
+    loop {
+        // Both branches are cancellation safe; the first is polled again where it stood.
+        let signal = tokio::select! {
+            () = &mut resolving => break,
+            signal = signals.next() => signal,
+        };
+        match signal {
+            Signal::Terminate => {
+                return Err(Refused { exit: Exit::Fine, message: "ended before it was ready".into() });
+            }
+            // The file may have changed since it was read.
+            Signal::Reload => reload_asked = true,
+        }
+    }
+    let (live, threads) = spawn(path, loaded, built, bound, log)?;
+    if reload_asked {
+        live.reload_soon();
+    }
+    Ok((live, threads))
 }
 
 /// Why nothing was started.
@@ -174,15 +209,18 @@ fn bind(settings: &Settings, log: &Log) -> Result<Bound, Refused> {
 struct Threads {
     acceptor: Acceptor,
     workers: Workers,
-    access_log: JoinHandle<()>,
+    access_log: AccessLogThread,
 }
 
-type Started = (Rc<Live>, Threads, Signals);
-
-fn spawn(path: &Path, loaded: Loaded, built: Built, bound: Bound, log: &Log) -> Result<Started, Refused> {
+fn spawn(
+    path: &Path,
+    loaded: Loaded,
+    built: Built,
+    bound: Bound,
+    log: &Log,
+) -> Result<(Rc<Live>, Threads), Refused> {
     let Built { clock, registry, drain, edge, access_records, workers } = built;
     let settings = loaded.settings.clone();
-    let signals = Signals::install()?;
     let worker_deps = WorkerDeps {
         clock: clock.clone(),
         registry: registry.clone(),
@@ -190,7 +228,7 @@ fn spawn(path: &Path, loaded: Loaded, built: Built, bound: Bound, log: &Log) -> 
         on_panic: on_panic(log),
     };
     let workers = Workers::start(workers, &worker_deps)?;
-    let access_log = write_access_log(access_records, settings.log_format, log.clone())?;
+    let access_log = AccessLogThread::start(access_records, settings.log_format, log.clone())?;
     let client = &settings.edge.limits;
     let limits = ConnectionLimits::new(client.connections_max, client.connections_per_ip_max);
     let deps = AcceptorDeps { limits: Arc::clone(&limits), registry: registry.clone(), drain: drain.clone() };
@@ -213,10 +251,11 @@ fn spawn(path: &Path, loaded: Loaded, built: Built, bound: Bound, log: &Log) -> 
         loaded: RefCell::new(loaded),
         bound: RefCell::new(locals),
         reloading: tokio::sync::Mutex::new(()),
+        reload_waits: Cell::new(false),
     });
     serve_admin(&live, bound.admin, bound.probe)?;
     spawn_health(&live);
-    Ok((live, Threads { acceptor, workers, access_log }, signals))
+    Ok((live, Threads { acceptor, workers, access_log }))
 }
 
 /// What the acceptor does with the edge's connections.
@@ -285,7 +324,7 @@ fn serve_admin(live: &Rc<Live>, admin: TcpListener, probe: Option<TcpListener>) 
 /// Until the first signal to end, and through the drain that follows it.
 async fn wait(live: &Rc<Live>, signals: &mut Signals) -> Finished {
     while signals.next().await == Signal::Reload {
-        live.reload().await;
+        live.reload_soon();
     }
     let deadline = live.loaded.borrow().settings.drain_deadline;
     let shown = duration_text(deadline);
@@ -322,17 +361,20 @@ struct Ended {
 }
 
 impl Ended {
-    /// Ends what still runs. What the access log holds is written before the process goes.
+    /// Ends what still runs. What the logs hold is written before the process goes, if anybody takes it.
     fn finish(self) -> Exit {
         let Self { threads, finished, log } = self;
         threads.acceptor.join();
         threads.workers.stop();
-        drop(threads.access_log.join());
+        if !threads.access_log.join_within(LAST_WORDS) {
+            log.warn("the end of the access log was not written: nobody reads stdout");
+        }
         match finished {
             Finished::Clean => log.info("ended: everything was finished"),
             Finished::DeadlinePassed { open } => log.warn(&cut("ended at the deadline", open)),
             Finished::Forced { open } => log.warn(&cut("ended at once", open)),
         }
+        log.flush(LAST_WORDS);
         Exit::Fine
     }
 }

@@ -61,13 +61,9 @@ impl Loaded {
     /// What the edge found wrong, at its place in the file.
     #[must_use]
     pub fn place(&self, errors: &[BuildError]) -> Report {
-        let place = |error: &BuildError| {
-            let label =
-                error.suggestion.as_ref().map(|name| format!("did you mean \"{name}\"?")).unwrap_or_default();
-            match self.tree.span_of(&error.path) {
-                Some(span) => Diagnostic::error(span, error.message.clone(), label),
-                None => Diagnostic::unplaced(format!("{}: {}", error.path, error.message)),
-            }
+        let place = |error: &BuildError| match self.tree.span_of(&error.path) {
+            Some(span) => Diagnostic::error(span, error.message.clone(), ""),
+            None => Diagnostic::unplaced(format!("{}: {}", error.path, error.message)),
         };
         self.report(errors.iter().map(place).collect())
     }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -63,6 +63,45 @@ impl Folder {
             ready.split(marker.as_str()).skip(1).map(first_address).collect()
         };
         Process { admin: places("admin")[0], edge: places("edge"), probes: places("probes"), child }
+    }
+}
+
+/// A running Tenfold whose stdout is a pipe that nobody reads. Killed when dropped.
+pub(crate) struct Unread {
+    child: std::process::Child,
+    pub(crate) edge: SocketAddr,
+}
+
+impl Folder {
+    pub(crate) fn run_unread(&self) -> Unread {
+        use std::io::BufRead as _;
+        let mut command = self.command();
+        command.args(["run", "-c"]).arg(self.file()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the binary starts");
+        let mut lines = std::io::BufReader::new(child.stderr.take().expect("piped")).lines();
+        let ready = lines
+            .find_map(|line| line.ok().filter(|line| line.contains("is ready")))
+            .expect("the ready line");
+        // Diagnostics are read, so that only stdout is stuck.
+        std::thread::spawn(move || lines.for_each(drop));
+        let (_, edge) = ready.split_once("edge http://").expect("the edge's address");
+        Unread { child, edge: first_address(edge) }
+    }
+}
+
+impl Unread {
+    pub(crate) fn terminate_and_wait(mut self) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs").success());
+        let status = wait_for("its end", LIMIT, || self.child.try_wait().expect("a child"));
+        assert_eq!(status.code(), Some(0));
+    }
+}
+
+impl Drop for Unread {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

@@ -144,6 +144,49 @@ fn listeners_come_and_go_with_a_reload() {
 }
 
 #[test]
+fn a_listener_that_is_replaced_makes_way_for_the_one_on_its_port() {
+    let origin = Origin::echo().expect("an origin");
+    let (a, taken) = (free_address(), TcpListener::bind("127.0.0.1:0").expect("a port"));
+    let any = SocketAddr::new(std::net::Ipv4Addr::UNSPECIFIED.into(), a.port());
+    let folder = Folder::with(&file(&format!("\"{a}\""), origin.addr(), ""));
+    let process = folder.run();
+    let mut open = Client::connect(a).expect("connects");
+    assert_eq!(open.get("/").expect("an answer").status, 200);
+
+    let both = format!("[\"{any}\", \"{}\"]", taken.local_addr().expect("its address"));
+    folder.write(&file(&both, origin.addr(), ""));
+    assert_eq!(process.command(&folder, &["reload"]).status.code(), Some(2));
+    assert_eq!(get(a, "/").status, 200, "it is back: nothing of a refused reload stays");
+    let listens = |at: SocketAddr| {
+        let status = process.get("/api/v1/status").json();
+        assert_eq!(status["edge"]["listen"], serde_json::json!([at.to_string()]));
+    };
+    listens(a);
+
+    folder.write(&file(&format!("\"{any}\""), origin.addr(), ""));
+    let reloaded = process.command(&folder, &["reload"]);
+    assert_eq!(reloaded.status.code(), Some(0), "{}", stderr(&reloaded));
+    listens(any);
+    assert_eq!(get(a, "/").status, 200);
+    assert_eq!(open.get("/").expect("an open connection goes on").status, 200);
+}
+
+#[test]
+fn a_reader_that_takes_nothing_does_not_keep_the_process() {
+    let origin = Origin::echo().expect("an origin");
+    let source = file(ANY_PORT, origin.addr(), "");
+    let folder = Folder::with(&source);
+    let stuck = folder.run_unread();
+    let mut client = Client::connect(stuck.edge).expect("connects");
+    // More than the pipe and the writer's batch hold.
+    for _ in 0..4_000 {
+        assert_eq!(client.get("/a-line-of-the-access-log-that-nobody-reads").expect("an answer").status, 200);
+    }
+    drop(client);
+    stuck.terminate_and_wait();
+}
+
+#[test]
 fn a_purge_sends_the_next_request_to_the_node() {
     let origin = Origin::kv().expect("an origin");
     origin.set_default(Answer::ok("x").cache_control("max-age=600"));
