@@ -215,7 +215,7 @@ const ADMIN: &[Key] = &[
     key(
         "token",
         Kind::Text(Form::Secret),
-        "What callers of the admin server must send as `Authorization: Bearer`, at least 16 characters.",
+        "What callers of the admin server must send as `Authorization: Bearer`, at least 16 characters. Needs a restart to change.",
         "\"${TENFOLD_ADMIN_TOKEN:-}\"",
     ),
 ];
@@ -418,7 +418,7 @@ const ROUTE: &[Key] = &[
 ];
 
 const ROUTE_CACHE: &[Key] = &[
-    key("ttl", duration(0, YEAR), "How long a response is fresh, whatever it says itself. Does not apply to a request with Authorization or Cookie, unless `shared` is true or all of that header is in `key`.", "\"30s\"").required(),
+    key("ttl", duration(0, YEAR), "How long a response is fresh, whatever lifetime it names itself; for status 200, 203, 204, 300, 301 and 308, others follow their own headers. A response marked `private` or `no-store` is not stored, unless `shared` is true. Does not apply to a request with Authorization or Cookie, unless `shared` is true or all of that header is in `key`.", "\"30s\"").required(),
     key("stale_while_revalidate", duration(0, YEAR), "How long after that a stale copy answers while a fresh one is fetched.", "\"10m\"").or("\"0s\""),
     key("stale_if_error", duration(0, YEAR), "How long after that a stale copy answers when the nodes fail.", "\"1d\"").or("\"0s\""),
     key("key", Kind::List(&Kind::Text(Form::KeyPart)), "Request headers and cookies that tell copies apart.", "[\"header:accept-language\", \"cookie:currency\"]").or("[]"),

@@ -7,6 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::ops::Range;
 
+use tenfold_edge::config::RouteConfig;
+use tenfold_edge::router::{self, RouteIndex};
+
 use super::diagnostic::Diagnostic;
 use super::suggest;
 use super::tree::{Node, Table, Value};
@@ -33,7 +36,7 @@ fn check_admin(root: &Table, out: &mut Vec<Diagnostic>) {
     let Some(node) = admin.get("listen") else { return };
     let Some(address) = socket(node) else { return };
     if !address.ip().is_loopback() && admin.get("token").is_none() {
-        let message = format!("admin.listen = \"{address}\" is off loopback and has no token");
+        let message = format!("admin.listen = \"{}\" is off loopback and has no token", node.shown());
         out.push(Diagnostic::error(node.span.clone(), message, "add a token, or listen on 127.0.0.1"));
     }
 }
@@ -55,26 +58,23 @@ fn check_addresses(root: &Table, out: &mut Vec<Diagnostic>) {
         // The default of a section that was not written has no place of its own.
         let span = if node.span.is_empty() { first } else { node.span.clone() };
         let (message, label) =
-            (format!("{address} is used twice"), format!("{name} and {other} both have it"));
+            (format!("{} is used twice", node.shown()), format!("{name} and {other} both have it"));
         out.push(Diagnostic::error(span, message, label));
     }
 }
 
+/// Whether it could work at all is the cache's to say.
 fn check_cache(root: &Table, out: &mut Vec<Diagnostic>) {
     let Some(cache) = root.table("cache") else { return };
-    let size = |key: &str| match cache.get(key).map(|node| &node.value) {
-        Some(Value::Size(bytes)) => Some(*bytes),
-        _ => None,
-    };
-    let (Some(memory), Some(object_max)) = (size("memory"), size("object_max")) else { return };
-    if object_max > memory && memory > 0 {
-        let span = cache.get("object_max").map_or(0..0, |node| node.span.clone());
-        out.push(Diagnostic::error(
-            span,
-            "cache.object_max is larger than cache.memory",
-            "no such object would fit",
-        ));
+    let is_whole = |node: &Node| !matches!(node.value, Value::Invalid);
+    if !cache.entries.values().all(is_whole) {
+        return;
     }
+    let Err(error) = super::settings::cache(cache).validate() else { return };
+    let message = error.to_string();
+    let key = message.split_once(": ").map_or("cache", |(key, _)| key);
+    let span = root.span_of(key).unwrap_or(0..0);
+    out.push(Diagnostic::error(span, message, ""));
 }
 
 fn check_references(root: &Table, clusters: &Table, out: &mut Vec<Diagnostic>) {
@@ -89,9 +89,13 @@ fn check_references(root: &Table, clusters: &Table, out: &mut Vec<Diagnostic>) {
         let known = clusters.entries.keys().map(String::as_str);
         let label = match suggest::nearest(name, known) {
             Some(near) => format!("did you mean \"{near}\"?"),
-            None => format!("add [cluster.{name}]"),
+            None => format!("add [cluster.{}]", to.shown()),
         };
-        out.push(Diagnostic::error(to.span.clone(), format!("there is no cluster \"{name}\""), label));
+        out.push(Diagnostic::error(
+            to.span.clone(),
+            format!("there is no cluster \"{}\"", to.shown()),
+            label,
+        ));
     }
     if out.len() > found {
         // One of these names was probably meant for one of those clusters.
@@ -118,8 +122,9 @@ fn check_nodes(clusters: &Table, out: &mut Vec<Diagnostic>) {
         let mut seen = BTreeSet::new();
         for node in nodes.as_list() {
             let Some(address) = node_address(node) else { continue };
-            if !seen.insert(address) {
-                let message = format!("node \"{address}\" is in cluster \"{name}\" twice");
+            let Some(text) = address.as_text() else { continue };
+            if !seen.insert(text) {
+                let message = format!("node \"{}\" is in cluster \"{name}\" twice", address.shown());
                 out.push(Diagnostic::error(node.span.clone(), message, "give it a weight instead"));
             }
         }
@@ -154,63 +159,44 @@ fn check_names(root: &Table, out: &mut Vec<Diagnostic>) {
     for (_, node) in routes_with(root, "name") {
         let Some(name) = node.as_text() else { continue };
         if !seen.insert(name) {
-            let message = format!("two routes are named \"{name}\"");
+            let message = format!("two routes are named \"{}\"", node.shown());
             out.push(Diagnostic::error(node.span.clone(), message, "names tell routes apart in metrics"));
         }
     }
 }
 
-/// What a route asks for; two routes that ask for the same tie.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Asked {
-    host: Option<String>,
-    path: String,
-    headers: Vec<(String, String)>,
-}
-
+/// Which routes tie is the router's to say; of those that can be read, whatever is wrong with the others.
 fn check_ties(root: &Table, out: &mut Vec<Diagnostic>) {
-    let mut seen: BTreeMap<Asked, Vec<(usize, BTreeSet<&str>)>> = BTreeMap::new();
-    for (index, path) in routes_with(root, "path") {
-        let Some(route) = root.list("route")[index].as_table() else { continue };
-        let Some(asked) = asked(route) else { continue };
-        let methods: BTreeSet<&str> = route.list("methods").iter().filter_map(Node::as_text).collect();
-        let others = seen.entry(asked).or_default();
-        // Routes for some methods come before one for any, so only equals tie.
-        let clash = |other: &BTreeSet<&str>| match (methods.is_empty(), other.is_empty()) {
-            (true, true) => true,
-            (false, false) => methods.intersection(other).next().is_some(),
-            _ => false,
-        };
-        if let Some((other, _)) = others.iter().find(|(_, other)| clash(other)) {
-            let message = format!("route[{index}] and route[{other}] ask for the same requests");
-            out.push(Diagnostic::error(
-                path.span.clone(),
-                message,
-                "tell them apart by host, path, methods or headers",
-            ));
-        }
-        others.push((index, methods));
+    let readable = |(index, path): (usize, &Node)| {
+        let route = root.list("route")[index].as_table()?;
+        Some((index, path.span.clone(), asked(route)?))
+    };
+    let places: Vec<_> = routes_with(root, "path").filter_map(readable).collect();
+    let routes: Vec<_> = places.iter().map(|(_, _, route)| route.clone()).collect();
+    for (RouteIndex(this), RouteIndex(other)) in router::ties(&routes) {
+        let ((index, span, _), (other, ..)) = (&places[this], &places[other]);
+        let message = format!("route[{index}] and route[{other}] ask for the same requests");
+        out.push(Diagnostic::error(span.clone(), message, router::TELL_APART));
     }
 }
 
-fn asked(route: &Table) -> Option<Asked> {
-    let headers = route.table("headers").map(|table| &table.entries);
-    let pair = |(name, node): (&String, &Node)| Some((name.clone(), node.as_text()?.to_owned()));
-    Some(Asked {
-        host: route.optional_text("host").map(str::to_ascii_lowercase),
-        path: shape(route.optional_text("path")?),
-        headers: headers.into_iter().flatten().filter_map(pair).collect(),
-    })
-}
-
-/// The path without its names: `/a/{id}` and `/a/{sku}` are the same.
-fn shape(path: &str) -> String {
-    let segment = |segment: &str| match segment.strip_prefix('{') {
-        Some(name) if name.starts_with('*') => "{*}".to_owned(),
-        Some(_) => "{}".to_owned(),
-        None => segment.to_owned(),
+/// The part of a route that requests are compared with.
+fn asked(route: &Table) -> Option<RouteConfig> {
+    let texts = |nodes: &[Node]| {
+        nodes.iter().map(|node| node.as_text().map(str::to_owned)).collect::<Option<Vec<_>>>()
     };
-    path.split('/').map(segment).collect::<Vec<_>>().join("/")
+    let headers = route.table("headers").into_iter().flat_map(|headers| &headers.entries);
+    Some(RouteConfig {
+        name: String::new(),
+        host: route.optional_text("host").map(str::to_ascii_lowercase),
+        path: route.optional_text("path")?.to_owned(),
+        methods: texts(route.list("methods"))?,
+        headers: headers
+            .map(|(name, node)| Some((name.clone(), node.as_text()?.to_owned())))
+            .collect::<Option<_>>()?,
+        to: String::new(),
+        cache: tenfold_cache::Rule::Respect,
+    })
 }
 
 /// Routes that have `key`, with their number.
@@ -219,8 +205,8 @@ fn routes_with<'t>(root: &'t Table, key: &'static str) -> impl Iterator<Item = (
     routes.filter_map(move |(index, route)| Some((index, route.as_table()?.get(key)?)))
 }
 
-fn node_address(node: &Node) -> Option<&str> {
-    node.as_table().map_or_else(|| node.as_text(), |table| table.optional_text("address"))
+fn node_address(node: &Node) -> Option<&Node> {
+    node.as_table().map_or(Some(node), |table| table.get("address"))
 }
 
 fn socket(node: &Node) -> Option<SocketAddr> {

@@ -71,7 +71,11 @@ impl Settings {
         Self {
             workers: Some(count(root, "workers")).filter(|&workers| workers > 0),
             admin: admin(section(root, "admin")),
-            log_format: if log.text("format") == "json" { LogFormat::Json } else { LogFormat::Text },
+            log_format: match log.text("format") {
+                "text" => LogFormat::Text,
+                "json" => LogFormat::Json,
+                other => unknown(other),
+            },
             drain_deadline: section(root, "drain").duration("deadline"),
             edge: edge_config(root, log),
         }
@@ -79,7 +83,6 @@ impl Settings {
 }
 
 fn admin(table: &Table) -> Admin {
-    let address = |text: &str| text.parse().expect("the walker checked the address");
     Admin {
         listen: address(table.text("listen")),
         probe_listen: table.optional_text("probe_listen").map(address),
@@ -89,12 +92,11 @@ fn admin(table: &Table) -> Admin {
 
 fn edge_config(root: &Table, log: &Table) -> edge::Config {
     let table = section(root, "edge");
-    let texts = |key: &str| table.list(key).iter().filter_map(Node::as_text).collect::<Vec<_>>();
     let routes = root.list("route").iter().filter_map(Node::as_table).map(route).collect();
     let clusters = root.table("cluster").into_iter().flat_map(|clusters| &clusters.entries);
     edge::Config {
-        listen: texts("listen").iter().filter_map(|text| text.parse().ok()).collect(),
-        trusted_proxies: texts("trusted_proxies").iter().filter_map(|text| network(text)).collect(),
+        listen: table.list("listen").iter().map(|node| address(text(node))).collect(),
+        trusted_proxies: table.list("trusted_proxies").iter().map(|node| network(text(node))).collect(),
         limits: limits(table),
         cache: cache(section(root, "cache")),
         clusters: clusters.filter_map(|(name, node)| Some(cluster(name, node.as_table()?))).collect(),
@@ -123,7 +125,9 @@ fn limits(table: &Table) -> edge::Limits {
     }
 }
 
-fn cache(table: &Table) -> tenfold_cache::Config {
+/// The section's four numbers.
+#[must_use]
+pub fn cache(table: &Table) -> tenfold_cache::Config {
     tenfold_cache::Config {
         memory_bytes: table.size("memory"),
         object_bytes_max: table.size("object_max"),
@@ -138,10 +142,10 @@ fn cluster(name: &str, table: &Table) -> edge::ClusterConfig {
     edge::ClusterConfig {
         name: name.to_owned(),
         nodes: table.list("nodes").iter().map(node).collect(),
-        policy: if table.text("balance") == "round_robin" {
-            Policy::RoundRobin
-        } else {
-            Policy::LeastConnections
+        policy: match table.text("balance") {
+            "least_connections" => Policy::LeastConnections,
+            "round_robin" => Policy::RoundRobin,
+            other => unknown(other),
         },
         health: table.table("health").map(health),
         retry: RetryConfig {
@@ -166,9 +170,7 @@ fn node(node: &Node) -> edge::NodeConfig {
             weight: small(table, "weight"),
             host: table.optional_text("host").map(str::to_owned),
         },
-        None => {
-            edge::NodeConfig { address: node.as_text().unwrap_or_default().to_owned(), weight: 1, host: None }
-        }
+        None => edge::NodeConfig { address: text(node).to_owned(), weight: 1, host: None },
     }
 }
 
@@ -184,7 +186,7 @@ fn health(table: &Table) -> HealthConfig {
 
 fn route(table: &Table) -> edge::RouteConfig {
     let headers = table.table("headers").into_iter().flat_map(|headers| &headers.entries);
-    let text = |node: &Node| node.as_text().unwrap_or_default().to_owned();
+    let text = |node: &Node| text(node).to_owned();
     edge::RouteConfig {
         name: table.optional_text("name").unwrap_or_default().to_owned(),
         host: table.optional_text("host").map(str::to_ascii_lowercase),
@@ -198,22 +200,23 @@ fn route(table: &Table) -> edge::RouteConfig {
 
 fn rule(node: &Node) -> Rule {
     let Some(table) = node.as_table() else {
-        return if node.as_text() == Some("off") { Rule::Off } else { Rule::Respect };
+        return match text(node) {
+            "off" => Rule::Off,
+            "respect" => Rule::Respect,
+            other => unknown(other),
+        };
     };
-    let part = |node: &Node| {
-        let (source, name) = forms::key_part(node.as_text()?)?;
-        Some(if source == "cookie" {
-            KeyPart::Cookie(name.into())
-        } else {
-            KeyPart::Header(name.to_ascii_lowercase())
-        })
+    let part = |node: &Node| match forms::key_part(text(node)).expect("the walker checked the key's parts") {
+        ("cookie", name) => KeyPart::Cookie(name.into()),
+        ("header", name) => KeyPart::Header(name.to_ascii_lowercase()),
+        (other, _) => unknown(other),
     };
     Rule::Override(Override {
         ttl: table.duration("ttl"),
         stale_while_revalidate: table.duration("stale_while_revalidate"),
         stale_if_error: table.duration("stale_if_error"),
         shared: table.boolean("shared"),
-        key: table.list("key").iter().filter_map(part).collect(),
+        key: table.list("key").iter().map(part).collect(),
     })
 }
 
@@ -237,8 +240,22 @@ fn with_unique_names(mut routes: Vec<edge::RouteConfig>) -> Vec<edge::RouteConfi
     routes
 }
 
-fn network(text: &str) -> Option<IpNet> {
-    text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
+fn network(text: &str) -> IpNet {
+    let network = text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+    network.expect("the walker checked the network")
+}
+
+fn address(text: &str) -> SocketAddr {
+    text.parse().expect("the walker checked the address")
+}
+
+fn text(node: &Node) -> &str {
+    node.as_text().expect("the walker checked the text")
+}
+
+/// The table of keys knows a word that this module doesn't; a test builds from every word there is.
+fn unknown(word: &str) -> ! {
+    panic!("a word that nothing is built from: {word:?}")
 }
 
 fn section<'t>(table: &'t Table, key: &str) -> &'t Table {

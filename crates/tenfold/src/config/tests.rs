@@ -378,6 +378,54 @@ fn what_a_variable_holds_is_never_shown() {
 }
 
 #[test]
+fn what_a_variable_holds_is_named_by_the_variable() {
+    let route = "[[route]]\nname = \"b\"\npath = \"/b\"\nto = \"api\"\nheaders = { x-edge-secret = \"${SHORT}\", v = \"1\" }";
+    let nodes = "cluster.api.nodes = [\"127.0.0.1:3000\"]\n";
+    let shown = good(&format!("{nodes}{route}")).tree.to_json();
+    assert_eq!(shown["route"][0]["headers"], serde_json::json!({ "x-edge-secret": "${SHORT}", "v": "1" }));
+    let mistakes = format!(
+        "cluster.api.nodes = [\"${{SHORT}}:1\", \"${{SHORT}}:1\"]\n{route}\n[[route]]\nname = \"${{SHORT}}\"\npath = \"/c${{SHORT}}{{x}}\"\nto = \"${{SHORT}}\"\n\
+         [[route]]\nname = \"${{SHORT}}\"\npath = \"/d\"\nto = \"api\"\n"
+    );
+    let report = read(&mistakes).expect_err("mistakes were planted");
+    let text = report.render(false);
+    assert_eq!(report.errors(), 4, "{text}");
+    assert!(!text.contains("hunter2"), "{text}");
+    assert!(text.contains("there is no cluster \"${SHORT}\""), "{text}");
+}
+
+#[test]
+fn every_word_that_can_be_chosen_is_built_from() {
+    fn words(keys: &'static [Key], name: &str) -> &'static [&'static str] {
+        let of = |kind: &'static Kind| match kind {
+            Kind::Choice { known, .. } => *known,
+            _ => &[],
+        };
+        let key = keys.iter().find(|key| key.name == name).expect("a key");
+        match &key.kind {
+            Kind::OneOf(kinds) => kinds.iter().map(of).find(|words| !words.is_empty()).expect("words"),
+            kind => of(kind),
+        }
+    }
+    let children = |name: &str| {
+        let key = ROOT.iter().find(|key| key.name == name).expect("a table");
+        explain::children(&key.kind)
+    };
+    let base = "[cluster.api]\nnodes = [\"a:1\"]\n[[route]]\npath = \"/\"\nto = \"api\"\n";
+    let built = |rest: &str| format!("{:?}", good(&format!("{base}{rest}")).settings);
+    let lines = [
+        (words(children("log"), "format"), "[log]\nformat = \"WORD\""),
+        (words(children("cluster"), "balance"), "[cluster.b]\nnodes = [\"b:1\"]\nbalance = \"WORD\""),
+        (words(children("route"), "cache"), "[[route]]\npath = \"/b\"\nto = \"api\"\ncache = \"WORD\""),
+    ];
+    for (words, line) in lines {
+        let mut outcomes: Vec<_> = words.iter().map(|word| built(&line.replace("WORD", word))).collect();
+        outcomes.dedup();
+        assert!(outcomes.len() == words.len() && words.len() > 1, "{line}: {words:?}");
+    }
+}
+
+#[test]
 fn the_whole_is_checked_too() {
     let check = |source: &str, message: &str| {
         let report = read(source).expect_err(message);
@@ -396,7 +444,7 @@ fn the_whole_is_checked_too() {
     check(&after_base("edge.listen = \"127.0.0.1:9900\""), "127.0.0.1:9900 is used twice");
     check(
         &after_base("cache = { memory = \"1MiB\", object_max = \"2MiB\" }"),
-        "cache.object_max is larger than cache.memory",
+        "cache.object_max: 2097152 bytes cannot be kept in cache.memory = 1048576 bytes; at most 885973",
     );
     check(&after_base("admin.listen = \"127.0.0.1:8080\""), "127.0.0.1:8080 is used twice");
     check(&after_base("edge.listen = [\"127.0.0.1:0\", \"127.0.0.1:0\"]"), "127.0.0.1:0 is used twice");
@@ -412,6 +460,12 @@ fn the_whole_is_checked_too() {
     };
     check(&two("path = \"/\"", "path = \"/b\""), "node \"a:1\" is in cluster \"api\" twice");
     check(&two("name = \"x\"\npath = \"/\"", "name = \"x\"\npath = \"/b\""), "two routes are named \"x\"");
+    // As the router ties them: by what requests can tell apart.
+    check(
+        &two("path = \"/a\"\nheaders = { x = \"1\" }", "path = \"/a\"\nheaders = { y = \"1\" }"),
+        "route[1] and route[0] ask for the same requests",
+    );
+    check(&two("path = \"/b\"", "path = \"/a/../b\""), "bad path \"/a/../b\"");
     check(
         &two("path = \"/a/{id}\"", "path = \"/a/{sku}\""),
         "route[1] and route[0] ask for the same requests",

@@ -33,8 +33,15 @@ pub enum Value {
     Size(u64),
     /// Parts per million.
     Ratio(u32),
-    /// Of its key's form, variables filled in.
+    /// Of its key's form.
     Text(String),
+    /// The same, where variables were filled in: what they hold is used and never shown.
+    Filled {
+        /// What is used.
+        text: String,
+        /// What the file says.
+        written: String,
+    },
     /// Never printed.
     Secret(String),
     /// Elements in order.
@@ -64,8 +71,17 @@ impl Node {
     pub fn as_text(&self) -> Option<&str> {
         self.read.set(true);
         match &self.value {
-            Value::Text(text) | Value::Secret(text) => Some(text),
+            Value::Text(text) | Value::Filled { text, .. } | Value::Secret(text) => Some(text),
             _ => None,
+        }
+    }
+
+    /// Text fit for a message: as the file has it, so that what a variable holds is not told.
+    #[must_use]
+    pub fn shown(&self) -> &str {
+        match &self.value {
+            Value::Text(text) | Value::Filled { written: text, .. } => text,
+            _ => "***",
         }
     }
 
@@ -89,7 +105,7 @@ impl Node {
         }
     }
 
-    /// As JSON, secrets masked.
+    /// As JSON, secrets masked and variables by name.
     #[must_use]
     pub fn to_json(&self) -> serde_json::Value {
         match &self.value {
@@ -98,7 +114,7 @@ impl Node {
             Value::Duration(value) => values::duration_text(*value).into(),
             Value::Size(value) => values::size_text(*value).into(),
             Value::Ratio(value) => values::ratio_text(*value).into(),
-            Value::Text(value) => value.as_str().into(),
+            Value::Text(value) | Value::Filled { written: value, .. } => value.as_str().into(),
             Value::Secret(_) => "***".into(),
             Value::List(list) => list.iter().map(Node::to_json).collect(),
             Value::Table(table) => table.to_json(),

@@ -129,12 +129,8 @@ impl<'a> Walk<'a> {
         let mut entries = BTreeMap::new();
         for (name, value) in table {
             let text = name.get_ref().as_ref();
-            if let Err(expected) = forms::check(Form::Label, text) {
-                self.error(
-                    &name.span(),
-                    format!("bad name \"{}\"", printable(text)),
-                    format!("expected {expected}"),
-                );
+            if let Err(label) = forms::check(Form::Label, text) {
+                self.error(&name.span(), format!("bad name \"{}\"", printable(text)), label);
             }
             let child = format!("{shown}.{text}");
             let span = value.span();
@@ -243,12 +239,15 @@ impl<'a> Walk<'a> {
             Kind::Choice { known, later } => return self.choice(known, later, at, &filled, raw),
             Kind::Text(Form::Secret) => match forms::check(Form::Secret, &filled) {
                 Ok(()) => Ok(Value::Secret(filled)),
-                Err(expected) => Err((format!("bad {}", at.name), format!("expected {expected}"))),
+                Err(label) => Err((format!("bad {}", at.name), label)),
             },
-            Kind::ClusterName => Ok(Value::Text(filled)),
-            Kind::Text(form) => {
-                forms::check(*form, &filled).map_err(|expected| bad(&expected)).map(|()| Value::Text(filled))
-            }
+            Kind::ClusterName => Ok(text_of(filled, raw)),
+            Kind::Text(form) => match forms::check(*form, &filled) {
+                Ok(()) => Ok(text_of(filled, raw)),
+                // A particular answer may quote what it is about.
+                Err(label) if filled == raw => Err((bad("").0, label)),
+                Err(_) => Err(bad(forms::expected(*form))),
+            },
             _ => return self.mismatch(at, &expected(kind), &DeValue::String(raw.into())),
         };
         read.unwrap_or_else(|(message, label)| self.error(at.span, message, label))
@@ -263,7 +262,7 @@ impl<'a> Walk<'a> {
         raw: &str,
     ) -> Value {
         if known.contains(&filled) {
-            return Value::Text(filled.to_owned());
+            return text_of(filled.to_owned(), raw);
         }
         if later.contains(&filled) {
             let message = format!("{} \"{filled}\" is not in this release yet", at.name);
@@ -317,6 +316,10 @@ impl<'a> Walk<'a> {
         self.diagnostics.push(Diagnostic::error(span.clone(), message, label));
         Value::Invalid
     }
+}
+
+fn text_of(filled: String, raw: &str) -> Value {
+    if filled == raw { Value::Text(filled) } else { Value::Filled { text: filled, written: raw.to_owned() } }
 }
 
 /// The table that a key of exactly this name belongs in, if there is one.
