@@ -77,9 +77,10 @@ fn a_node_that_dies_under_load_fails_no_read_and_no_order_is_sent_twice() {
     let gate = Gate::new();
     gate.open();
     let held = gate.clone();
-    let first = Origin::serve(move |request| match request.path() {
-        "/health" => Answer::ok("ok"),
-        _ => Answer::ok("ok").gated(&held),
+    // Orders alone wait there: reads that did would keep the orders away, which go where less is in flight.
+    let first = Origin::serve(move |request| match request.method.as_str() {
+        "POST" => Answer::ok("ok").gated(&held),
+        _ => Answer::ok("ok"),
     });
     let (mut first, second) = (first.expect("a node"), node());
     let process = running(&[&first, &second]);
@@ -92,14 +93,10 @@ fn a_node_that_dies_under_load_fails_no_read_and_no_order_is_sent_twice() {
         })
         .collect();
     wait_for("traffic at both", LIMIT, || first.requests().min(second.requests()) > 200);
-    // It dies with requests in hand, orders among them.
+    // It dies with orders in hand.
     gate.close();
     let is_order = |request: &Received| request.method == "POST";
-    wait_for("an order in hand", LIMIT, || {
-        let received = first.received();
-        let in_hand = received.iter().rev().take(gate.waiting());
-        in_hand.filter(|request| is_order(request)).count() > 0
-    });
+    wait_for("an order in hand", LIMIT, || gate.waiting() > 0);
     first.stop();
     let then = answered.load(Ordering::Relaxed);
     wait_for("traffic at the other", LIMIT, || answered.load(Ordering::Relaxed) > then + 500);
