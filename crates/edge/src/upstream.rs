@@ -5,12 +5,12 @@
 //! written into a closing connection is lost. So ours are kept shorter than the node keeps them, and looked at before
 //! they are used.
 //!
-//! **Mechanism.** Each worker has its own [`Pool`], last in first out, so that a falling load lets the oldest expire. The
+//! **Mechanism.** Each worker has its own `Pool`, last in first out, so that a falling load lets the oldest expire. The
 //! look is free of system calls where the runtime has seen nothing on the socket; where a lost request would be worse
 //! (a POST), the kernel is asked. Idle connections hold no buffers. A sweeper runs once a second while any are kept.
 //!
 //! **Failure.** A connection that says anything while idle, an end or unasked bytes, is closed. At most
-//! [`IDLE_PER_NODE_MAX`] are kept for a node; more are closed. A name that does not resolve keeps its last address.
+//! `IDLE_PER_NODE_MAX` are kept for a node; more are closed. A name that does not resolve keeps its last address.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
