@@ -420,7 +420,34 @@ pub(crate) fn patience(cluster: &ClusterState) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
+    use tenfold_service::clock::Clock;
+    use tenfold_service::timer::Timers;
+    use tokio::net::TcpStream;
+
     use super::*;
+    use crate::io::Socket;
+
+    #[test]
+    fn the_time_for_a_head_ends_with_the_final_one() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+        runtime.block_on(async {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let (mut node, _) = listener.accept().unwrap();
+            let timers = Timers::new(Clock::system());
+            let mut socket = Socket::new(stream, timers.timer(), timers.timer());
+            let mut reader = socket.reader();
+            reader.timer.arm(Duration::from_secs(10));
+            node.write_all(b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n").unwrap();
+            let mut status = |head: &ResponseHead<'_>| head.status;
+            let (hints, _) = read_head(&mut reader, Method::Get, &mut status).await.unwrap();
+            assert!(hints == 103 && reader.timer.is_armed());
+            let (answer, _) = read_head(&mut reader, Method::Get, &mut status).await.unwrap();
+            assert!(answer == 204 && !reader.timer.is_armed());
+        });
+    }
 
     #[test]
     fn our_own_limits_blame_no_node() {

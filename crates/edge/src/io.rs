@@ -496,3 +496,31 @@ impl<'s> Writer<'s> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tenfold_service::clock::Clock;
+    use tenfold_service::timer::Timers;
+
+    use super::*;
+
+    #[test]
+    fn nothing_is_written_behind_a_write_that_was_cut() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+        runtime.block_on(async {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let timers = Timers::new(Clock::system());
+            let mut socket = Socket::new(stream, timers.timer(), timers.timer());
+            let mut writer = socket.writer(Pace { idle: Duration::from_secs(1), rate_min: 0 });
+            // More than the kernel takes of a peer that reads nothing.
+            let body = vec![b'x'; 64 << 20];
+            {
+                let mut writing = std::pin::pin!(writer.write([&body, &[], &[]]));
+                let first = poll_fn(|cx| Poll::Ready(writing.as_mut().poll(cx))).await;
+                assert!(first.is_pending());
+            }
+            assert!(matches!(writer.write([b"next", &[], &[]]).await, Err(IoError::Closed)));
+        });
+    }
+}

@@ -104,6 +104,7 @@ fn a_stale_copy_stands_in_for_an_error_told_to_a_request_that_goes_alone() {
     let edge = Running::in_front_of(&[origin.addr()]);
     let mut client = edge.client();
     assert_eq!(client.get("/a").unwrap().status, 200);
+    wait_for("the copy", LIMIT, || edge.stats().objects == 1);
     let part = client.request("GET", "/a", &[("Range", "bytes=0-1")]).unwrap();
     assert_eq!((part.status, part.text()), (206, "ke".to_owned()));
     assert_eq!(client.request("HEAD", "/a", &[]).unwrap().status, 200);
@@ -116,10 +117,13 @@ fn a_copy_purged_meanwhile_stands_in_for_nothing() {
     let origin = once_well(&gate);
     let edge = Running::in_front_of(&[origin.addr()]);
     let mut client = edge.client();
-    assert_eq!(client.get("/a").unwrap().status, 200);
+    client.send("GET /a HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    assert_eq!(client.response().unwrap().status, 200);
+    wait_for("the copy", LIMIT, || edge.stats().objects == 1);
     client.send("GET /a HTTP/1.1\r\nHost: a\r\nRange: bytes=0-1\r\n\r\n").unwrap();
     wait_for("the origin to be asked", LIMIT, || gate.waiting() == 1);
     let _ = edge.edge.purge(&Purge::All, false);
     gate.open();
-    assert_eq!(client.response().unwrap().status, 503);
+    let answer = client.response().unwrap();
+    assert_eq!(answer.status, 503, "{answer:?}");
 }
