@@ -67,7 +67,7 @@ pub enum HealthEvent {
 
 /// Resolves every name of the snapshot once; before it is put in force, so that the first request finds addresses. Takes
 /// little longer than the slowest name, and no longer than its limit however many a dead name server leaves unanswered
-/// (up to [`RESOLVING_MAX`] of them).
+/// (up to `RESOLVING_MAX` of them).
 pub async fn resolve(snapshot: &Snapshot, report: impl Fn(HealthEvent)) {
     let mut resolving = JoinSet::new();
     for cluster in &snapshot.clusters {
