@@ -55,6 +55,13 @@ pub(crate) enum After {
     Abort,
 }
 
+impl After {
+    /// After an answer that went out whole.
+    pub(crate) fn of(close: bool) -> Self {
+        if close { Self::Close } else { Self::KeepAlive }
+    }
+}
+
 struct Connection {
     local: Rc<Local>,
     socket: Socket,
@@ -264,7 +271,7 @@ impl Connection {
             return After::KeepAlive;
         }
         match self.write(body.as_deref().unwrap_or_default()).await {
-            After::KeepAlive if close => After::Close,
+            After::KeepAlive => After::of(close),
             after => after,
         }
     }

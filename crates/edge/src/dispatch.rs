@@ -20,7 +20,7 @@ use tenfold_http1::{
     BodyLength, Error as Malformed, Field, Method, RequestHead, TargetForm, Version, write_content_length,
 };
 
-use crate::body::Framing;
+use crate::body::{self, Framing};
 use crate::exchange::NodeRequest;
 use crate::fetch;
 use crate::forward::{Forwarding, Outgoing, Survey, passed_on, told_scheme, write_request_head};
@@ -158,7 +158,7 @@ impl Entrance<'_> {
 
     /// Must the connection close after an answer that leaves the request's body unread?
     fn closes(&self, head: &RequestHead<'_>, client: &Client) -> bool {
-        has_body(head) || !client.keep_alive || self.local.worker.drain.is_draining()
+        !body::is_empty(head.body) || self.local.closes(client)
     }
 
     /// `OPTIONS *` asks about the server as a whole: RFC 9110 §9.3.7.
@@ -416,9 +416,4 @@ fn as_received<'a>(head: &'a RequestHead<'_>, client: &Client, request_id: &'a R
         host: head.host,
         target: head.target,
     }
-}
-
-/// Does anything follow the head?
-fn has_body(head: &RequestHead<'_>) -> bool {
-    !matches!(head.body, BodyLength::None | BodyLength::Exact(0))
 }

@@ -381,8 +381,7 @@ async fn follow_once(
         let sent = write_body(&mut follower, timer, cluster.timeouts.idle, &mut writer, answer).await;
         task.account.body_bytes = writer.written.saturating_sub(answer.head_bytes);
         match sent {
-            Ok(()) if answer.close => Followed::Answered(After::Close),
-            Ok(()) => Followed::Answered(After::KeepAlive),
+            Ok(()) => Followed::Answered(After::of(answer.close)),
             Err(reason) => Followed::Broken(reason),
         }
     };
@@ -471,7 +470,7 @@ pub(crate) async fn answer_stored(
     entry: &Entry,
     stale: bool,
 ) -> After {
-    let close = !task.client.keep_alive || local.worker.drain.is_draining();
+    let close = local.closes(&task.client);
     let age_s = entry.age_s(local.timestamp());
     let cache = if stale {
         CacheStatus { forward_status: None, ..CacheStatus::forward(Forward::Stale) }
@@ -491,8 +490,7 @@ pub(crate) async fn answer_stored(
     task.account.body_bytes = stored.body.len() as u64;
     let pace = client_pace(&task.snapshot.config.limits);
     match socket.writer(pace).write([&stored.body, &[], &[]]).await {
-        Ok(()) if close => After::Close,
-        Ok(()) => After::KeepAlive,
+        Ok(()) => After::of(close),
         Err(error) => {
             task.account.reason = Some(unsent(&error.into()));
             After::Abort

@@ -16,6 +16,7 @@ use crate::access_log::AccessLog;
 use crate::metrics::EdgeMetrics;
 use crate::request_id::RequestIds;
 use crate::snapshot::Snapshot;
+use crate::task::Client;
 use crate::upstream::Pool;
 
 /// What all workers share.
@@ -82,6 +83,11 @@ impl Local {
 
     pub(crate) fn cache(&self) -> &Arc<Cache> {
         &self.shared.cache
+    }
+
+    /// Must this client's connection close after its answer, whatever the answer is?
+    pub(crate) fn closes(&self, client: &Client) -> bool {
+        !client.keep_alive || self.worker.drain.is_draining()
     }
 
     pub(crate) fn timestamp(&self) -> Timestamp {

@@ -4,8 +4,9 @@
 //! client still sends, and when it has finished it may go away; on the other the node answers, perhaps before it has
 //! read everything. Each side is one future, and [`race`] runs both in the connection's own task.
 //!
-//! **Mechanism.** The client's side relays the request's body and then watches the connection: bytes of a next request
-//! stay in the buffer, an end means that the client has gone. The node's side reads heads (passing on what is interim),
+//! **Mechanism.** What one buffer takes of the request's body is read before a node is asked. The client's side relays
+//! the body and then watches the connection: bytes of a next request stay in the buffer, an end means that the client
+//! has gone. The node's side reads heads (passing on what is interim),
 //! writes the client's head and relays the response's body. Whichever side ends the exchange first ends the other.
 //!
 //! **Failure.** A body that breaks off on one side is broken off on the other: the node's connection is reset without a
@@ -383,8 +384,7 @@ async fn answer_with(
             return Ok((After::Abort, following));
         }
     }
-    let after = if answer.close { After::Close } else { After::KeepAlive };
-    Ok((after, following))
+    Ok((After::of(answer.close), following))
 }
 
 /// Passes interim heads on until the final one comes. That one is left in the client's outbox.

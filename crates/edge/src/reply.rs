@@ -84,10 +84,7 @@ pub(crate) fn on_node_head(
     tell_cache(local, task, head);
     let before = out.len();
     let framing = framing_for(&task.client, head);
-    let close = !task.client.keep_alive
-        || !sent
-        || framing == Framing::UntilClose
-        || local.worker.drain.is_draining();
+    let close = !sent || framing == Framing::UntilClose || local.closes(&task.client);
     if write_status_line(out, head.status).is_err() {
         // The codec lets no other status through than one that can be written.
         out.extend_from_slice(b"HTTP/1.1 502 Bad Gateway\r\n");
@@ -165,8 +162,7 @@ fn write_date(local: &Local, out: &mut Vec<u8>) {
 pub(crate) async fn refuse(local: &Rc<Local>, socket: &mut Socket, task: &mut Task, reason: Reason) -> After {
     task.account.reason = Some(reason);
     task.account.status = reason.status();
-    let unread = !matches!(task.request.body, BodyLength::None | BodyLength::Exact(0));
-    let close = unread || !task.client.keep_alive || local.worker.drain.is_draining();
+    let close = !task.request.has_no_body() || local.closes(&task.client);
     let refusal = Refusal {
         reason,
         request_id: &task.request_id,
@@ -177,8 +173,7 @@ pub(crate) async fn refuse(local: &Rc<Local>, socket: &mut Socket, task: &mut Ta
     write_refusal(&mut socket.outbox, &refusal);
     let limits = task.snapshot.config.limits;
     match socket.writer(client_pace(&limits)).flush().await {
-        Ok(()) if close => After::Close,
-        Ok(()) => After::KeepAlive,
+        Ok(()) => After::of(close),
         Err(_) => After::Abort,
     }
 }
@@ -286,7 +281,7 @@ pub(crate) fn write_fetched(local: &Local, task: &Task, head: &Head, out: &mut V
         (false, None, true) => Framing::UntilClose,
         (false, None, false) => Framing::Chunked,
     };
-    let close = !task.client.keep_alive || framing == Framing::UntilClose || local.worker.drain.is_draining();
+    let close = framing == Framing::UntilClose || local.closes(&task.client);
     let cache = CacheStatus { stored: head.stored, ..task.cache };
     let ours = Ours { request_id: &task.request_id, cache, http10: task.client.http10, close };
     let validators: Validators<'_> = head.validators();

@@ -313,7 +313,7 @@ const EDGE: &[Key] = &[
     key(
         "send_rate_min",
         Kind::Size { min: 0, max: GIB },
-        "Bytes a second below which, over `body_idle`, a client that takes a response too slowly is cut.",
+        "Bytes a second below which, over `body_idle`, a client that takes a response or sends a body too slowly is cut.",
         "\"512B\"",
     )
     .or("\"512B\""),
