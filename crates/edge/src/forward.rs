@@ -116,6 +116,11 @@ fn is_claim(name: &[u8]) -> bool {
         || is_in(&CLAIMED_BY_PROXIES, name)
 }
 
+/// Whether a node never sees what a client sends under this name: a key made of it would tell nothing apart.
+pub(crate) fn is_kept_from_nodes(name: &[u8]) -> bool {
+    is_claim(name) || is_in(&EACH_ITS_OWN, name) || is_hop_by_hop(name)
+}
+
 /// The fields that a request has for routes, keys, `Vary` and the node: not those that `Connection` names and not those
 /// by which a client pretends to be a proxy. Of a trusted proxy's claims, the chain of addresses stays as it is, and the
 /// scheme in the form that the node is told. A request with nothing to leave out needs no list of its own: see

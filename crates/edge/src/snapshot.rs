@@ -6,10 +6,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use tenfold_cache::Rule;
+use tenfold_cache::{KeyPart, Rule};
 use tenfold_service::metrics::Registry;
 
 use crate::config::{BuildError, Config};
+use crate::forward::is_kept_from_nodes;
 use crate::metrics::{ClusterMetrics, RouteMetrics};
 use crate::router::{RouteIndex, Router};
 use crate::upstream::{ClusterState, NodeState};
@@ -49,6 +50,7 @@ impl Snapshot {
     ) -> Result<Self, Vec<BuildError>> {
         let mut errors = Vec::new();
         check_names(&config, &mut errors);
+        check_keys(&config, &mut errors);
         // Whatever its cluster is called now: a node is where it is.
         let known = |address: &str| {
             let nodes = previous.into_iter().flat_map(|p| &p.clusters).flat_map(|cluster| &cluster.nodes);
@@ -134,6 +136,25 @@ fn check_names(config: &Config, errors: &mut Vec<BuildError>) {
     for (index, cluster) in config.clusters.iter().enumerate() {
         if config.clusters[..index].iter().any(|other| other.name == cluster.name) {
             errors.push(error(format!("cluster.{}", cluster.name), "another cluster has this name"));
+        }
+    }
+}
+
+/// A key of what no node is told would store one client's answer under another's word.
+fn check_keys(config: &Config, errors: &mut Vec<BuildError>) {
+    for (index, route) in config.routes.iter().enumerate() {
+        let Rule::Override(rule) = &route.cache else { continue };
+        let names = rule.key.iter().filter_map(|part| match part {
+            KeyPart::Header(name) => Some(name),
+            KeyPart::Cookie(_) => None,
+        });
+        for name in names.filter(|name| is_kept_from_nodes(name.as_bytes())) {
+            errors.push(BuildError {
+                path: format!("route[{index}].cache.key"),
+                message: format!(
+                    "nodes never see a client's own {name:?}, so their answers can't depend on it; leave it out"
+                ),
+            });
         }
     }
 }

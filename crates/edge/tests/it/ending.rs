@@ -79,3 +79,20 @@ fn a_reload_loses_no_request_and_keeps_the_cache() {
     assert_eq!(paths, ["cache.variants_max", "route[0].to"]);
     assert_eq!(edge.client().request("POST", "/x", &[]).unwrap().status, 200);
 }
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a test stands where the binary does")]
+fn a_key_of_what_no_node_is_told_is_refused() {
+    let edge = Running::in_front_of(&["127.0.0.1:9".parse().unwrap()]);
+    for (name, refused) in
+        [("x-forwarded-for", true), ("X_Real_IP", true), ("te", true), ("accept-language", false)]
+    {
+        let mut keyed = config(&["127.0.0.1:9".parse().unwrap()]);
+        let key = vec![tenfold_cache::KeyPart::Header(name.to_owned())];
+        keyed.routes[0].cache =
+            tenfold_cache::Rule::Override(tenfold_cache::Override { key, ..Default::default() });
+        let errors = edge.edge.prepare(keyed, Instant::now()).err().unwrap_or_default();
+        let paths: Vec<_> = errors.iter().map(|error| error.path.as_str()).collect();
+        assert_eq!(paths, if refused { vec!["route[0].cache.key"] } else { vec![] }, "{name}");
+    }
+}
