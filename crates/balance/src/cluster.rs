@@ -252,9 +252,11 @@ impl Cluster {
     fn report(&self, node_index: usize, standing: Standing, outcome: Outcome, now: Instant) {
         let node = &self.nodes[node_index];
         let Some((halves, cause)) = outcome.failure() else {
-            node.forget_failures();
             if standing != Standing::Clear {
                 self.clear(node, now);
+            }
+            if outcome == Outcome::Ok {
+                node.forget_failures();
             }
             return;
         };
@@ -275,7 +277,7 @@ impl Cluster {
     }
 
     fn count_failure(&self, node: &Node, halves: u32, cause: Cause, now: Instant) {
-        let threshold = self.config.passive.consecutive_failures.saturating_mul(2);
+        let threshold = self.threshold_halves();
         // Requests that were in flight when the node went out are no new evidence.
         if threshold == 0 || node.passive().phase != Phase::Clear {
             return;
@@ -283,6 +285,11 @@ impl Cluster {
         if node.add_failure(halves) >= threshold {
             self.eject(node, cause, now);
         }
+    }
+
+    /// Failures in a row that put a node out, in halves; zero for never.
+    fn threshold_halves(&self) -> u32 {
+        self.config.passive.consecutive_failures.saturating_mul(2)
     }
 
     /// Puts a node out that is clear, or whose trial has failed. Twice as long as last time, if that was not long ago.
@@ -317,11 +324,14 @@ impl Cluster {
         out * 100 <= self.nodes.len() * share_max
     }
 
+    /// Takes a node back on the word of one head: the next failure, should no whole answer come before it, is one too
+    /// many.
     fn clear(&self, node: &Node, now: Instant) {
         if node.passive().phase == Phase::Clear {
             return;
         }
         let _changing = self.changing();
+        node.presume_failures(self.threshold_halves().saturating_sub(2));
         node.set_passive(Passive::CLEAR);
         node.record().clear_since_ms = self.millis(now);
     }
@@ -354,8 +364,9 @@ impl Picked {
         &self.cluster
     }
 
-    /// Tells how the attempt went: [`Outcome::Ok`] as soon as the response's head is here, and once more if it breaks
-    /// afterwards. An attempt given up for the client's sake is not reported.
+    /// Tells how the attempt went: [`Outcome::HeadOk`] as soon as the response's head is here, and once more how its body
+    /// ended. [`Outcome::Ok`] is that it came whole, or that it was still coming when its client had enough. An attempt
+    /// given up for the client's sake before it was answered is not reported.
     pub fn report(&self, outcome: Outcome, now: Instant) {
         self.cluster.report(self.node_index, self.standing, outcome, now);
     }

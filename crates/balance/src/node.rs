@@ -11,7 +11,8 @@
 //!    ├─────────────────────────────┘                    long                  │
 //!    └──────────────────────────── succeeded ────────────────────────────────┘
 //! ```
-//! `Failing` is what would be `Ejected`, were not half of the nodes out already.
+//! `Failing` is what would be `Ejected`, were not half of the nodes out already. A trial succeeds with the head of an
+//! answer; until one has come whole, a single failure puts the node out again.
 //!
 //! **Mechanism.** The passive state is one atomic word, so that a pick reads it with one load, and a trial is claimed with
 //! one compare-and-exchange. Everything else about a change of state happens under the cluster's lock.
@@ -29,7 +30,10 @@ pub(crate) const TRIAL_MS: u64 = 1_000;
 /// How an attempt on a node went, as far as the node is to blame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// A response other than a gateway error has begun. (A 500 is the application's answer, not the node's failure.)
+    /// The head of a response other than a gateway error is here. (A 500 is the application's answer, not the node's
+    /// failure.) Settles a trial, but is no end to failures in a row: bodies may be what the node breaks.
+    HeadOk,
+    /// Such a response was whole, or went on until its client had enough.
     Ok,
     /// No connection: refused, unreachable, or not made in time.
     ConnectFailed,
@@ -170,6 +174,11 @@ impl Node {
         }
     }
 
+    /// As if so many halves had been met with already.
+    pub(crate) fn presume_failures(&self, halves: u32) {
+        self.half_failures.store(halves, Ordering::Relaxed);
+    }
+
     pub(crate) fn passive(&self) -> Passive {
         Passive::unpack(self.passive.load(Ordering::Relaxed))
     }
@@ -206,7 +215,7 @@ impl Outcome {
     /// What it counts against the node, in halves of a failure, and why; none for a success.
     pub(crate) fn failure(self) -> Option<(u32, Cause)> {
         match self {
-            Self::Ok => None,
+            Self::HeadOk | Self::Ok => None,
             Self::ConnectFailed => Some((2, Cause::Unreachable)),
             Self::Reset | Self::Timeout => Some((2, Cause::Broken)),
             Self::ServerError => Some((1, Cause::Errors)),

@@ -108,6 +108,8 @@ reasons! {
         Invalid = "invalid",
         /// Refused before sending: no budget, no node, overload.
         Refused = "refused",
+        /// This side is at a limit of its own; the origin was not asked.
+        Local = "local_limit",
         /// Nobody followed any more.
         Abandoned = "abandoned",
         /// The fill's task went away without a word.

@@ -129,14 +129,16 @@ impl Entrance<'_> {
         {
             return Err((Reason::BodyTooLarge, Some(route)));
         }
-        let host = if host.is_empty() { self.host_of(route) } else { host };
+        if !host.is_empty() {
+            return Ok((host, target, route));
+        }
+        // HTTP/1.0 may name no host; nodes speak HTTP/1.1, where each request has one. Under that name it must be the
+        // same request, or its answer would be stored as that of another.
+        let host = &*self.snapshot.routes[route.0].host_of_unnamed;
+        if self.snapshot.router.find(host, target.path, head.method_text, fields) != Some(route) {
+            return Err((Reason::BadHost, Some(route)));
+        }
         Ok((host, target, route))
-    }
-
-    /// The name for a request that has none, as HTTP/1.0 may: nodes speak HTTP/1.1, where each has one.
-    fn host_of(&self, route: RouteIndex) -> &str {
-        let node = self.snapshot.routes[route.0].cluster.nodes.first();
-        node.map_or("", |node| node.config.host.as_deref().unwrap_or(&node.config.address))
     }
 
     /// A proxy of ours may have named the request.

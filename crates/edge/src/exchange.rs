@@ -211,15 +211,46 @@ impl Exchange {
     }
 }
 
-/// Tells the balancer what a head says of its node. Not the body's end: an answer may go on for hours, and most that break
-/// off do so for the client's sake.
+/// Tells the balancer what a head says of its node: an answer may go on for hours. What its body says is told by
+/// [`Coming`].
 pub(crate) fn report_head(picked: &Picked, following: &Following, local: &Local) {
     let outcome = match following.status {
         100..200 => return,
-        502..=504 => Outcome::ServerError,
-        _ => Outcome::Ok,
+        status if is_gateway_error(status) => Outcome::ServerError,
+        _ => Outcome::HeadOk,
     };
     picked.report(outcome, local.worker.clock.now());
+}
+
+fn is_gateway_error(status: u16) -> bool {
+    matches!(status, 502..=504)
+}
+
+/// An answer while its body comes. However that ends, be it that the client leaves, it speaks for the node, unless the
+/// node [`broke`](Self::broke) it or the answer is a failure itself.
+pub(crate) struct Coming<'e> {
+    picked: &'e Picked,
+    local: &'e Local,
+    speaks_well: bool,
+}
+
+impl<'e> Coming<'e> {
+    pub(crate) fn new(picked: &'e Picked, following: &Following, local: &'e Local) -> Self {
+        Self { picked, local, speaks_well: !is_gateway_error(following.status) }
+    }
+
+    /// The node is to blame, which is for [`Exchange::fail`] to report.
+    pub(crate) fn broke(mut self) {
+        self.speaks_well = false;
+    }
+}
+
+impl Drop for Coming<'_> {
+    fn drop(&mut self) {
+        if self.speaks_well {
+            self.picked.report(Outcome::Ok, self.local.worker.clock.now());
+        }
+    }
 }
 
 /// A connection that failed before a whole head had come.

@@ -31,8 +31,8 @@ use tenfold_service::timer::Timer;
 
 use crate::body::{self, BodyError, Framing};
 use crate::conn::After;
-use crate::exchange::{Exchange, Following, NodeRequest, open, patience, read_head, report_head};
-use crate::forward::{fields_to_keep, told_scheme, write_fill_head};
+use crate::exchange::{Coming, Exchange, Following, NodeRequest, open, patience, read_head, report_head};
+use crate::forward::{fields_to_keep, told_scheme, varies_by_each, write_fill_head};
 use crate::io::{IoError, Reader, Socket, Writer, give_outbox, take_outbox};
 use crate::local::Local;
 use crate::metrics::{CacheOutcome, UpstreamFailure};
@@ -171,7 +171,9 @@ impl Filling<'_> {
             };
             let now = self.local.timestamp();
             let fields = fields_to_keep(&head.fields, head.names_hop_by_hop);
-            Seen::Final(self.fill.borrow_mut().on_head(head.status, &fields, length, now))
+            let mut fill = self.fill.borrow_mut();
+            fill.set_varies_by_each(varies_by_each(&head.fields));
+            Seen::Final(fill.on_head(head.status, &fields, length, now))
         };
         let opened = open(self.local, &self.cluster, &request, &mut on_head).await;
         let (mut exchange, mut seen, mut following) =
@@ -199,12 +201,14 @@ impl Filling<'_> {
     /// Hands the body to the cache as it comes, no faster than followers take it where they matter.
     async fn receive(&self, mut exchange: Exchange, mut following: Following) -> Result<Ended, FailReason> {
         let idle = self.cluster.timeouts.idle;
+        let coming = Coming::new(&exchange.picked, &following, self.local);
         loop {
             let mut reader = exchange.connection.socket.reader();
             let piece = match body::next(&mut reader, &mut following.decoder, idle).await {
                 Ok(piece) => piece,
                 Err(error) => {
                     let (outcome, reason) = broken_body(&error);
+                    coming.broke();
                     exchange.fail((UpstreamFailure::Body, outcome), self.local);
                     return Err(reason);
                 }
@@ -214,6 +218,7 @@ impl Filling<'_> {
                 self.fill.borrow_mut().push(chunk);
             }
             if piece.ended {
+                drop(coming);
                 exchange.finish(&following, self.local);
                 return Ok(Ended::Whole);
             }
@@ -246,9 +251,14 @@ impl Filling<'_> {
     /// Reads past a body that nobody wants, if that is cheaper than a new connection.
     async fn drop_body(&self, mut exchange: Exchange, mut following: Following) {
         let idle = self.cluster.timeouts.idle;
+        let coming = Coming::new(&exchange.picked, &following, self.local);
         let mut reader = exchange.connection.socket.reader();
         if body::discard(&mut reader, &mut following.decoder, idle, UNWANTED_BYTES_MAX).await {
+            drop(coming);
             exchange.finish(&following, self.local);
+        } else {
+            // Too long or broken: it speaks neither for the node nor against it.
+            coming.broke();
         }
     }
 }
@@ -267,6 +277,7 @@ fn fail_reason(reason: Reason) -> FailReason {
         Reason::NoNode => FailReason::Connect,
         Reason::ConnectTimeout | Reason::ResponseTimeout => FailReason::Timeout,
         Reason::NodeClosed => FailReason::Truncated,
+        Reason::LocalLimit => FailReason::Local,
         _ => FailReason::Invalid,
     }
 }
@@ -457,6 +468,7 @@ fn refusal_for(reason: FailReason) -> Reason {
         FailReason::Timeout => Reason::ResponseTimeout,
         FailReason::Truncated => Reason::NodeClosed,
         FailReason::TooSlow => Reason::SlowReader,
+        FailReason::Local => Reason::LocalLimit,
         FailReason::Abandoned | FailReason::Dropped => Reason::Internal,
         _ => Reason::BadResponse,
     }
@@ -494,6 +506,24 @@ pub(crate) async fn answer_stored(
         Err(error) => {
             task.account.reason = Some(unsent(&error.into()));
             After::Abort
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn followers_are_told_what_was_told_to_the_fetch() {
+        for reason in [
+            Reason::NoNode,
+            Reason::ResponseTimeout,
+            Reason::NodeClosed,
+            Reason::BadResponse,
+            Reason::LocalLimit,
+        ] {
+            assert_eq!(refusal_for(fail_reason(reason)), reason);
         }
     }
 }

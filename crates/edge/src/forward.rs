@@ -12,7 +12,7 @@
 //! scheme: its chain of addresses is continued, its `Forwarded` is not.
 //!
 //! **Failure.** Nothing here refuses: what may not pass is left out. An answer that says it varies by what we write anew
-//! for each request is shown to the cache as one that varies by everything.
+//! for each request is for the cache one that varies by everything ([`varies_by_each`]).
 
 use std::net::IpAddr;
 
@@ -123,7 +123,7 @@ pub(crate) fn is_kept_from_nodes(name: &[u8]) -> bool {
 
 /// The fields that a request has for routes, keys, `Vary` and the node: not those that `Connection` names and not those
 /// by which a client pretends to be a proxy. Of a trusted proxy's claims, the chain of addresses stays as it is, and the
-/// scheme in the form that the node is told. A request with nothing to leave out needs no list of its own: see
+/// scheme if it is `https`, in the form that the node is told. A request with nothing to leave out needs no list of its own: see
 /// [`Survey::claims`] and [`RequestHead::names_hop_by_hop`].
 pub(crate) fn passed_on<'b>(fields: &[Field<'b>], names_hop_by_hop: bool, trusted: bool) -> Fields<'b> {
     let is_believed = |name: &[u8]| trusted && name.eq_ignore_ascii_case(b"x-forwarded-for");
@@ -132,9 +132,9 @@ pub(crate) fn passed_on<'b>(fields: &[Field<'b>], names_hop_by_hop: bool, truste
     let mut kept: Fields<'b> = fields.iter().copied().filter(|(name, _)| stays(name)).collect();
     let mut proto =
         fields.iter().filter(|(name, _)| trusted && name.eq_ignore_ascii_case(b"x-forwarded-proto"));
-    if let Some((_, value)) = proto.find(|(_, value)| !value.is_empty()) {
-        let scheme = if value.eq_ignore_ascii_case(b"https") { Scheme::Https } else { Scheme::Http };
-        kept.push((b"X-Forwarded-Proto", scheme_text(scheme)));
+    // `http` is what is meant where nothing is said, so that both are one request to `Vary`.
+    if proto.find(|(_, value)| !value.is_empty()).is_some_and(|(_, v)| v.eq_ignore_ascii_case(b"https")) {
+        kept.push((b"X-Forwarded-Proto", scheme_text(Scheme::Https)));
     }
     kept
 }
@@ -342,11 +342,7 @@ pub(crate) fn write_response_fields(out: &mut Vec<u8>, fields: &[Field<'_>], nam
 /// A response's fields as the cache may see and keep them.
 pub(crate) fn fields_to_keep<'b>(fields: &[Field<'b>], names_hop_by_hop: bool) -> Fields<'b> {
     let stays = |name: &[u8]| is_passed_back(name, fields, names_hop_by_hop);
-    let mut kept: Fields<'b> = fields.iter().copied().filter(|(name, _)| stays(name)).collect();
-    if varies_by_each(fields) {
-        kept.push((b"Vary", b"*"));
-    }
-    kept
+    fields.iter().copied().filter(|(name, _)| stays(name)).collect()
 }
 
 fn is_passed_back(name: &[u8], fields: &[Field<'_>], names_hop_by_hop: bool) -> bool {
@@ -510,6 +506,28 @@ mod tests {
     }
 
     #[test]
+    fn what_we_wrote_says_no_other_scheme_than_the_request_did() {
+        let protos = |head: &RequestHead<'_>, trusted| -> Vec<Vec<u8>> {
+            let kept = passed_on(&head.fields, head.names_hop_by_hop, trusted);
+            tenfold_http1::find_all(&kept, "x-forwarded-proto").map(<[u8]>::to_vec).collect()
+        };
+        let limits = tenfold_http1::Limits::default();
+        for proto in ["", "X-Forwarded-Proto: http\r\n", "X-Forwarded-Proto: https\r\n"] {
+            for trusted in [false, true] {
+                let request = request(proto);
+                let own = head_of(&request, trusted, false) + "\r\n";
+                let (given, _) = tenfold_http1::parse_request(request.as_bytes(), &mut 0, &limits)
+                    .expect("valid")
+                    .expect("whole");
+                let (own, _) = tenfold_http1::parse_request(own.as_bytes(), &mut 0, &limits)
+                    .expect("valid")
+                    .expect("whole");
+                assert_eq!(protos(&given, trusted), protos(&own, true), "{proto} {trusted}");
+            }
+        }
+    }
+
+    #[test]
     fn a_fill_made_from_one_clients_request_keeps_what_we_said_of_its_way() {
         let fields =
             "X-Forwarded-For: 198.51.100.7\r\nX-Forwarded-Proto: https\r\nIf-None-Match: \"x\"\r\nX-A: 1\r\n";
@@ -541,11 +559,10 @@ mod tests {
             (b"Vary", b"accept"),
         ];
         assert_eq!(keep(&hop), [(b"Vary".as_slice(), b"accept".as_slice())]);
-        for vary in ["X-Forwarded-For", "accept, Forwarded", "traceparent", "x-request-id"] {
-            let kept = fields_to_keep(&[(b"Vary", vary.as_bytes())], false).to_vec();
-            assert_eq!(kept.last().copied(), Some((b"Vary".as_slice(), b"*".as_slice())), "{vary}");
+        for vary in ["X-Forwarded-For", "accept, Forwarded", "traceparent", "x-request-id", "*"] {
+            assert!(varies_by_each(&[(b"Vary", vary.as_bytes())]), "{vary}");
         }
-        assert_eq!(keep(&[(b"Vary", b"x-forwarded-proto, x-forwarded-host")]).len(), 1);
+        assert!(!varies_by_each(&[(b"Vary", b"x-forwarded-proto, x-forwarded-host")]));
     }
 
     #[test]

@@ -13,7 +13,7 @@
 //! any of them the stream's position is unknown and the socket is closed. Buffers are bounded by [`BUFFER_BYTES`], or by
 //! the head's limit where a head needs more.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -249,20 +249,21 @@ pub(crate) struct Reader<'s> {
     half: ReadHalf<'s>,
     pub(crate) inbox: &'s mut Inbox,
     pub(crate) timer: &'s Timer,
-    /// Bytes a second that the peer must send, measured over the limit of [`fill`](Self::fill); zero for none.
-    rate_min: u64,
+    /// Bytes a second that the peer must send, measured over the limit of [`fill`](Self::fill); zero for none. May change
+    /// while it is waited for.
+    rate_min: Option<&'s Cell<u64>>,
     /// Bytes that came since the timer was armed, where there is such a rate.
     window: u64,
 }
 
 impl<'s> Reader<'s> {
     fn new(half: ReadHalf<'s>, inbox: &'s mut Inbox, timer: &'s Timer) -> Self {
-        Self { half, inbox, timer, rate_min: 0, window: 0 }
+        Self { half, inbox, timer, rate_min: None, window: 0 }
     }
 
     /// From now on the peer must send at least so many bytes a second, while it is waited for.
-    pub(crate) fn demand(&mut self, rate_min: u64) {
-        self.rate_min = rate_min;
+    pub(crate) fn demand(&mut self, rate_min: &'s Cell<u64>) {
+        self.rate_min = Some(rate_min);
         self.pause();
     }
 
@@ -326,8 +327,8 @@ impl<'s> Reader<'s> {
     /// Waits for more bytes, at most for `limit`; of a peer with a minimum rate, for as long as it keeps to it over each
     /// `limit`. Cancellation safe.
     pub(crate) async fn fill(&mut self, limit: Duration) -> Result<usize, IoError> {
-        if self.rate_min > 0 {
-            return self.fill_paced(Pace { idle: limit, rate_min: self.rate_min }).await;
+        if self.rate_min().is_some() {
+            return self.fill_paced(limit).await;
         }
         self.timer.arm(limit);
         let result = self.fill_armed().await;
@@ -337,11 +338,15 @@ impl<'s> Reader<'s> {
 }
 
 impl Reader<'_> {
+    fn rate_min(&self) -> Option<u64> {
+        self.rate_min.map(Cell::get).filter(|&rate_min| rate_min > 0)
+    }
+
     /// The timer strikes once a window, however many reads fall into it, so that a dribbling peer can't push it away.
-    async fn fill_paced(&mut self, pace: Pace) -> Result<usize, IoError> {
+    async fn fill_paced(&mut self, idle: Duration) -> Result<usize, IoError> {
         loop {
             if !self.timer.is_armed() {
-                self.timer.arm(pace.idle);
+                self.timer.arm(idle);
                 self.window = 0;
             }
             match self.fill_armed().await {
@@ -350,7 +355,8 @@ impl Reader<'_> {
                     return Ok(count);
                 }
                 Err(IoError::Idle) => {
-                    pace.suffices(self.window)?;
+                    let rate_min = self.rate_min().unwrap_or(0);
+                    Pace { idle, rate_min }.suffices(self.window)?;
                     self.timer.disarm();
                 }
                 Err(error) => return Err(error),

@@ -120,19 +120,30 @@ impl Edge {
         // The cache in force keeps its size until a restart, which must not be what finds out that it can't work.
         let cache = config.cache.validate().map_err(|error| cache_error(&error));
         let previous = self.shared.snapshot.load_full();
-        match (cache, Snapshot::build(config, &self.shared.registry, Some(&previous), now)) {
+        let next = match (cache, Snapshot::build(config, &self.shared.registry, Some(&previous), now)) {
             (Ok(()), next) => next,
             (Err(error), next) => Err([vec![error], next.err().unwrap_or_default()].concat()),
+        };
+        if next.is_err() {
+            self.forget_absent();
         }
+        next
+    }
+
+    /// Takes routes and clusters that are not in force out of the metrics: those of a configuration that was prepared and
+    /// will not be committed.
+    pub fn forget_absent(&self) {
+        let config = &self.shared.snapshot.load().config;
+        let routes: Vec<_> = config.routes.iter().map(|route| route.name.clone()).collect();
+        let clusters: Vec<_> = config.clusters.iter().map(|cluster| cluster.name.clone()).collect();
+        metrics::forget_absent(&self.shared.registry, &routes, &clusters);
     }
 
     /// Takes a configuration that was prepared. Requests under way finish on the old one. The cache keeps its size until a
     /// restart.
     pub fn commit(&self, next: Snapshot) {
-        let routes: Vec<_> = next.config.routes.iter().map(|route| route.name.clone()).collect();
-        let clusters: Vec<_> = next.config.clusters.iter().map(|cluster| cluster.name.clone()).collect();
         self.shared.snapshot.store(Arc::new(next));
-        metrics::forget_absent(&self.shared.registry, &routes, &clusters);
+        self.forget_absent();
     }
 
     /// The configuration in force, built: for health checks, name resolution and the status page.

@@ -31,7 +31,9 @@ use tenfold_service::timer::Timer;
 use crate::body::{self, BodyError, RelayEnd, RelayError};
 use crate::config;
 use crate::conn::After;
-use crate::exchange::{Attempts, Blame, Exchange, Failure, Following, acquire, open, read_head, report_head};
+use crate::exchange::{
+    Attempts, Blame, Coming, Exchange, Failure, Following, acquire, open, read_head, report_head,
+};
 use crate::fetch;
 use crate::io::{BUFFER_BYTES, IoError, Pace, Reader, Socket, Writer};
 use crate::local::Local;
@@ -48,6 +50,10 @@ const CONTINUE_AFTER: Duration = Duration::from_secs(1);
 const AHEAD_AT_MOST: Duration = Duration::from_millis(500);
 /// Of an answer whose client has gone, after a request that had to run to its end.
 const DROPPED_BYTES_MAX: u64 = 1 << 20;
+/// Of an error's body in whose place a stale copy is served, read so that the node's connection can be used again …
+const REPLACED_BYTES_MAX: u64 = 64 * 1024;
+/// … and how long the client waits for that.
+const REPLACED_AT_MOST: Duration = Duration::from_millis(100);
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// Which side of an exchange ended it.
@@ -82,6 +88,9 @@ struct Progress {
     continued: Cell<bool>,
     /// An interim head is on its way to the client, or broke off: what came behind it would be taken for its rest.
     writing: Cell<bool>,
+    /// Bytes a second that the client must send of its body. None once it is answered: what the two sides then have to
+    /// say to each other may come as seldom as they like.
+    rate_min: Cell<u64>,
 }
 
 /// An exchange that can't be completed.
@@ -104,9 +113,18 @@ impl From<Reason> for Broken {
     }
 }
 
+/// An answer that the node gave to its end, or that its client didn't take to the end.
+#[derive(Debug)]
+struct Answered {
+    /// What becomes of the client's connection, or why something else is answered.
+    after: Result<After, Reason>,
+    following: Following,
+}
+
 /// Passes one request through. The socket's inbox begins with the request's body.
 pub(crate) async fn pass(local: &Rc<Local>, socket: &mut Socket, task: &mut Task) -> After {
     let progress = Progress::default();
+    progress.rate_min.set(task.send_rate_min());
     let result = if task.request.has_no_body() {
         without_body(local, socket, task, &progress).await
     } else {
@@ -123,7 +141,7 @@ pub(crate) async fn pass(local: &Rc<Local>, socket: &mut Socket, task: &mut Task
         }
         Err(Broken { reason, .. }) => {
             socket.outbox.clear();
-            if let Some(entry) = stand_in(local, task).filter(|_| is_nodes_fault(reason)) {
+            if let Some(entry) = stand_in(local, task).filter(|_| stale_may_stand_in(reason)) {
                 return Box::pin(fetch::answer_stored(local, socket, task, &entry, true)).await;
             }
             Box::pin(reply::refuse(local, socket, task, reason)).await
@@ -136,8 +154,9 @@ fn stand_in(local: &Local, task: &mut Task) -> Option<Arc<Entry>> {
     task.stale.take().filter(|entry| local.cache().may_stand_in(entry))
 }
 
-/// May a stale copy stand in? RFC 5861 §4 speaks of errors of the origin, not of the client.
-fn is_nodes_fault(reason: Reason) -> bool {
+/// May a stale copy stand in? RFC 5861 §4 speaks of errors of the origin, not of the client; that the origin can't be asked
+/// from here comes to the same.
+fn stale_may_stand_in(reason: Reason) -> bool {
     matches!(
         reason,
         Reason::NoNode
@@ -145,6 +164,7 @@ fn is_nodes_fault(reason: Reason) -> bool {
             | Reason::ResponseTimeout
             | Reason::NodeClosed
             | Reason::BadResponse
+            | Reason::LocalLimit
     )
 }
 
@@ -272,12 +292,12 @@ impl UploadFacts<'_> {
 }
 
 /// Relays the request's body. Never ends while the node alone is at fault: then its answer, or the lack of one, counts.
-async fn upload(
-    client: &mut Reader<'_>,
+async fn upload<'p>(
+    client: &mut Reader<'p>,
     node: &mut Writer<'_>,
     facts: &UploadFacts<'_>,
     limits: &config::Limits,
-    progress: &Progress,
+    progress: &'p Progress,
 ) -> Result<(), Reason> {
     let mut decoder = BodyDecoder::new(facts.length, &Limits::default());
     let mut framing = body::Framing::of(facts.length);
@@ -288,7 +308,7 @@ async fn upload(
         await_body(client, progress).await?;
     }
     let limit = limits.request_body_bytes_max;
-    client.demand(limits.send_rate_min);
+    client.demand(&progress.rate_min);
     let relayed = body::relay(client, &mut decoder, limits.body_idle, node, &mut framing, limit).await;
     client.pause();
     match relayed {
@@ -354,15 +374,19 @@ async fn answer_with(
     client: &mut Writer<'_>,
     (local, task): (&Local, &mut Task),
     progress: &Progress,
-) -> Result<(After, Following), Broken> {
+) -> Result<Answered, Broken> {
     let (answer, mut following) = final_head((node, picked), first, client, (local, task), progress).await?;
+    let coming = Coming::new(picked, &following, local);
     if is_error(answer.status)
         && let Some(entry) = stand_in(local, task)
     {
         task.stale = Some(entry);
-        return Err(Reason::BadResponse.into());
+        let _ =
+            Box::pin(body::discard(node, &mut following.decoder, REPLACED_AT_MOST, REPLACED_BYTES_MAX)).await;
+        return Ok(Answered { after: Err(Reason::BadResponse), following });
     }
     progress.answered.set(true);
+    progress.rate_min.set(0);
     task.account.status = answer.status;
     let mut framing = answer.framing;
     let idle = task.timeouts().idle;
@@ -371,9 +395,13 @@ async fn answer_with(
     task.account.body_bytes = (client.written - before).saturating_sub(answer.head_bytes);
     match moved {
         Ok(RelayEnd::Whole | RelayEnd::TooLarge) => {}
-        Err(RelayError::Source(error)) => return Err(broken_by_node(&error)),
+        Err(RelayError::Source(error)) => {
+            coming.broke();
+            return Err(broken_by_node(&error));
+        }
         // The answer contradicts the length it announced.
         Err(RelayError::Sink(BodyError::Malformed(_))) => {
+            coming.broke();
             return Err(broken_by_node(&Malformed::Truncated.into()));
         }
         Err(RelayError::Sink(BodyError::Io(error))) => {
@@ -381,10 +409,10 @@ async fn answer_with(
                 let _ = Box::pin(body::discard(node, &mut following.decoder, idle, DROPPED_BYTES_MAX)).await;
             }
             task.account.reason = Some(client_reason(&error));
-            return Ok((After::Abort, following));
+            return Ok(Answered { after: Ok(After::Abort), following });
         }
     }
-    Ok((After::of(answer.close), following))
+    Ok(Answered { after: Ok(After::of(answer.close)), following })
 }
 
 /// Passes interim heads on until the final one comes. That one is left in the client's outbox.
@@ -440,15 +468,15 @@ fn broken_by_node(error: &BodyError) -> Broken {
 fn conclude(
     local: &Local,
     exchange: Exchange,
-    answered: Result<(After, Following), Broken>,
+    answered: Result<Answered, Broken>,
     progress: &Progress,
 ) -> Result<After, Broken> {
     match answered {
-        Ok((after, following)) => {
+        Ok(Answered { after, following }) => {
             if progress.sent.get() {
                 exchange.finish(&following, local);
             }
-            Ok(after)
+            after.map_err(Broken::from)
         }
         Err(broken) => {
             exchange.fail(broken.blame, local);
@@ -465,4 +493,20 @@ pub(crate) fn client_pace(limits: &config::Limits) -> Pace {
 /// What is said of a client that didn't take its answer.
 pub(crate) fn client_reason(error: &IoError) -> Reason {
     if error.is_timeout() { Reason::SlowReader } else { Reason::ClientGone }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stale_copy_stands_in_where_the_client_did_nothing_wrong() {
+        for reason in Reason::OWN {
+            // None of those that say 4xx is about the origin.
+            assert!(reason.status() >= 500 || !stale_may_stand_in(reason), "{reason:?}");
+        }
+        for reason in [Reason::NoNode, Reason::NodeClosed, Reason::LocalLimit] {
+            assert!(stale_may_stand_in(reason), "{reason:?}");
+        }
+    }
 }

@@ -12,6 +12,7 @@ use tenfold_service::metrics::Registry;
 use crate::config::{BuildError, Config};
 use crate::forward::is_kept_from_nodes;
 use crate::metrics::{ClusterMetrics, RouteMetrics};
+use crate::normalise::normalise_host;
 use crate::router::{RouteIndex, Router};
 use crate::upstream::{ClusterState, NodeState};
 
@@ -37,6 +38,8 @@ pub(crate) struct RouteState {
     /// The headers it asks for, for the cache's key: without them another route, and perhaps another cluster, answers.
     pub(crate) conditions: Box<[u8]>,
     pub(crate) cluster: Arc<ClusterState>,
+    /// For requests that name no host, in normal form: how the cluster's first node is called.
+    pub(crate) host_of_unnamed: Box<str>,
     pub(crate) metrics: RouteMetrics,
 }
 
@@ -86,6 +89,7 @@ impl Snapshot {
                 name: route.name.as_str().into(),
                 rule: route.cache.clone(),
                 conditions: conditions(&route.headers),
+                host_of_unnamed: host_of_unnamed(cluster),
                 cluster: Arc::clone(cluster),
                 metrics: RouteMetrics::new(registry, &route.name),
             });
@@ -113,6 +117,13 @@ fn conditions(headers: &[(String, String)]) -> Box<[u8]> {
         headers.iter().map(|(name, value)| format!("{}: {value}\n", name.to_ascii_lowercase())).collect();
     lines.sort_unstable();
     lines.concat().into_bytes().into_boxed_slice()
+}
+
+fn host_of_unnamed(cluster: &ClusterState) -> Box<str> {
+    let node = cluster.nodes.first().map(|node| &node.config);
+    let name = node.map_or("", |node| node.host.as_deref().unwrap_or(&node.address));
+    // One without a normal form serves no request that names no host, unless that goes for all hosts.
+    normalise_host(name.as_bytes(), &mut Vec::new()).unwrap_or_default().into()
 }
 
 fn codec_limits(config: &Config) -> tenfold_http1::Limits {

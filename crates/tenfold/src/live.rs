@@ -170,11 +170,15 @@ impl Live {
         tenfold_edge::health::resolve(&next, crate::run::report_to(&self.log)).await;
         if self.drain.is_draining() {
             let why = "the process is about to end, so nothing is reloaded";
+            self.edge.forget_absent();
             return refused(loaded.report(vec![Diagnostic::unplaced(why)]));
         }
         let added = match self.bind_added(&loaded).await {
             Ok(added) => added,
-            Err(problems) => return refused(loaded.report(problems)),
+            Err(problems) => {
+                self.edge.forget_absent();
+                return refused(loaded.report(problems));
+            }
         };
         self.edge.commit(next);
         let mut problems = loaded.warnings.clone();

@@ -6,7 +6,7 @@ use tenfold_balance::{
     Cluster, ClusterConfig, NodeConfig, NodeState,
     NodeState::{Down, Ejected, Failing, OnTrial, Up},
     Outcome,
-    Outcome::{ConnectFailed, Ok, Reset, ServerError, Timeout},
+    Outcome::{ConnectFailed, HeadOk, Ok, Reset, ServerError, Timeout},
     Picked, Policy, Transition, Tried, Unavailable,
 };
 
@@ -291,6 +291,37 @@ fn ejections_double_up_to_a_minute_and_one_trial_decides() {
     bench.wait(60 * SECOND);
     bench.meet(0, Ok, 1);
     assert_eq!(bench.states(), [Up, Up]);
+}
+
+#[test]
+fn a_head_is_no_end_to_failures_in_a_row() {
+    let bench = plain(2);
+    for _ in 0..5 {
+        assert_eq!(bench.states(), [Up, Up]);
+        bench.meet(0, HeadOk, 1);
+        bench.meet(0, Reset, 1);
+    }
+    assert_eq!(bench.states(), [Ejected, Up]);
+}
+
+#[test]
+fn a_trial_settled_by_a_head_is_forgiven_nothing_until_an_answer_is_whole() {
+    fn check(end: Outcome, state: NodeState) {
+        let mut bench = plain(2);
+        bench.meet(0, Reset, 5);
+        bench.wait(5 * SECOND);
+        let trial = bench.pick_node(0);
+        trial.report(HeadOk, bench.now);
+        assert_eq!(bench.states(), [Up, Up], "a long answer keeps nobody away");
+        trial.report(end, bench.now);
+        assert_eq!(bench.states(), [if end == Ok { Up } else { Ejected }, Up], "{end:?}");
+        bench.meet(0, HeadOk, 1);
+        bench.meet(0, Reset, 1);
+        assert_eq!(bench.states(), [state, Up], "{end:?}");
+    }
+    check(Reset, Ejected);
+    check(Timeout, Ejected);
+    check(Ok, Up);
 }
 
 #[test]

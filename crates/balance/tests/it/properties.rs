@@ -18,6 +18,7 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     let outcome = prop::sample::select(vec![
+        Outcome::HeadOk,
         Outcome::Ok,
         Outcome::ConnectFailed,
         Outcome::Reset,

@@ -373,11 +373,12 @@ fn a_304_that_forbids_storing_answers_the_lead_alone() {
 #[test]
 fn an_erroring_origin_is_covered_by_a_stale_copy() {
     type Failing = (&'static str, fn(Fill));
-    let cases: [Failing; 5] = [
+    let cases: [Failing; 6] = [
         ("500", |mut fill| assert_eq!(fill.on_head(500, &[], None, at(70)), HeadOutcome::UseStale)),
         ("503", |mut fill| assert_eq!(fill.on_head(503, &[FRESH], None, at(70)), HeadOutcome::UseStale)),
         ("no connection", |fill| fill.fail(FailReason::Connect, at(70))),
         ("timeout", |fill| fill.fail(FailReason::Timeout, at(70))),
+        ("our own limit", |fill| fill.fail(FailReason::Local, at(70))),
         ("panic in the task is not an origin's failure", drop),
     ];
     for (case, fails) in cases {

@@ -59,6 +59,7 @@ pub struct Fill {
     /// What to store once the body is complete.
     storing: Option<StoredFacts>,
     tags: Vec<Slots>,
+    varies_by_each: bool,
 }
 
 /// The receiving side. Dropping it stops following.
@@ -126,13 +127,20 @@ impl Fill {
         requested: Timestamp,
     ) -> Self {
         let (key, rule) = (key.into(), rule.clone());
-        Self { cache, shared, key, rule, revalidating, requested, storing: None, tags: Vec::new() }
+        let tags = Vec::new();
+        Self { cache, shared, key, rule, revalidating, requested, storing: None, tags, varies_by_each: false }
     }
 
     /// The entry whose validators make the request conditional, if any.
     #[must_use]
     pub fn revalidating(&self) -> Option<&Arc<Entry>> {
         self.revalidating.as_ref()
+    }
+
+    /// Before [`Fill::on_head`]: the response varies by what is different for each request, so that it is treated as one
+    /// with `Vary: *`, whose line it hasn't.
+    pub fn set_varies_by_each(&mut self, varies: bool) {
+        self.varies_by_each = varies;
     }
 
     /// The response's head has arrived. `content_length` is the body's length if the origin announced it; interim
@@ -172,6 +180,15 @@ impl Fill {
         }
     }
 
+    fn storable(
+        &self,
+        facts: &RequestFacts<'_>,
+        response: &ResponseFacts<'_>,
+    ) -> Result<StoredFacts, Uncacheable> {
+        let stored = storable(facts, &self.rule, response)?;
+        if self.varies_by_each { Err(Uncacheable::Vary) } else { Ok(stored) }
+    }
+
     /// Judges a response and writes its head for everybody.
     fn prepare(
         &self,
@@ -179,7 +196,7 @@ impl Fill {
         response: &ResponseFacts<'_>,
         content_length: Option<u64>,
     ) -> Result<(StoredFacts, Head), Uncacheable> {
-        let stored = storable(facts, &self.rule, response)?;
+        let stored = self.storable(facts, response)?;
         if content_length.is_some_and(|length| length > self.cache.config().object_bytes_max) {
             return Err(Uncacheable::TooLarge);
         }
@@ -278,7 +295,7 @@ impl Fill {
         let stored_fields = freshen::read_head(&old.head);
         let merged = freshen::merge(&stored_fields, response.fields);
         let merged = ResponseFacts::read(old.status, &merged, self.requested, response.received);
-        let stored = storable(facts, &self.rule, &merged);
+        let stored = self.storable(facts, &merged);
         // What may not be stored is the lead's alone, as in `start_streaming`.
         let for_all = stored.is_ok();
         let head = freshen::write_head(&merged, for_all, for_all && self.without_cookies(facts));
@@ -447,8 +464,8 @@ impl Fill {
 
     /// There will be no (more) response. Before a head, those who accept a stale copy get one if it may be served.
     pub fn fail(mut self, reason: FailReason, now: Timestamp) {
-        // Nobody's wanting it any more says nothing about the origin.
-        if !matches!(reason, FailReason::Abandoned | FailReason::Dropped) {
+        // That nobody wants it any more, or that it couldn't be asked for from here, says nothing about the origin.
+        if !matches!(reason, FailReason::Abandoned | FailReason::Dropped | FailReason::Local) {
             self.remember_failing(now);
         }
         let before_head = self.shared.lock().head.is_none();

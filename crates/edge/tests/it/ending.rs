@@ -74,9 +74,11 @@ fn a_reload_loses_no_request_and_keeps_the_cache() {
     let mut bad = config(&[first.addr()]);
     bad.routes[0].to = "apj".to_owned();
     bad.cache.variants_max = 0;
+    bad.clusters[0].name = "elsewhere".to_owned();
     let errors = edge.edge.prepare(bad, Instant::now()).unwrap_err();
     let paths: Vec<_> = errors.iter().map(|error| error.path.as_str()).collect();
     assert_eq!(paths, ["cache.variants_max", "route[0].to"]);
+    assert!(!edge.registry.render().contains("elsewhere"), "what was refused leaves no series");
     assert_eq!(edge.client().request("POST", "/x", &[]).unwrap().status, 200);
 }
 

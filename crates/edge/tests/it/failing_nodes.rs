@@ -3,11 +3,13 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use tenfold_balance::NodeState;
 use tenfold_cache::Purge;
 use tenfold_testkit::origin::{Gate, Step};
 use tenfold_testkit::{Answer, Origin, wait_for};
 
 use crate::harness::{LIMIT, Running};
+use crate::patience::state;
 
 fn node(name: &'static str) -> Origin {
     Origin::serve(move |_| Answer::ok(name).cache_control("no-store")).unwrap()
@@ -109,6 +111,7 @@ fn a_stale_copy_stands_in_for_an_error_told_to_a_request_that_goes_alone() {
     assert_eq!((part.status, part.text()), (206, "ke".to_owned()));
     assert_eq!(client.request("HEAD", "/a", &[]).unwrap().status, 200);
     assert!(origin.requests() >= 2);
+    assert_eq!(origin.connections(), 1, "an error that came whole costs no connection");
 }
 
 #[test]
@@ -126,4 +129,48 @@ fn a_copy_purged_meanwhile_stands_in_for_nothing() {
     gate.open();
     let answer = client.response().unwrap();
     assert_eq!(answer.status, 503, "{answer:?}");
+}
+
+#[test]
+fn a_node_that_breaks_every_body_is_put_out() {
+    for cache in ["no-store", "max-age=60"] {
+        let broken =
+            Origin::serve(move |_| Answer::ok("hello world").cache_control(cache).cut_at(5)).unwrap();
+        let other = node("other");
+        let edge = Running::in_front_of(&[broken.addr(), other.addr()]);
+        for i in 0..20 {
+            // Cut, if it got the broken node.
+            let _ = edge.client().get(&format!("/{i}"));
+        }
+        assert_eq!(state(&edge, 0), NodeState::Ejected, "{cache}");
+        assert_eq!(broken.requests(), 5, "{cache}");
+    }
+}
+
+#[test]
+fn a_download_that_its_client_ends_speaks_for_the_node() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let origin = Origin::serve(move |request| match request.path() {
+        "/cut" => Answer::ok("hello world").cache_control("no-store").cut_at(5),
+        _ => Answer::new(200).chunked(["a", "b"]).cache_control("no-store").gated_body(&held),
+    })
+    .unwrap();
+    let edge = Running::in_front_of(&[origin.addr()]);
+    let cut = |times| (0..times).for_each(|_| assert!(edge.client().request("POST", "/cut", &[]).is_err()));
+    let leave = |method: &str| {
+        let mut client = edge.client();
+        client.send(format!("{method} /long HTTP/1.1\r\nHost: a\r\n\r\n")).unwrap();
+        client.read_through("\r\n\r\n").unwrap();
+        client.reset().unwrap();
+        wait_for("the node to be rid of it", LIMIT, || edge.in_flight() == 0);
+    };
+    (0..6).for_each(|_| leave("GET"));
+    cut(4);
+    leave("GET");
+    cut(4);
+    assert_eq!(state(&edge, 0), NodeState::Up);
+    cut(1);
+    assert_eq!(state(&edge, 0), NodeState::Failing, "the only node can't be put out");
+    gate.open();
 }

@@ -126,7 +126,7 @@ fn a_node_in_trial_is_trusted_as_soon_as_it_answers() {
     gate.open();
 }
 
-fn state(edge: &Running, node: usize) -> NodeState {
+pub(crate) fn state(edge: &Running, node: usize) -> NodeState {
     #[expect(clippy::disallowed_methods, reason = "a test asks what is so now")]
     let status = edge.edge.status(std::time::Instant::now());
     status.clusters[0].nodes[node].state
@@ -149,4 +149,30 @@ fn what_nobody_wants_is_not_read_for_ever() {
         let _ = node.write_all(b"x");
         edge.in_flight() == 0
     });
+}
+
+#[test]
+fn both_sides_may_be_quiet_once_the_node_has_answered() {
+    let node = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut config = config(&[node.local_addr().unwrap()]);
+    config.limits.body_idle = 3 * SHORT;
+    config.limits.head_read = 9 * SHORT;
+    config.limits.send_rate_min = 1 << 30;
+    let edge = Running::start(config);
+    let mut client = edge.client();
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n").unwrap();
+    let (mut node, _) = node.accept().unwrap();
+    node.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap();
+    client.read_through("\r\n\r\n").unwrap();
+    // Several times as long as the rate is measured for.
+    let mut clock = edge.client();
+    clock.send("GET").unwrap();
+    wait_for("time to pass", LIMIT, || {
+        client.send("1\r\nx\r\n").unwrap();
+        edge.refusals("head_timeout") == 1.0
+    });
+    client.send("0\r\n\r\n").unwrap();
+    node.write_all(b"2\r\nok\r\n0\r\n\r\n").unwrap();
+    client.read_through("ok\r\n0\r\n\r\n").unwrap();
+    assert_eq!(edge.refusals("body_timeout"), 0.0);
 }

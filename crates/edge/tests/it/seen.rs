@@ -92,6 +92,7 @@ fn an_answer_that_varies_by_what_each_request_is_told_is_kept_for_nobody() {
         // Other clients are told of with other addresses, and ask with the same fields.
         let answer = client.get("/a").unwrap();
         assert_eq!(answer.text(), "127.0.0.1");
+        assert_eq!(answer.headers("vary").collect::<Vec<_>>(), ["X-Forwarded-For"]);
         let status = answer.header("cache-status").unwrap();
         assert_eq!(status.contains("detail=known_uncacheable"), alone, "nobody waits for it: {status}");
     }
@@ -236,4 +237,29 @@ fn the_log_names_a_hit_as_it_names_a_miss() {
     client.request("GET", "/../b", &[("Host", "Shop.Example")]).unwrap();
     let refused = next();
     assert_eq!((refused.host.as_str(), refused.target.as_str()), ("Shop.Example", "/../b"));
+}
+
+#[test]
+fn a_request_without_a_host_gets_the_first_nodes_if_that_leads_the_same_way() {
+    let origin = Origin::serve(|_| Answer::ok("x").cache_control("max-age=60")).unwrap();
+    let ask = |config: Config| {
+        let edge = Running::start(config);
+        let mut client = edge.client();
+        client.send("GET /a HTTP/1.0\r\n\r\n").unwrap();
+        client.response().unwrap()
+    };
+    assert_eq!(ask(config(&[origin.addr()])).status, 200);
+    assert_eq!(origin.last().unwrap().header("host"), Some(&*origin.addr().to_string()));
+    // Under that name it would be another route's, and its answer would be taken for one of that route.
+    let mut two = config(&[origin.addr()]);
+    two.routes.push(route("named", "/{*rest}", Rule::Respect));
+    two.routes[1].host = Some(origin.addr().to_string());
+    let answer = ask(two);
+    assert_eq!((answer.status, answer.header("tenfold-reason")), (400, Some("bad_host")));
+    // A name in another spelling is one name.
+    let mut spelled = config(&[origin.addr()]);
+    spelled.clusters[0].nodes[0].host = Some("API.Example:80".to_owned());
+    spelled.routes.push(route("named", "/{*rest}", Rule::Respect));
+    spelled.routes[1].host = Some("api.example".to_owned());
+    assert_eq!(ask(spelled).status, 400);
 }

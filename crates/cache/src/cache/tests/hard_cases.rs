@@ -90,10 +90,12 @@ fn a_failed_refresh_is_not_repeated_at_once() {
         assert!(again.finish(at(72)));
         assert!(site.refresh(at(140)).is_some(), "{case}: forgotten by success");
     }
-    let site = Site::respect();
-    site.fill(&[], &[SWR], b"old", NOW);
-    site.refresh(at(70)).expect("none runs").fail(FailReason::Abandoned, at(70));
-    assert!(site.refresh(at(70)).is_some(), "the origin did nothing wrong");
+    for reason in [FailReason::Abandoned, FailReason::Local] {
+        let site = Site::respect();
+        site.fill(&[], &[SWR], b"old", NOW);
+        site.refresh(at(70)).expect("none runs").fail(reason, at(70));
+        assert!(site.refresh(at(70)).is_some(), "{reason:?}: the origin did nothing wrong");
+    }
 }
 
 #[test]
