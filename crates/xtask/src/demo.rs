@@ -86,7 +86,7 @@ fn play(root: &Path, options: Options, interrupt: &Interrupt) -> Result<()> {
     steps.say(&crowd.describe(capacity.rate));
 
     let alone = pass::play(Target::Shop, &mut stack, None, &mix, &crowd, interrupt, &mut steps)?;
-    let tenfold = Tenfold::start(&run, &stack)?;
+    let tenfold = Tenfold::start(&run, &stack, &mut steps)?;
     let behind =
         pass::play(Target::Tenfold, &mut stack, Some(&tenfold), &mix, &crowd, interrupt, &mut steps)?;
     interrupt.check()?;

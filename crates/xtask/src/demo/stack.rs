@@ -74,7 +74,7 @@ impl Stack {
         interrupt.check()?;
         let mut stack = Self { nodes: Vec::new(), cluster };
         for port in SHOP_PORTS {
-            stack.nodes.push(Node::start(&node, shop, usual_port(port)?, &stack.cluster)?);
+            stack.nodes.push(Node::start(&node, shop, usual_port(port, steps)?, &stack.cluster)?);
         }
         steps.done(&format!("two nodes of the shop run: {}", stack.urls().join(" and ")));
         Ok(stack)
@@ -166,10 +166,10 @@ pub(crate) struct Tenfold {
 }
 
 impl Tenfold {
-    pub(crate) fn start(run: &Path, stack: &Stack) -> Result<Self> {
+    pub(crate) fn start(run: &Path, stack: &Stack, steps: &mut Steps) -> Result<Self> {
         let program = std::env::current_exe()?.with_file_name("tenfold");
-        let port = usual_port(TENFOLD_PORT)?;
-        let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, usual_port(ADMIN_PORT)?));
+        let port = usual_port(TENFOLD_PORT, steps)?;
+        let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, usual_port(ADMIN_PORT, steps)?));
         let nodes: Vec<String> =
             stack.nodes.iter().map(|node| format!("\"127.0.0.1:{}\"", node.port)).collect();
         let text = TENFOLD_TOML
@@ -216,10 +216,10 @@ impl Drop for Tenfold {
     }
 }
 
-/// This port if nobody has it, else one that is free.
-fn usual_port(port: u16) -> Result<u16> {
-    match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
-        Ok(_) => Ok(port),
-        Err(_) => free_port().context("no port is free on 127.0.0.1"),
-    }
+/// This port if nobody has it, else one that is free, and a word about it.
+fn usual_port(port: u16, steps: &mut Steps) -> Result<u16> {
+    let Err(error) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) else { return Ok(port) };
+    let other = free_port().context("no port is free on 127.0.0.1")?;
+    steps.say(&format!("port {port} cannot be had ({error}); using {other} in its place"));
+    Ok(other)
 }
