@@ -151,9 +151,22 @@ fn check_names(config: &Config, errors: &mut Vec<BuildError>) {
     }
 }
 
-/// A key of what no node is told would store one client's answer under another's word.
+/// A key of what no node is told would store one client's answer under another's word; a route that waits for it would
+/// never be taken.
 fn check_keys(config: &Config, errors: &mut Vec<BuildError>) {
     for (index, route) in config.routes.iter().enumerate() {
+        for (name, value) in &route.headers {
+            // The one claim that is believed, where a trusted proxy makes it.
+            let believed = name == "x-forwarded-proto" && value == "https";
+            if is_kept_from_nodes(name.as_bytes()) && !believed {
+                errors.push(BuildError {
+                    path: format!("route[{index}].headers"),
+                    message: format!(
+                        "no request has {name:?} here: what clients say under this name is dropped"
+                    ),
+                });
+            }
+        }
         let Rule::Override(rule) = &route.cache else { continue };
         let names = rule.key.iter().filter_map(|part| match part {
             KeyPart::Header(name) => Some(name),

@@ -98,3 +98,21 @@ fn a_key_of_what_no_node_is_told_is_refused() {
         assert_eq!(paths, if refused { vec!["route[0].cache.key"] } else { vec![] }, "{name}");
     }
 }
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a test stands where the binary does")]
+fn a_route_that_waits_for_what_no_request_has_is_refused() {
+    let edge = Running::in_front_of(&["127.0.0.1:9".parse().unwrap()]);
+    for (name, value, refused) in [
+        ("x-forwarded-proto", "https", false),
+        ("x-forwarded-proto", "http", true),
+        ("x-real-ip", "192.0.2.1", true),
+        ("x-beta", "1", false),
+    ] {
+        let mut routed = config(&["127.0.0.1:9".parse().unwrap()]);
+        routed.routes[0].headers = vec![(name.to_owned(), value.to_owned())];
+        let errors = edge.edge.prepare(routed, Instant::now()).err().unwrap_or_default();
+        let paths: Vec<_> = errors.iter().map(|error| error.path.as_str()).collect();
+        assert_eq!(paths, if refused { vec!["route[0].headers"] } else { vec![] }, "{name}: {value}");
+    }
+}

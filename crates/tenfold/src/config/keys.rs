@@ -257,7 +257,7 @@ const EDGE: &[Key] = &[
     key(
         "trusted_proxies",
         Kind::List(&Kind::Text(Form::Network)),
-        "Networks whose X-Forwarded-For and Forwarded are believed.",
+        "Networks whose X-Forwarded-For, Forwarded (of the client's address) and X-Forwarded-Proto are believed.",
         "[\"10.0.0.0/8\"]",
     )
     .or("[]"),
@@ -313,7 +313,7 @@ const EDGE: &[Key] = &[
     key(
         "send_rate_min",
         Kind::Size { min: 0, max: GIB },
-        "Bytes a second below which, over `body_idle`, a client that takes a response or sends a body too slowly is cut.",
+        "Bytes a second below which, over `body_idle`, a client that takes a response or, until it is answered, sends a body too slowly is cut.",
         "\"512B\"",
     )
     .or("\"512B\""),
