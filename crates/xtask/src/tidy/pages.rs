@@ -121,7 +121,7 @@ mod tests {
     fn no_file_names_a_folder_of_one_machine() {
         check("a.md", concat!("fine\nsee /ro", "ot/notes"), &[(2, "one machine")]);
         check("a.toml", concat!("path = \"/ho", "me/ann/x\""), &[(1, "one machine")]);
-        check("a.md", "GET /home/ and /home/sale are pages; target/work/x is relative", &[]);
+        check("a.md", "GET /home/ and /home/sale are pages; target/out/x is relative", &[]);
     }
 
     #[test]
