@@ -116,13 +116,7 @@ impl AccessLogReceiver {
         }
     }
 
-    /// Records that found the channel full, since the start.
-    #[must_use]
-    pub fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
-    }
-
-    /// The counter itself, for a metric that outlives this end.
+    /// Counts the records that found the channel full, since the start; outlives this end, as a metric has to.
     #[must_use]
     pub fn dropped_counter(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.dropped)
@@ -280,7 +274,7 @@ mod tests {
     fn the_remarkable_is_always_kept_and_a_full_channel_drops() {
         let (log, receiver) = AccessLog::channel();
         (0..RECORDS_MAX + 5).for_each(|_| log.offer(0, true, record));
-        assert_eq!(receiver.dropped(), 5);
+        assert_eq!(receiver.dropped_counter().load(Ordering::Relaxed), 5);
         drop(log);
         let kept = std::iter::from_fn(|| receiver.next(Duration::ZERO).ok().flatten()).count();
         assert_eq!(kept, RECORDS_MAX);

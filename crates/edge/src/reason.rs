@@ -35,8 +35,6 @@ pub enum Reason {
     SlowReader,
     /// The client went away before it had its answer.
     ClientGone,
-    /// The client ended the connection within its request.
-    RequestTruncated,
     /// Too many connections are open, in all or from this address.
     TooManyConnections,
     /// Every node is down or refused the connection.
@@ -57,8 +55,6 @@ pub enum Reason {
     ResponseStalled,
     /// `only-if-cached`, and it isn't.
     NotCached,
-    /// The edge is shutting down.
-    Draining,
     /// A defect of the edge itself.
     Internal,
 }
@@ -73,7 +69,7 @@ struct Text {
 
 impl Reason {
     /// Every reason that isn't the codec's, for the metrics to register.
-    pub const OWN: [Self; 22] = [
+    pub const OWN: [Self; 20] = [
         Self::BadTarget,
         Self::BadHost,
         Self::NoRoute,
@@ -83,7 +79,6 @@ impl Reason {
         Self::BodyTimeout,
         Self::SlowReader,
         Self::ClientGone,
-        Self::RequestTruncated,
         Self::TooManyConnections,
         Self::NoNode,
         Self::LocalLimit,
@@ -94,7 +89,6 @@ impl Reason {
         Self::ResponseTruncated,
         Self::ResponseStalled,
         Self::NotCached,
-        Self::Draining,
         Self::Internal,
     ];
 
@@ -143,7 +137,6 @@ impl Reason {
             Self::BodyTimeout => of("body_timeout", 408, "The request's body stood still for too long."),
             Self::SlowReader => of("slow_reader", 408, "The answer was taken too slowly."),
             Self::ClientGone => of("client_gone", 499, "The client went away."),
-            Self::RequestTruncated => of("request_truncated", 400, "The request ended before its end."),
             Self::TooManyConnections => {
                 of("too_many_connections", 503, "Too many connections are open; try again in a moment.")
             }
@@ -168,7 +161,6 @@ impl Reason {
                 504,
                 "The request asked for a stored answer only, and there is none it may have.",
             ),
-            Self::Draining => of("draining", 503, "This server is shutting down; try again."),
             Self::Internal => of("internal", 500, "The edge failed on this request; the log says how."),
         }
     }

@@ -95,14 +95,6 @@ impl Origin {
         Self::start(Behaviour::Table(answer::echo))
     }
 
-    /// [`Origin::echo`] on an address of the caller's choice.
-    ///
-    /// # Errors
-    /// If the address cannot be had.
-    pub fn echo_at(addr: SocketAddr) -> io::Result<Self> {
-        Self::start_at(addr, Behaviour::Table(answer::echo))
-    }
-
     /// Answers 404 until [`Origin::set`] says otherwise.
     ///
     /// # Errors

@@ -202,30 +202,12 @@ impl Server {
     /// # Errors
     /// As [`Server::psql`].
     pub fn psql_in(&self, database: &str, sql: &str) -> Result<String, Error> {
-        self.run_psql(database, "-c".as_ref(), sql.as_ref())
-    }
-
-    /// Runs a file of SQL in this database.
-    ///
-    /// # Errors
-    /// As [`Server::psql`].
-    pub fn psql_file(&self, database: &str, file: &Path) -> Result<String, Error> {
-        self.run_psql(database, "-f".as_ref(), file.as_ref())
-    }
-
-    fn run_psql(
-        &self,
-        database: &str,
-        flag: &std::ffi::OsStr,
-        sql: &std::ffi::OsStr,
-    ) -> Result<String, Error> {
         let mut psql = self.install.program("psql");
         psql.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-U", SUPERUSER]);
         psql.arg("-p")
             .arg(self.port.to_string())
             .args(["-d", database])
-            .arg(flag)
-            .arg(sql)
+            .args(["-c", sql])
             .stdin(Stdio::null());
         self.authenticate(&mut psql);
         let output = psql.output().map_err(Error::system("starting psql"))?;
