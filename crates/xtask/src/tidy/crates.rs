@@ -15,7 +15,7 @@ use super::walk::TextFile;
 
 const TIERS: [&str; 9] =
     ["edge", "pooler", "loadgen", "jobs", "realtime", "ingest", "archive", "autoscaler", "gslb"];
-const LEAVES: [&str; 8] = ["service", "state", "gate", "http1", "cache", "balance", "pgwire", "log"];
+const LEAVES: [&str; 9] = ["service", "state", "gate", "http1", "cache", "balance", "pgwire", "sql", "log"];
 /// Never part of what users run.
 const DEV: [&str; 2] = ["testkit", "xtask"];
 const BINARY: &str = "tenfold";
