@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tenfold_http1::{Error as Malformed, parse_request};
-use tenfold_service::acceptor::Accepted;
+use tenfold_service::acceptor::{Accepted, Stream};
 use tokio::net::TcpStream;
 
 use crate::config::Limits;
@@ -109,6 +109,8 @@ impl Waits {
 /// Serves a connection until it ends.
 pub(crate) async fn serve(local: Rc<Local>, accepted: Accepted) {
     let Accepted { stream, peer, permit, .. } = accepted;
+    // The edge listens on TCP alone; a client has an address.
+    let (Stream::Tcp(stream), Some(peer)) = (stream, peer.ip()) else { return };
     let Ok(stream) = TcpStream::from_std(stream) else { return };
     let timers = &local.worker.timers;
     let socket = Socket::new(stream, timers.timer(), timers.timer());
@@ -117,7 +119,7 @@ pub(crate) async fn serve(local: Rc<Local>, accepted: Accepted) {
     let mut connection = Connection {
         local,
         socket,
-        peer: peer.ip(),
+        peer,
         requests: 0,
         turns: Turns::default(),
         scanned: 0,

@@ -5,7 +5,8 @@
 //!
 //! **Mechanism.** The acceptor's runtime has one task per listener. It accepts until the kernel has no more, asks
 //! [`ConnectionLimits`] for a [`Permit`], sets TCP_NODELAY, and sends the socket to a worker with the fewest open
-//! connections, in turn among equals. Listeners are added and removed while it runs ([`AcceptorHandle`]).
+//! connections, in turn among equals; or to a tier with threads of its own ([`Serving::HandOver`]), which chooses
+//! itself. Listeners, over TCP or in the file system, are added and removed while it runs ([`AcceptorHandle`]).
 //!
 //! **Failure.** Over a limit, the listener's refusal is written if the socket takes it at once, and the socket is closed.
 //! Without descriptors or kernel memory, accepting pauses for [`PAUSE_MS`] and goes on; a connection that died in the
@@ -13,9 +14,7 @@
 //! accepted, then the socket is closed. All of it is counted.
 
 use std::{
-    fmt,
-    io::{self, Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    fmt, io,
     pin::Pin,
     rc::Rc,
     sync::Arc,
@@ -24,22 +23,20 @@ use std::{
 };
 
 use nix::errno::Errno;
-use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     runtime::{Builder, LocalOptions},
     sync::{mpsc, oneshot},
 };
 
+pub use crate::socket::{Address, BACKLOG, Listener, Peer, Stream};
 use crate::{
     Error,
     drain::{Drain, DrainWatch, TaskGuard},
     limits::{ConnectionLimits, Permit, Refused},
     metrics::{Counter, Registry},
+    socket::{self, SocketFile, Source},
     worker::{Worker, WorkerHandle, Workers},
 };
-
-/// Connections the kernel queues per listener until they are accepted. It lowers this to `net.core.somaxconn`.
-pub const BACKLOG: i32 = 4_096;
 
 /// How long accepting pauses when the process has no descriptor left.
 pub const PAUSE_MS: u64 = 100;
@@ -61,31 +58,38 @@ pub type Handler = Arc<dyn Fn(Rc<Worker>, Accepted) -> LocalBoxFuture + Send + S
 /// Empty for a protocol that has nothing to say.
 pub type Refusal = Arc<dyn Fn(Refused) -> Arc<[u8]> + Send + Sync>;
 
-/// A bound socket that nobody accepts from yet.
-#[derive(Debug)]
-pub struct Listener {
-    socket: TcpListener,
-    local: SocketAddr,
-}
+/// Takes one connection, on the acceptor's thread: it returns at once and does not panic.
+pub type HandOver = Arc<dyn Fn(Accepted) + Send + Sync>;
 
 /// What is done with a listener's connections.
 #[derive(Clone)]
 pub struct Service {
     /// Serves each connection.
-    pub handler: Handler,
+    pub serving: Serving,
     /// What refused connections are told.
     pub refusal: Refusal,
+    /// Limits of this service alone; `None`: those of the acceptor, shared with the other services that have none.
+    pub limits: Option<Arc<ConnectionLimits>>,
+}
+
+/// Who serves a connection.
+#[derive(Clone)]
+pub enum Serving {
+    /// A task on the worker with the fewest connections.
+    OnWorker(Handler),
+    /// A tier that has threads of its own.
+    HandOver(HandOver),
 }
 
 /// An accepted connection, counted and limited.
 #[derive(Debug)]
 pub struct Accepted {
-    /// Non-blocking, with TCP_NODELAY set.
-    pub stream: TcpStream,
+    /// The socket, non-blocking.
+    pub stream: Stream,
     /// The client.
-    pub peer: SocketAddr,
+    pub peer: Peer,
     /// The address it connected to.
-    pub local: SocketAddr,
+    pub local: Address,
     /// Keep it as long as the socket.
     pub permit: Permit,
 }
@@ -116,35 +120,7 @@ pub struct AcceptorHandle {
 
 enum Order {
     Add(Listener, Service, oneshot::Sender<Result<(), Error>>),
-    Remove(SocketAddr, oneshot::Sender<bool>),
-}
-
-impl Listener {
-    /// Binds and listens; connections queue from here on. Port 0 takes a free one. `[::]` accepts IPv4 too.
-    pub fn bind(address: SocketAddr) -> Result<Self, Error> {
-        Self::try_bind(address).map_err(|source| Error::Bind { address, advice: advice_on(&source), source })
-    }
-
-    fn try_bind(address: SocketAddr) -> io::Result<Self> {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        // A restarted process must not wait for the last one's connections to leave TIME_WAIT.
-        socket.set_reuse_address(true)?;
-        if address.is_ipv6() {
-            socket.set_only_v6(false)?;
-        }
-        socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
-        socket.set_nonblocking(true)?;
-        let socket = TcpListener::from(socket);
-        let local = socket.local_addr()?;
-        Ok(Self { socket, local })
-    }
-
-    /// The address it listens on, with the port the kernel chose.
-    #[must_use]
-    pub fn local_addr(&self) -> SocketAddr {
-        self.local
-    }
+    Remove(Address, oneshot::Sender<bool>),
 }
 
 impl Acceptor {
@@ -209,9 +185,9 @@ impl AcceptorHandle {
 
     /// Stops listening on `local`: takes what is queued, closes, and returns once the address is free again. False if
     /// there is no such listener, or no longer. Connections it accepted stay open.
-    pub async fn remove(&self, local: SocketAddr) -> bool {
+    pub async fn remove(&self, local: impl Into<Address>) -> bool {
         let (reply, answer) = oneshot::channel();
-        if self.orders.send(Order::Remove(local, reply)).await.is_err() {
+        if self.orders.send(Order::Remove(local.into(), reply)).await.is_err() {
             return false;
         }
         answer.await.unwrap_or(false)
@@ -221,22 +197,6 @@ impl AcceptorHandle {
 impl fmt::Debug for Service {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Service").finish_non_exhaustive()
-    }
-}
-
-/// What to do about an address that cannot be bound.
-fn advice_on(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            "the address is in use; stop the process that listens there (`ss -ltnp` names it) or choose another port"
-        }
-        io::ErrorKind::PermissionDenied => {
-            "permission denied; ports below 1024 need the capability CAP_NET_BIND_SERVICE, or choose a higher port"
-        }
-        io::ErrorKind::AddrNotAvailable => {
-            "this machine has no such address; use one of its own, or 0.0.0.0 or [::] for all of them"
-        }
-        _ => "the operating system refused it",
     }
 }
 
@@ -250,7 +210,7 @@ struct Desk {
 
 /// A listener whose task runs.
 struct Open {
-    local: SocketAddr,
+    local: Address,
     /// Dropped or sent: the task takes what is queued and closes.
     stop: oneshot::Sender<()>,
     task: tokio::task::JoinHandle<()>,
@@ -290,7 +250,7 @@ impl Desk {
             match order {
                 // A caller who no longer waits for the answer is no matter.
                 Some(Order::Add(listener, service, reply)) => drop(reply.send(self.open(listener, service))),
-                Some(Order::Remove(local, reply)) => self.close(local, reply),
+                Some(Order::Remove(local, reply)) => self.close(&local, reply),
                 None => break,
             }
         }
@@ -301,18 +261,20 @@ impl Desk {
     }
 
     fn open(&mut self, listener: Listener, service: Service) -> Result<(), Error> {
-        let local = listener.local;
-        let socket = tokio::net::TcpListener::from_std(listener.socket)
-            .map_err(|source| Error::Register { address: local, source })?;
+        let Listener { source, local, file } = listener;
+        let socket = Listening::register(source)
+            .map_err(|source| Error::Register { address: local.clone(), source })?;
         let (stop, stopped) = oneshot::channel();
-        let queue = Queue { local, service, shared: Rc::clone(&self.shared) };
+        let shared = Rc::clone(&self.shared);
+        let limits = service.limits.clone().unwrap_or_else(|| Arc::clone(&shared.limits));
+        let queue = Queue { local: local.clone(), service, limits, shared, _file: file };
         let task = tokio::task::spawn_local(queue.serve(socket, stopped));
         self.open.push(Open { local, stop, task });
         Ok(())
     }
 
-    fn close(&mut self, local: SocketAddr, reply: oneshot::Sender<bool>) {
-        let Some(position) = self.open.iter().position(|open| open.local == local) else {
+    fn close(&mut self, local: &Address, reply: oneshot::Sender<bool>) {
+        let Some(position) = self.open.iter().position(|open| open.local == *local) else {
             let _ = reply.send(false);
             return;
         };
@@ -328,13 +290,48 @@ impl Desk {
 
 /// One listener's task.
 struct Queue {
-    local: SocketAddr,
+    local: Address,
     service: Service,
+    limits: Arc<ConnectionLimits>,
     shared: Rc<Shared>,
+    _file: Option<SocketFile>,
+}
+
+/// A listening socket in the acceptor's runtime.
+enum Listening {
+    Tcp(tokio::net::TcpListener),
+    Unix(tokio::net::UnixListener),
+}
+
+impl Listening {
+    fn register(source: Source) -> io::Result<Self> {
+        match source {
+            Source::Tcp(socket) => tokio::net::TcpListener::from_std(socket).map(Self::Tcp),
+            Source::Unix(socket) => tokio::net::UnixListener::from_std(socket).map(Self::Unix),
+        }
+    }
+
+    /// The next connection. Cancellation safe.
+    async fn accept(&self) -> io::Result<(Stream, Peer)> {
+        match self {
+            Self::Tcp(socket) => {
+                let (stream, peer) = socket.accept().await?;
+                Ok((Stream::Tcp(stream.into_std()?), socket::peer_of(peer)))
+            }
+            Self::Unix(socket) => socket::accepted_unix(socket.accept().await?.0),
+        }
+    }
+
+    fn into_source(self) -> io::Result<Source> {
+        match self {
+            Self::Tcp(socket) => socket.into_std().map(Source::Tcp),
+            Self::Unix(socket) => socket.into_std().map(Source::Unix),
+        }
+    }
 }
 
 impl Queue {
-    async fn serve(self, socket: tokio::net::TcpListener, mut stopped: oneshot::Receiver<()>) {
+    async fn serve(self, socket: Listening, mut stopped: oneshot::Receiver<()>) {
         loop {
             // All branches are cancellation safe: an accept that is not ready has taken nothing.
             let accepted = tokio::select! {
@@ -343,23 +340,19 @@ impl Queue {
                 () = self.shared.watch.begun() => break,
                 accepted = socket.accept() => accepted,
             };
-            let accepted = accepted.and_then(|(stream, peer)| Ok((stream.into_std()?, peer)));
             self.admit_or_pause(accepted).await;
         }
         // Only where the runtime refuses to give the socket back is there nothing to take.
-        if let Ok(socket) = socket.into_std() {
-            self.take_queued(&socket).await;
+        if let Ok(source) = socket.into_source() {
+            self.take_queued(&source).await;
         }
     }
 
     /// The clients in the kernel's queue have their handshake done: closing now would reset them. As many as the queue
     /// holds are taken; more would be clients who came after the end.
-    async fn take_queued(&self, socket: &TcpListener) {
+    async fn take_queued(&self, source: &Source) {
         for _ in 0..BACKLOG {
-            let accepted = socket.accept().and_then(|(stream, peer)| {
-                stream.set_nonblocking(true)?;
-                Ok((stream, peer))
-            });
+            let accepted = source.accept();
             if accepted.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
                 return;
             }
@@ -370,7 +363,7 @@ impl Queue {
         }
     }
 
-    async fn admit_or_pause(&self, accepted: io::Result<(TcpStream, SocketAddr)>) {
+    async fn admit_or_pause(&self, accepted: io::Result<(Stream, Peer)>) {
         let error = match accepted {
             Ok((stream, peer)) => return self.admit(stream, peer),
             Err(error) => error,
@@ -388,29 +381,40 @@ impl Queue {
         }
     }
 
-    fn admit(&self, stream: TcpStream, peer: SocketAddr) {
+    fn admit(&self, stream: Stream, peer: Peer) {
         // A client that is gone already makes this fail; then there is nobody to serve.
-        if stream.set_nodelay(true).is_err() {
+        if stream.set_nodelay().is_err() {
             self.shared.errors.add(1);
             return;
         }
-        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-        let permit = match self.shared.limits.try_acquire(peer.ip()) {
+        let permit = match peer.ip() {
+            Some(ip) => self.limits.try_acquire(ip),
+            None => self.limits.try_acquire_local(),
+        };
+        let permit = match permit {
             Ok(permit) => permit,
             Err(refused) => return self.refuse(&stream, refused),
         };
-        let local = if self.local.ip().is_unspecified() {
-            stream.local_addr().unwrap_or(self.local)
-        } else {
-            self.local
+        let local = match &self.local {
+            Address::Tcp(address) if address.ip().is_unspecified() => {
+                stream.local_addr().map_or_else(|| self.local.clone(), Address::Tcp)
+            }
+            known => known.clone(),
         };
         self.hand_over(Accepted { stream, peer, local, permit });
     }
 
     fn hand_over(&self, mut accepted: Accepted) {
+        accepted.permit.hold_drain(self.shared.drain.guard());
+        let handler = match &self.service.serving {
+            Serving::OnWorker(handler) => Arc::clone(handler),
+            Serving::HandOver(take) => {
+                self.shared.accepted.add(1);
+                return take(accepted);
+            }
+        };
         let worker = self.shared.least_busy();
-        accepted.permit.hand_over(worker.open_counter(), self.shared.drain.guard());
-        let handler = Arc::clone(&self.service.handler);
+        accepted.permit.count_on(worker.open_counter());
         match worker.spawn(move |worker| handler(worker, accepted)) {
             Ok(()) => self.shared.accepted.add(1),
             // The socket went with the closure and is closed by now.
@@ -418,11 +422,11 @@ impl Queue {
         }
     }
 
-    fn refuse(&self, stream: &TcpStream, refused: Refused) {
+    fn refuse(&self, stream: &Stream, refused: Refused) {
         self.shared.count_refused(refused);
         let bytes = (self.service.refusal)(refused);
         if !bytes.is_empty() {
-            say_and_close(stream, &bytes);
+            stream.say_and_close(&bytes, &mut [0; REFUSED_READ_BYTES_MAX]);
         }
     }
 }
@@ -524,17 +528,6 @@ impl AcceptFailure {
     }
 }
 
-/// Best effort, never waiting: the refusal, then an orderly close. What the client has sent is read first, because a
-/// socket closed with unread bytes resets the connection, and a reset can overtake the refusal.
-fn say_and_close(mut stream: &TcpStream, bytes: &[u8]) {
-    if stream.write(bytes).is_err() || stream.shutdown(std::net::Shutdown::Write).is_err() {
-        return;
-    }
-    let mut scratch = [0; REFUSED_READ_BYTES_MAX];
-    // Nothing to read yet, or the end: either way the socket is closed now.
-    let _ = stream.read(&mut scratch);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -553,16 +546,5 @@ mod tests {
         check(Errno::ENOMEM, AcceptFailure::Exhausted);
         check(Errno::EINVAL, AcceptFailure::Other);
         assert_eq!(AcceptFailure::of(&io::Error::other("no number")), AcceptFailure::Other);
-    }
-
-    #[test]
-    fn advice_fits_the_error() {
-        fn check(errno: Errno, advice: &str) {
-            assert!(advice_on(&io::Error::from(errno)).contains(advice), "{errno}");
-        }
-        check(Errno::EADDRINUSE, "another port");
-        check(Errno::EACCES, "CAP_NET_BIND_SERVICE");
-        check(Errno::EADDRNOTAVAIL, "0.0.0.0 or [::]");
-        check(Errno::EAFNOSUPPORT, "refused");
     }
 }

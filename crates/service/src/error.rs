@@ -2,7 +2,9 @@
 //!
 //! They are read by the person who starts or reloads the process; none of them comes from a client's bytes.
 
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, path::PathBuf};
+
+use crate::socket::Address;
 
 /// Why something this crate owns could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -13,6 +15,16 @@ pub enum Error {
     Bind {
         /// The address as asked for.
         address: SocketAddr,
+        /// What to do about it, in one sentence.
+        advice: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The path of a Unix socket could not be bound.
+    #[error("cannot listen on {}: {advice}", path.display())]
+    BindPath {
+        /// The path as asked for.
+        path: PathBuf,
         /// What to do about it, in one sentence.
         advice: &'static str,
         /// What the kernel said.
@@ -30,7 +42,7 @@ pub enum Error {
     #[error("cannot accept on {address}: {source}")]
     Register {
         /// The listener's local address.
-        address: SocketAddr,
+        address: Address,
         /// What the kernel said.
         source: io::Error,
     },

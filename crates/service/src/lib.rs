@@ -1,7 +1,7 @@
 //! What every tier shares: the threads it runs on, the sockets it is given, and the way it ends.
 //!
 //! **Intuition.** A tier (edge, pooler, …) is a set of plain async functions. This crate owns what surrounds them: one
-//! thread and runtime per core ([`worker`]), one thread that accepts and counts sockets ([`acceptor`], [`limits`]), a
+//! thread and runtime per core ([`worker`]), one thread that accepts and counts sockets ([`acceptor`], [`socket`], [`limits`]), a
 //! coarse timer wheel ([`timer`]) and a clock ([`clock`]), the metrics registry ([`metrics`]), signals ([`signals`]),
 //! periodic jobs ([`periodic`]) and the orderly end ([`drain`]). It knows no protocol.
 //!
@@ -20,6 +20,7 @@ pub mod metrics;
 pub mod periodic;
 pub mod rng;
 pub mod signals;
+pub mod socket;
 pub mod timer;
 pub mod worker;
 

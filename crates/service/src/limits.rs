@@ -102,14 +102,19 @@ impl ConnectionLimits {
         self.total_max.load(Ordering::Relaxed)
     }
 
-    /// Asks for the right to hold one connection from `ip`.
-    pub fn try_acquire(self: &Arc<Self>, ip: IpAddr) -> Result<Permit, Refused> {
+    /// Asks for the right to hold one connection from this machine's own processes, which have no address to count by.
+    pub fn try_acquire_local(self: &Arc<Self>) -> Result<Permit, Refused> {
         let total_max = self.total_max();
         self.total
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| (open < total_max).then_some(open + 1))
             .map_err(|_| Refused::Total)?;
         // From here on the permit's drop gives the total back.
-        let mut permit = Permit { limits: Arc::clone(self), key: None, worker: None, _drain: None };
+        Ok(Permit { limits: Arc::clone(self), key: None, worker: None, _drain: None })
+    }
+
+    /// Asks for the right to hold one connection from `ip`.
+    pub fn try_acquire(self: &Arc<Self>, ip: IpAddr) -> Result<Permit, Refused> {
+        let mut permit = self.try_acquire_local()?;
         let per_ip_max = self.per_ip_max.load(Ordering::Relaxed);
         if per_ip_max > 0 {
             let key = IpKey::of(ip);
@@ -149,10 +154,14 @@ impl ConnectionLimits {
 }
 
 impl Permit {
-    /// Ties the permit to the worker that has the connection and to the drain that waits for it.
-    pub(crate) fn hand_over(&mut self, worker_open: Arc<AtomicUsize>, drain: TaskGuard) {
+    /// Counts the connection as one of its worker's, from now to the permit's end.
+    pub fn count_on(&mut self, worker_open: Arc<AtomicUsize>) {
         worker_open.fetch_add(1, Ordering::Relaxed);
         self.worker = Some(worker_open);
+    }
+
+    /// Has the drain wait for the connection.
+    pub(crate) fn hold_drain(&mut self, drain: TaskGuard) {
         self._drain = Some(drain);
     }
 }

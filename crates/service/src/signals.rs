@@ -1,7 +1,7 @@
-//! What the operator says to the process: end, or read your configuration again.
+//! What the operator says to the process: end, read your configuration again, hold the pools or let them go.
 //!
 //! **Intuition.** SIGTERM and SIGINT both mean "end"; the first begins the drain, the second forces it, which is the
-//! caller's decision. SIGHUP means "reload".
+//! caller's decision. SIGHUP means "reload"; SIGUSR1 and SIGUSR2 mean "pause" and "resume", as PgBouncer has them.
 //!
 //! **Mechanism.** tokio's signal streams, one per kind, read in one place. SIGPIPE gets a handler that nobody reads, so
 //! that writing to a closed socket is an error and not the end of the process.
@@ -20,6 +20,10 @@ pub enum Signal {
     Terminate,
     /// SIGHUP: read the configuration again.
     Reload,
+    /// SIGUSR1: finish running transactions and hold new ones.
+    Pause,
+    /// SIGUSR2: let held transactions go on.
+    Resume,
 }
 
 /// The signals of the process. Have one, on the control thread.
@@ -28,6 +32,8 @@ pub struct Signals {
     terminate: Stream,
     interrupt: Stream,
     hangup: Stream,
+    user_1: Stream,
+    user_2: Stream,
     _pipe: Stream,
 }
 
@@ -39,6 +45,8 @@ impl Signals {
             terminate: install(SignalKind::terminate())?,
             interrupt: install(SignalKind::interrupt())?,
             hangup: install(SignalKind::hangup())?,
+            user_1: install(SignalKind::user_defined1())?,
+            user_2: install(SignalKind::user_defined2())?,
             _pipe: install(SignalKind::pipe())?,
         })
     }
@@ -51,6 +59,8 @@ impl Signals {
             _ = self.terminate.recv() => Signal::Terminate,
             _ = self.interrupt.recv() => Signal::Terminate,
             _ = self.hangup.recv() => Signal::Reload,
+            _ = self.user_1.recv() => Signal::Pause,
+            _ = self.user_2.recv() => Signal::Resume,
         }
     }
 }

@@ -259,7 +259,7 @@ impl Live {
         let listen = &loaded.settings.edge.listen;
         let leaving = self.bound.borrow().clone();
         for (address, listener) in added {
-            let local = listener.local_addr();
+            let local = crate::run::tcp_of(&listener);
             match self.acceptor.add(listener, crate::run::service(&self.edge)).await {
                 Ok(()) => drop(self.bound.borrow_mut().insert(address, local)),
                 Err(error) => problems.push(Diagnostic::unplaced(error.to_string())),

@@ -21,7 +21,7 @@ use std::time::Duration;
 use tenfold_edge::access_log::{AccessLog, AccessLogReceiver};
 use tenfold_edge::health::{self, HealthEvent};
 use tenfold_edge::{Deps, Edge};
-use tenfold_service::acceptor::{Acceptor, AcceptorDeps, Listener, Service};
+use tenfold_service::acceptor::{Acceptor, AcceptorDeps, Listener, Service, Serving};
 use tenfold_service::clock::Clock;
 use tenfold_service::drain::{Drain, Finished};
 use tenfold_service::limits::{ConnectionLimits, raise_nofile};
@@ -116,6 +116,8 @@ async fn start(
             }
             // The file may have changed since it was read.
             Signal::Reload => reload_asked = true,
+            // Nothing runs that could be held.
+            Signal::Pause | Signal::Resume => {}
         }
     }
     let (live, threads) = spawn(path, loaded, built, bound, log)?;
@@ -232,7 +234,7 @@ fn spawn(
     let client = &settings.edge.limits;
     let limits = ConnectionLimits::new(client.connections_max, client.connections_per_ip_max);
     let deps = AcceptorDeps { limits: Arc::clone(&limits), registry: registry.clone(), drain: drain.clone() };
-    let locals = bound.edge.iter().map(|(address, listener)| (*address, listener.local_addr())).collect();
+    let locals = bound.edge.iter().map(|(address, listener)| (*address, tcp_of(listener))).collect();
     let listeners = bound.edge.into_iter().map(|(_, listener)| (listener, service(&edge))).collect();
     let acceptor = Acceptor::spawn(listeners, &workers, &deps)?;
     let live = Rc::new(Live {
@@ -263,9 +265,18 @@ fn spawn(
 pub fn service(edge: &Edge) -> Service {
     let (serving, refusing) = (edge.clone(), edge.clone());
     Service {
-        handler: Arc::new(move |worker, accepted| Box::pin(serving.serve(&worker, accepted))),
+        serving: Serving::OnWorker(Arc::new(move |worker, accepted| {
+            Box::pin(serving.serve(&worker, accepted))
+        })),
         refusal: Arc::new(move |refused| refusing.refusal(refused)),
+        limits: None,
     }
+}
+
+/// Where one of the edge's listeners listens.
+#[must_use]
+pub fn tcp_of(listener: &Listener) -> SocketAddr {
+    listener.local().tcp().expect("the edge's listeners are bound to IP addresses")
 }
 
 /// Says what the health checks find out.
@@ -323,8 +334,12 @@ fn serve_admin(live: &Rc<Live>, admin: TcpListener, probe: Option<TcpListener>) 
 
 /// Until the first signal to end, and through the drain that follows it.
 async fn wait(live: &Rc<Live>, signals: &mut Signals) -> Finished {
-    while signals.next().await == Signal::Reload {
-        live.reload_soon();
+    loop {
+        match signals.next().await {
+            Signal::Terminate => break,
+            Signal::Reload => live.reload_soon(),
+            Signal::Pause | Signal::Resume => {}
+        }
     }
     let deadline = live.loaded.borrow().settings.drain_deadline;
     let shown = duration_text(deadline);
@@ -343,7 +358,7 @@ async fn wait(live: &Rc<Live>, signals: &mut Signals) -> Finished {
 }
 
 async fn second_signal(signals: &mut Signals) {
-    while signals.next().await == Signal::Reload {}
+    while signals.next().await != Signal::Terminate {}
 }
 
 async fn idle(drain: &Drain) {

@@ -11,7 +11,7 @@ use tenfold_edge::config::{
     AccessLogConfig, ClusterConfig, Config, Limits, NodeConfig, RouteConfig, Timeouts,
 };
 use tenfold_edge::{Deps, Edge};
-use tenfold_service::acceptor::{Acceptor, AcceptorDeps, Listener, Service};
+use tenfold_service::acceptor::{Acceptor, AcceptorDeps, Listener, Service, Serving};
 use tenfold_service::clock::Clock;
 use tenfold_service::drain::Drain;
 use tenfold_service::limits::ConnectionLimits;
@@ -95,11 +95,14 @@ impl Running {
         let edge_deps = Deps { registry: registry.clone(), access_log, seed: 42, now: Instant::now() };
         let edge = Edge::build(config, edge_deps).unwrap();
         let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let address = listener.local_addr();
+        let address = listener.local().tcp().unwrap();
         let (serving, refusing) = (edge.clone(), edge.clone());
         let service = Service {
-            handler: Arc::new(move |worker, accepted| Box::pin(serving.serve(&worker, accepted))),
+            serving: Serving::OnWorker(Arc::new(move |worker, accepted| {
+                Box::pin(serving.serve(&worker, accepted))
+            })),
             refusal: Arc::new(move |refused| refusing.refusal(refused)),
+            limits: None,
         };
         let deps =
             AcceptorDeps { limits: Arc::clone(&limits), registry: registry.clone(), drain: drain.clone() };

@@ -3,6 +3,7 @@
 use std::{
     io::{Read, Write},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream},
+    os::unix::net::UnixStream,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -13,7 +14,7 @@ use std::{
 use nix::sys::resource::{Resource, setrlimit};
 use tenfold_service::{
     Error,
-    acceptor::{Accepted, Acceptor, AcceptorDeps, Listener, Service},
+    acceptor::{Accepted, Acceptor, AcceptorDeps, Address, Listener, Peer, Service, Serving, Stream},
     drain::Finished,
     limits::{ConnectionLimits, Refused},
 };
@@ -46,7 +47,7 @@ impl Echo {
             drain: process.drain.clone(),
         };
         let listener = Listener::bind(address.parse().unwrap()).unwrap();
-        let address = listener.local_addr();
+        let address = local_of(&listener);
         let locals: Arc<Mutex<Vec<SocketAddr>>> = Arc::default();
         let service = echo(Arc::clone(&locals));
         let acceptor = Acceptor::spawn(vec![(listener, service)], &process.workers, &deps).unwrap();
@@ -68,10 +69,11 @@ impl Echo {
 
 fn echo(locals: Arc<Mutex<Vec<SocketAddr>>>) -> Service {
     Service {
-        handler: Arc::new(move |worker, accepted: Accepted| {
-            locals.lock().unwrap().push(accepted.local);
+        serving: Serving::OnWorker(Arc::new(move |worker, accepted: Accepted| {
+            locals.lock().unwrap().push(accepted.local.tcp().unwrap());
             Box::pin(async move {
                 let Accepted { stream, permit, .. } = accepted;
+                let Stream::Tcp(stream) = stream else { panic!("it listens on TCP alone") };
                 let mut stream = tokio::net::TcpStream::from_std(stream).unwrap();
                 let mut byte = [0];
                 while stream.read(&mut byte).await.is_ok_and(|read| read == 1) {
@@ -80,9 +82,18 @@ fn echo(locals: Arc<Mutex<Vec<SocketAddr>>>) -> Service {
                 }
                 drop(permit);
             })
-        }),
-        refusal: Arc::new(|refused| format!("no: {}", refused.as_str()).into_bytes().into()),
+        })),
+        refusal: Arc::new(say_no),
+        limits: None,
     }
+}
+
+fn say_no(refused: Refused) -> Arc<[u8]> {
+    format!("no: {}", refused.as_str()).into_bytes().into()
+}
+
+fn local_of(listener: &Listener) -> SocketAddr {
+    listener.local().tcp().unwrap()
 }
 
 fn connect(address: SocketAddr) -> TcpStream {
@@ -210,7 +221,7 @@ fn listeners_come_and_go_while_it_runs() {
     let echo = Echo::start(1, 100, None);
     let handle = echo.acceptor.as_ref().unwrap().handle();
     let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let second = listener.local_addr();
+    let second = local_of(&listener);
     let service = self::echo(Arc::default());
     block_on(handle.add(listener, service.clone())).unwrap();
     let (first_held, second_held) = (echo.connect(), connect(second));
@@ -242,18 +253,19 @@ fn a_handler_that_panics_gives_its_permit_back() {
         drain: process.drain.clone(),
     };
     let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let address = listener.local_addr();
+    let address = local_of(&listener);
     let calls = Arc::new(AtomicUsize::new(0));
     let called = Arc::clone(&calls);
     let service = Service {
-        handler: Arc::new(move |_, accepted| {
+        serving: Serving::OnWorker(Arc::new(move |_, accepted| {
             assert!(called.fetch_add(1, Ordering::Relaxed) > 0, "the first one, before its future");
             Box::pin(async move {
                 let _held = accepted;
                 panic!("the second one, in its future");
             })
-        }),
+        })),
         refusal: Arc::new(|_| Arc::default()),
+        limits: None,
     };
     let _acceptor = Acceptor::spawn(vec![(listener, service)], &process.workers, &deps).unwrap();
     for _ in 0..2 {
@@ -292,6 +304,97 @@ fn an_address_that_cannot_be_bound_says_what_to_do() {
 fn reasons_have_stable_names() {
     let names = [Refused::Total, Refused::PerIp, Refused::Worker].map(Refused::as_str);
     assert_eq!(names, ["total", "per_ip", "worker"]);
+}
+
+/// A process whose service takes sockets on the acceptor's thread, from one path.
+struct Taking {
+    process: Process,
+    acceptor: Acceptor,
+    taken: std::sync::mpsc::Receiver<Accepted>,
+    path: std::path::PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+fn taking(limits: Option<Arc<ConnectionLimits>>) -> Taking {
+    let process = Process::start(1);
+    let deps = AcceptorDeps {
+        limits: ConnectionLimits::new(0, None),
+        registry: process.registry.clone(),
+        drain: process.drain.clone(),
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(".s.PGSQL.6432");
+    let (taker, taken) = std::sync::mpsc::channel();
+    let take = move |accepted| taker.send(accepted).unwrap();
+    let service = Service { serving: Serving::HandOver(Arc::new(take)), refusal: Arc::new(say_no), limits };
+    let listener = Listener::bind_path(&path).unwrap();
+    let acceptor = Acceptor::spawn(vec![(listener, service)], &process.workers, &deps).unwrap();
+    Taking { process, acceptor, taken, path, _folder: folder }
+}
+
+#[test]
+fn a_tier_with_its_own_threads_takes_sockets_from_a_path_and_learns_whose_they_are() {
+    let own = ConnectionLimits::new(1, Some(1));
+    let Taking { process, acceptor, taken, path, _folder } = taking(Some(Arc::clone(&own)));
+    let mut client = UnixStream::connect(&path).unwrap();
+    let accepted = taken.recv_timeout(LIMIT).unwrap();
+    let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+    let pid = Some(i32::try_from(std::process::id()).unwrap());
+    assert_eq!(accepted.peer, Peer::Unix { uid, gid, pid });
+    assert_eq!(accepted.local, Address::Unix(path.clone()));
+    let Stream::Unix(mut stream) = accepted.stream else { panic!("it came by the path") };
+    client.write_all(b"x").unwrap();
+    wait_for("the byte", LIMIT, || stream.read(&mut [0]).is_ok_and(|read| read == 1));
+    // Its own limit holds, the acceptor's is another.
+    assert_eq!(own.open(), 1);
+    let mut said = String::new();
+    UnixStream::connect(&path).unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!(said, "no: total");
+    // The drain waits for it, and the file goes with the listener.
+    process.drain.begin();
+    acceptor.join();
+    assert!(!path.exists());
+    assert_eq!(process.drain.open(), 1);
+    drop(accepted.permit);
+    assert_eq!(block_on(process.drain.finished(LIMIT)), Finished::Clean);
+}
+
+#[test]
+fn a_path_is_taken_over_from_the_dead_and_not_from_the_living() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(".s.PGSQL.5432");
+    // A process that was killed leaves its file behind.
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    assert!(path.exists());
+    let listener = Listener::bind_path(&path).unwrap();
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o777);
+    let error = Listener::bind_path(&path).unwrap_err().to_string();
+    assert!(error.contains("another process listens there"), "{error}");
+    // What a successor put in our place is not ours to remove.
+    std::fs::remove_file(&path).unwrap();
+    let successor = Listener::bind_path(&path).unwrap();
+    drop(listener);
+    UnixStream::connect(&path).unwrap();
+    drop(successor);
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_path_that_cannot_be_bound_says_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let check = |path: std::path::PathBuf, advice: &str| {
+        let error = Listener::bind_path(&path).unwrap_err().to_string();
+        assert!(error.contains(advice), "{error}");
+    };
+    let file = folder.path().join("notes");
+    std::fs::write(&file, "kept").unwrap();
+    check(file.clone(), "is no socket");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "kept");
+    check(folder.path().join("absent/.s.PGSQL.1"), "make it");
+    check("@tenfold".into(), "abstract namespace");
+    check("".into(), "1 to 107 bytes");
+    check(folder.path().join("x".repeat(108)), "1 to 107 bytes");
 }
 
 const CHILD: &str = "TENFOLD_TEST_WITHOUT_DESCRIPTORS";

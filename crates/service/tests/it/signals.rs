@@ -12,6 +12,8 @@ fn each_signal_says_what_it_means() {
             (Kind::SIGTERM, Signal::Terminate),
             (Kind::SIGINT, Signal::Terminate),
             (Kind::SIGHUP, Signal::Reload),
+            (Kind::SIGUSR1, Signal::Pause),
+            (Kind::SIGUSR2, Signal::Resume),
             (Kind::SIGTERM, Signal::Terminate),
         ] {
             // Ignored, or it would end the process here.
