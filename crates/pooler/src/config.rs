@@ -99,7 +99,7 @@ pub enum Host {
 }
 
 /// A password that no log shows.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Password(Arc<str>);
 
 /// When a server connection goes back to the pool.
@@ -289,6 +289,14 @@ pub struct ConfigError {
     pub path: String,
     /// What is wrong and what to do.
     pub message: String,
+}
+
+impl AuthMethod {
+    /// Whether the client has to show that it knows a secret.
+    #[must_use]
+    pub const fn needs_secret(self) -> bool {
+        matches!(self, Self::Password | Self::Md5 | Self::ScramSha256)
+    }
 }
 
 impl Password {
