@@ -97,6 +97,9 @@ pub enum Error {
     /// A SASL mechanism other than those offered.
     #[error("client selected an invalid SASL authentication mechanism")]
     SaslMechanism,
+    /// As a client: the server offers no SASL mechanism that we know.
+    #[error("none of the server's SASL authentication mechanisms are supported")]
+    SaslUnsupported,
     /// A SCRAM message outside RFC 5802's grammar; the text is PostgreSQL's detail.
     #[error("malformed SCRAM message")]
     ScramMalformed(&'static str),

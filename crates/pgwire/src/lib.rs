@@ -5,8 +5,8 @@
 //! little and never fail in any other way than an error in PostgreSQL's own words.
 //!
 //! **Mechanism.** [`frame`] finds where messages end; [`frontend`] and [`backend`] read them in place; [`write`](mod@write)
-//! appends them to a buffer; [`startup`] reads what comes before the first message. The caller owns sockets, buffers, time and
-//! randomness. Reading does not allocate.
+//! appends them to a buffer; [`startup`] reads what comes before the first message; [`scram`], [`md5`] and [`secret`]
+//! are the ways to prove a password. The caller owns sockets, buffers, time and randomness. Reading does not allocate.
 //!
 //! **Failure.** One [`Error`], with the text, SQLSTATE and detail for the answer.
 //!
@@ -27,6 +27,9 @@ mod error;
 mod fields;
 pub mod frame;
 pub mod frontend;
+pub mod md5;
+pub mod scram;
+pub mod secret;
 pub mod sqlstate;
 pub mod startup;
 pub mod write;
