@@ -1,0 +1,299 @@
+//! Who holds a server connection for which row, and who waits for one.
+//!
+//! **Mechanism.** Shards of mutexes over maps that have an entry only while somebody holds or waits. The lock is held
+//! for a few stores; searching the queue happens only when a waiter gives up.
+//!
+//! **Failure.** See [`super`].
+
+use std::{
+    collections::{HashMap, VecDeque, hash_map},
+    fmt,
+    hash::BuildHasher,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Instant,
+};
+
+use foldhash::fast::RandomState;
+use tenfold_sql::Fingerprint;
+
+use super::learned::Learned;
+
+/// Rows held or waited for at once at most: more than there are server connections.
+pub const ROWS_MAX: usize = 65_536;
+
+const SHARDS: usize = 16;
+
+/// A statement on one row: what connections are counted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct HotRow {
+    /// Which pool: rows of two databases are not the same.
+    pub pool: u32,
+    /// Which statement.
+    pub fingerprint: Fingerprint,
+    /// Hash of the value that picks the row; 0 for a whole statement, as for what was [`HotRows::learn`]ed.
+    pub value: u64,
+}
+
+/// A client that waits: where to find it when its turn has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiter {
+    /// Its worker.
+    pub worker: u16,
+    /// What it is to that worker.
+    pub client: u64,
+}
+
+/// All hot rows of the process. Clones are the same table.
+#[derive(Clone)]
+pub struct HotRows {
+    table: Arc<Table>,
+}
+
+struct Table {
+    shards: [Mutex<Shard>; SHARDS],
+    hasher: RandomState,
+    waiting: AtomicUsize,
+    /// Unique in the process: a wait that ended must not be taken for one of a later entry for the same row.
+    next_ticket: AtomicU64,
+    learned: Learned,
+}
+
+type Shard = HashMap<HotRow, Entry, RandomState>;
+
+#[derive(Default)]
+struct Entry {
+    held: usize,
+    /// As the last who entered said.
+    limit: usize,
+    /// First come, first served. Tickets rise, being drawn under the shard's lock.
+    queue: VecDeque<(u64, Waiter)>,
+}
+
+/// The right to hold a server connection for a row. To be given back by [`HotPermit::leave`].
+#[must_use = "a permit dropped at once caps nothing"]
+pub struct HotPermit {
+    rows: HotRows,
+    row: HotRow,
+    /// Not counted: the table was full.
+    counted: bool,
+}
+
+/// A place in the queue for a row; dropping it gives it up.
+#[must_use = "dropping it leaves the queue"]
+pub struct HotWait {
+    rows: HotRows,
+    row: HotRow,
+    ticket: u64,
+}
+
+/// What [`HotRows::enter`] says.
+pub enum Entered {
+    /// Go on.
+    Permit(HotPermit),
+    /// Wait: the permit comes from whoever leaves, or from [`HotWait::retry`].
+    Wait(HotWait),
+}
+
+impl Default for HotRows {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl HotRows {
+    /// A table in which nothing is held.
+    #[must_use]
+    pub fn new() -> Self {
+        let table = Table {
+            shards: std::array::from_fn(|_| Mutex::default()),
+            hasher: RandomState::default(),
+            waiting: AtomicUsize::new(0),
+            next_ticket: AtomicU64::new(0),
+            learned: Learned::default(),
+        };
+        Self { table: Arc::new(table) }
+    }
+
+    /// Asks for a permit before a server connection is lent. At most `limit`, at least one, are out for a row; nobody
+    /// passes those who wait already.
+    pub fn enter(&self, row: HotRow, limit: usize, waiter: Waiter) -> Entered {
+        let mut shard = self.shard(&row);
+        let Some(entry) = entry(&mut shard, row, limit) else {
+            return Entered::Permit(HotPermit { rows: self.clone(), row, counted: false });
+        };
+        if entry.queue.is_empty() && entry.held < entry.limit {
+            entry.held += 1;
+            return Entered::Permit(HotPermit { rows: self.clone(), row, counted: true });
+        }
+        let ticket = self.table.next_ticket.fetch_add(1, Ordering::Relaxed);
+        entry.queue.push_back((ticket, waiter));
+        self.table.waiting.fetch_add(1, Ordering::Relaxed);
+        Entered::Wait(HotWait { rows: self.clone(), row, ticket })
+    }
+
+    /// Counts a statement of a transaction that holds its server connection already. True if the row is hot: others
+    /// wait for it, or the limit was reached.
+    pub fn join(&self, row: HotRow, limit: usize) -> (HotPermit, bool) {
+        let mut shard = self.shard(&row);
+        let Some(entry) = entry(&mut shard, row, limit) else {
+            return (HotPermit { rows: self.clone(), row, counted: false }, false);
+        };
+        let hot = !entry.queue.is_empty() || entry.held >= entry.limit;
+        entry.held += 1;
+        (HotPermit { rows: self.clone(), row, counted: true }, hot)
+    }
+
+    /// A transaction that began with the statement `first` has reached a hot row.
+    pub fn learn(&self, pool: u32, first: Fingerprint, now: Instant) {
+        self.table.learned.reached(pool, first, now);
+    }
+
+    /// A transaction begins with the statement `first`: whether such transactions mostly reach a hot row, so that it
+    /// should [`HotRows::enter`] the row of `first` with the value 0. A load of one atomic while nothing was learned.
+    #[must_use]
+    pub fn may_reach_hot(&self, pool: u32, first: Fingerprint, now: Instant) -> bool {
+        self.table.learned.begun(pool, first, now)
+    }
+
+    /// Clients that wait for a row.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.table.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Rows held or waited for.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.table.shards.iter().map(|shard| lock(shard).len()).sum()
+    }
+
+    /// Whether no row is held or waited for.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn shard(&self, row: &HotRow) -> MutexGuard<'_, Shard> {
+        let hash = self.table.hasher.hash_one(row) >> 32;
+        lock(&self.table.shards[usize::try_from(hash % SHARDS as u64).expect("below sixteen")])
+    }
+}
+
+fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn entry(shard: &mut Shard, row: HotRow, limit: usize) -> Option<&mut Entry> {
+    let full = shard.len() >= ROWS_MAX / SHARDS;
+    let entry = match shard.entry(row) {
+        hash_map::Entry::Occupied(entry) => entry.into_mut(),
+        hash_map::Entry::Vacant(_) if full => return None,
+        hash_map::Entry::Vacant(entry) => entry.insert(Entry::default()),
+    };
+    entry.limit = limit.max(1);
+    Some(entry)
+}
+
+impl HotPermit {
+    /// For which row it is.
+    #[must_use]
+    pub fn row(&self) -> HotRow {
+        self.row
+    }
+
+    /// The server connection is given back. Returns whose turn it is, and its permit: pass it on. If that client is
+    /// gone by then, leaving again finds the next.
+    #[must_use = "somebody may be waiting for it"]
+    pub fn leave(mut self) -> Option<(Waiter, HotPermit)> {
+        let next = self.release(true)?;
+        Some((next, HotPermit { rows: self.rows.clone(), row: self.row, counted: true }))
+    }
+
+    fn release(&mut self, hand_on: bool) -> Option<Waiter> {
+        if !std::mem::take(&mut self.counted) {
+            return None;
+        }
+        let mut shard = self.rows.shard(&self.row);
+        let entry = shard.get_mut(&self.row)?;
+        entry.held -= 1;
+        let next = if hand_on { entry.admit_first() } else { None };
+        if next.is_some() {
+            self.rows.table.waiting.fetch_sub(1, Ordering::Relaxed);
+        }
+        if entry.is_unused() {
+            shard.remove(&self.row);
+        }
+        next
+    }
+}
+
+impl Drop for HotPermit {
+    fn drop(&mut self) {
+        self.release(false);
+    }
+}
+
+impl HotWait {
+    /// Takes the permit if it is there for the taking: this waiter is the first, and fewer than the limit are out.
+    ///
+    /// # Errors
+    /// The same wait, to go on.
+    pub fn retry(self) -> Result<HotPermit, HotWait> {
+        let admitted = {
+            let mut shard = self.rows.shard(&self.row);
+            shard.get_mut(&self.row).is_some_and(|entry| {
+                let is_first = entry.queue.front().is_some_and(|(ticket, _)| *ticket == self.ticket);
+                is_first && entry.admit_first().is_some()
+            })
+        };
+        if !admitted {
+            return Err(self);
+        }
+        self.rows.table.waiting.fetch_sub(1, Ordering::Relaxed);
+        Ok(HotPermit { rows: self.rows.clone(), row: self.row, counted: true })
+    }
+}
+
+impl Drop for HotWait {
+    fn drop(&mut self) {
+        let mut shard = self.rows.shard(&self.row);
+        let Some(entry) = shard.get_mut(&self.row) else { return };
+        // Tickets rise along the queue; one that was admitted is no longer in it.
+        let Ok(at) = entry.queue.binary_search_by_key(&self.ticket, |(ticket, _)| *ticket) else { return };
+        entry.queue.remove(at);
+        self.rows.table.waiting.fetch_sub(1, Ordering::Relaxed);
+        if entry.is_unused() {
+            shard.remove(&self.row);
+        }
+    }
+}
+
+impl Entry {
+    fn admit_first(&mut self) -> Option<Waiter> {
+        if self.held >= self.limit {
+            return None;
+        }
+        let (_, waiter) = self.queue.pop_front()?;
+        self.held += 1;
+        Some(waiter)
+    }
+
+    fn is_unused(&self) -> bool {
+        self.held == 0 && self.queue.is_empty()
+    }
+}
+
+impl fmt::Debug for HotPermit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HotPermit").field("row", &self.row).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for HotWait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HotWait").field("row", &self.row).finish_non_exhaustive()
+    }
+}

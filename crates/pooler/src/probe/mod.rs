@@ -1,0 +1,265 @@
+//! Asking a server what its session holds, instead of guessing it from what was said to it.
+//!
+//! **Intuition.** Was that SET rolled back? Did the function create its temporary table? Whether a savepoint, an
+//! exception block or a trigger came in between, the server knows, and one small query makes it tell.
+//!
+//! **Mechanism.** [`Wanted`] is gathered from the effects of a transaction's statements; [`Wanted::sql`] is one simple
+//! query with one result of three text columns, kind, name and value, which [`Reader`] turns into [`Found`]. Names
+//! resolve the same whatever `search_path` holds: functions, relations and operators are all `pg_catalog`'s. Names and
+//! values come as hexadecimal UTF-8, so that no `client_encoding` bends them. It is sent when no transaction is open, so
+//! transaction-level locks, plain cursors and SET LOCAL are gone.
+//!
+//! **Failure.** A row that is not of ours is a [`ProbeError`]; so is, from the server, a setting that its role may not
+//! see. Whoever cannot be told what a connection holds keeps it from others. Versions 12 to 18.
+//!
+//! Source: `src/backend/catalog/namespace.c` (`RemoveTempRelations`: what depends on a session's temporary schema is
+//! what its end drops); views `pg_prepared_statements`, `pg_cursors`, `pg_locks`.
+
+use std::sync::Arc;
+
+use tenfold_sql::Effects;
+
+use crate::image::push_literal;
+
+/// Settings asked for in one probe at most; who touched more keeps its server connection.
+pub const WANTED_SETTINGS_MAX: usize = 64;
+
+/// Rows that one answer may have: as many as images can hold of each kind, and then some to notice that.
+const ROWS_MAX: usize = 4_096;
+/// Bytes of names and values in one answer.
+const ANSWER_BYTES_MAX: usize = 1_024 * 1_024;
+
+const SESSION_AUTHORIZATION: &str = "session_authorization";
+const ROLE: &str = "role";
+
+/// What to ask. Cheap to make, and empty unless something happened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Names of settings, lower case, each once.
+    settings: Vec<Arc<str>>,
+    /// SQL-level prepared statements.
+    pub prepared: bool,
+    /// Channels listened to.
+    pub channels: bool,
+    /// Whether temporary objects exist.
+    pub temp: bool,
+    /// Whether session-level advisory locks are held.
+    pub advisory: bool,
+    /// Whether cursors WITH HOLD are open.
+    pub held: bool,
+}
+
+/// What a session holds, as far as was asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// By lower-case name: its value; `None` for a name without one, and for a `session_authorization` that is who
+    /// logged in. Fits [`crate::image::Images::with_settings`].
+    pub settings: Vec<(Arc<str>, Option<String>)>,
+    /// SQL-level prepared statements: name, and the string that made it.
+    pub prepared: Vec<(String, String)>,
+    /// Channels listened to.
+    pub channels: Vec<String>,
+    /// Temporary objects exist.
+    pub temp: bool,
+    /// Session-level advisory locks are held.
+    pub advisory: bool,
+    /// Cursors WITH HOLD are open.
+    pub held: bool,
+}
+
+/// Gathers the rows of an answer.
+#[derive(Debug, Default)]
+pub struct Reader {
+    found: Found,
+    rows: usize,
+    bytes: usize,
+}
+
+/// An answer that is not one to our question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProbeError {
+    /// A kind we do not know, a name that is missing, a value that is not hexadecimal UTF-8.
+    #[error("a row that was not asked for")]
+    Malformed,
+    /// More than a session can reasonably hold.
+    #[error("more rows or bytes than are read")]
+    TooLarge,
+}
+
+impl Wanted {
+    /// What to ask after statements with these effects, which touched these settings. `None` if it cannot be asked:
+    /// settings changed that nobody can name, or too many.
+    #[must_use]
+    pub fn from_effects<'a>(effects: Effects, settings: impl IntoIterator<Item = &'a str>) -> Option<Self> {
+        let mut wanted = Self {
+            prepared: effects.intersects(Effects::SQL_PREPARE),
+            channels: effects.intersects(Effects::LISTEN),
+            temp: effects.intersects(Effects::TEMP | Effects::TEMP_DROP),
+            advisory: effects.intersects(Effects::ADVISORY | Effects::ADVISORY_UNLOCK),
+            held: effects.intersects(Effects::HOLD | Effects::CURSOR_CLOSE),
+            ..Self::default()
+        };
+        let known = !effects.intersects(Effects::SETTINGS_UNKNOWN);
+        (known && settings.into_iter().all(|name| wanted.add_setting(name))).then_some(wanted)
+    }
+
+    /// Asks for a setting, too. False if too many are asked for.
+    #[must_use]
+    pub fn add_setting(&mut self, name: &str) -> bool {
+        let name = name.to_ascii_lowercase();
+        // Setting the session's user sets its role to none.
+        if name == SESSION_AUTHORIZATION && !self.add_setting(ROLE) {
+            return false;
+        }
+        if self.settings.iter().any(|wanted| **wanted == *name) {
+            return true;
+        }
+        let fits = self.settings.len() < WANTED_SETTINGS_MAX;
+        if fits {
+            self.settings.push(name.into());
+        }
+        fits
+    }
+
+    /// Asks for what `other` asks for, too. False if too many settings are asked for.
+    #[must_use]
+    pub fn merge(&mut self, other: &Self) -> bool {
+        self.prepared |= other.prepared;
+        self.channels |= other.channels;
+        self.temp |= other.temp;
+        self.advisory |= other.advisory;
+        self.held |= other.held;
+        other.settings.iter().all(|name| self.add_setting(name))
+    }
+
+    /// Names of settings asked for, lower case.
+    #[must_use]
+    pub fn settings(&self) -> &[Arc<str>] {
+        &self.settings
+    }
+
+    /// Whether there is nothing to ask.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The text of one simple query with one result.
+    #[must_use]
+    pub fn sql(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(256);
+        for name in &self.settings {
+            start_select(&mut out);
+            write_setting(&mut out, name);
+        }
+        let parts = [
+            (self.prepared, PREPARED),
+            (self.channels, CHANNELS),
+            (self.temp, TEMP),
+            (self.advisory, ADVISORY),
+            (self.held, HELD),
+        ];
+        for (_, text) in parts.iter().filter(|(wanted, _)| *wanted) {
+            start_select(&mut out);
+            out.extend_from_slice(text.as_bytes());
+        }
+        out
+    }
+}
+
+fn start_select(out: &mut Vec<u8>) {
+    out.extend_from_slice(if out.is_empty() { b"SELECT " } else { b" UNION ALL SELECT " });
+}
+
+const HEX_OPEN: &[u8] = b"pg_catalog.encode(pg_catalog.convert_to(";
+const HEX_CLOSE: &[u8] = b", 'UTF8'), 'hex')";
+
+fn write_setting(out: &mut Vec<u8>, name: &str) {
+    out.extend_from_slice(b"'s'::pg_catalog.text, ");
+    out.extend_from_slice(HEX_OPEN);
+    push_literal(out, name);
+    out.extend_from_slice(HEX_CLOSE);
+    out.extend_from_slice(b", ");
+    out.extend_from_slice(HEX_OPEN);
+    if name == SESSION_AUTHORIZATION {
+        out.extend_from_slice(ASSUMED_USER.as_bytes());
+    } else {
+        out.extend_from_slice(b"pg_catalog.current_setting(");
+        push_literal(out, name);
+        out.extend_from_slice(b", true)");
+    }
+    out.extend_from_slice(HEX_CLOSE);
+}
+
+/// The session's user unless it is who logged in: that one is shown by the session's own entry in the list of them.
+const ASSUMED_USER: &str = "(SELECT CASE WHEN session_user OPERATOR(pg_catalog.<>) \
+    pg_catalog.pg_get_userbyid(s.usesysid) THEN session_user::pg_catalog.text END \
+    FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid()) AS s)";
+
+const PREPARED: &str = "'p', pg_catalog.encode(pg_catalog.convert_to(name, 'UTF8'), 'hex'), \
+    pg_catalog.encode(pg_catalog.convert_to(statement, 'UTF8'), 'hex') \
+    FROM pg_catalog.pg_prepared_statement() WHERE from_sql";
+
+const CHANNELS: &str = "'c', pg_catalog.encode(pg_catalog.convert_to(c, 'UTF8'), 'hex'), NULL \
+    FROM pg_catalog.pg_listening_channels() AS c";
+
+/// Everything in a session's temporary schema, whatever its kind, depends on that schema; 2615 is `pg_namespace`.
+const TEMP: &str = "'t', NULL, NULL WHERE EXISTS (SELECT FROM pg_catalog.pg_depend \
+    WHERE refclassid OPERATOR(pg_catalog.=) 2615::pg_catalog.oid \
+    AND refobjid OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema() \
+    AND pg_catalog.pg_my_temp_schema() OPERATOR(pg_catalog.<>) 0::pg_catalog.oid)";
+
+const ADVISORY: &str = "'a', NULL, NULL WHERE EXISTS (SELECT FROM pg_catalog.pg_lock_status() \
+    WHERE locktype OPERATOR(pg_catalog.=) 'advisory'::pg_catalog.text \
+    AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid())";
+
+const HELD: &str = "'h', NULL, NULL WHERE EXISTS (SELECT FROM pg_catalog.pg_cursor() WHERE is_holdable)";
+
+impl Reader {
+    /// Takes a row's three columns; `None` is NULL.
+    ///
+    /// # Errors
+    /// [`ProbeError`]: the answer is to be thrown away.
+    pub fn row(
+        &mut self,
+        kind: Option<&[u8]>,
+        name: Option<&[u8]>,
+        value: Option<&[u8]>,
+    ) -> Result<(), ProbeError> {
+        self.rows += 1;
+        self.bytes += name.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len);
+        if self.rows > ROWS_MAX || self.bytes > 2 * ANSWER_BYTES_MAX {
+            return Err(ProbeError::TooLarge);
+        }
+        match (kind, name, value) {
+            (Some(b"s"), Some(name), value) => {
+                let value = value.map(text).transpose()?;
+                self.found.settings.push((text(name)?.into(), value));
+            }
+            (Some(b"p"), Some(name), Some(sql)) => self.found.prepared.push((text(name)?, text(sql)?)),
+            (Some(b"c"), Some(name), None) => self.found.channels.push(text(name)?),
+            (Some(b"t"), None, None) => self.found.temp = true,
+            (Some(b"a"), None, None) => self.found.advisory = true,
+            (Some(b"h"), None, None) => self.found.held = true,
+            _ => return Err(ProbeError::Malformed),
+        }
+        Ok(())
+    }
+
+    /// All that was said.
+    #[must_use]
+    pub fn finish(self) -> Found {
+        self.found
+    }
+}
+
+/// Hexadecimal UTF-8.
+fn text(hex: &[u8]) -> Result<String, ProbeError> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let (pairs, rest) = hex.as_chunks::<2>();
+    let byte = |pair: &[u8; 2]| Some(digit(pair[0])? << 4 | digit(pair[1])?);
+    let bytes: Option<Vec<u8>> = pairs.iter().map(byte).collect();
+    let text = bytes.filter(|_| rest.is_empty()).and_then(|bytes| String::from_utf8(bytes).ok());
+    text.ok_or(ProbeError::Malformed)
+}

@@ -1,0 +1,113 @@
+//! Which name of a client's means which statement.
+//!
+//! **Intuition.** Most clients have none, most others a handful; the names are theirs, and no server ever hears them.
+//!
+//! **Mechanism.** A sorted list behind one pointer that is null for a client without statements.
+//!
+//! **Failure.** [`StatementsError`]: a name that exists, or more than one client may keep.
+
+use std::sync::Arc;
+
+use super::Statement;
+
+/// Prepared statements of one client at most.
+pub const CLIENT_STATEMENTS_MAX: usize = 8_192;
+/// Names and texts of one client's statements, together, at most.
+pub const CLIENT_STATEMENT_BYTES_MAX: usize = 16 * 1_024 * 1_024;
+
+/// A client's named statements. Eight bytes while there are none.
+#[derive(Debug, Default)]
+pub struct ClientStatements {
+    list: Option<Box<List>>,
+}
+
+#[derive(Debug, Default)]
+struct List {
+    /// Sorted by name.
+    named: Vec<(Box<[u8]>, Arc<Statement>)>,
+    /// Names and texts.
+    bytes: usize,
+}
+
+/// Why a name could not be given to a statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StatementsError {
+    /// It has one. SQLSTATE 42P05.
+    #[error("prepared statement already exists")]
+    Exists,
+    /// The client keeps as many, or as large ones, as it may. SQLSTATE 54000.
+    #[error("too many prepared statements")]
+    TooMany,
+}
+
+impl ClientStatements {
+    /// The statement of this name.
+    #[must_use]
+    pub fn get(&self, name: &[u8]) -> Option<&Arc<Statement>> {
+        let list = self.list.as_deref()?;
+        let at = list.position(name).ok()?;
+        Some(&list.named[at].1)
+    }
+
+    /// Gives a statement a name.
+    ///
+    /// # Errors
+    /// [`StatementsError`]; nothing is changed then.
+    pub fn insert(&mut self, name: &[u8], statement: Arc<Statement>) -> Result<(), StatementsError> {
+        let bytes = name.len() + statement.bytes();
+        if let Some(list) = self.list.as_deref() {
+            if list.position(name).is_ok() {
+                return Err(StatementsError::Exists);
+            }
+            if list.named.len() >= CLIENT_STATEMENTS_MAX {
+                return Err(StatementsError::TooMany);
+            }
+        }
+        let held = self.list.as_deref().map_or(0, |list| list.bytes);
+        if held + bytes > CLIENT_STATEMENT_BYTES_MAX {
+            return Err(StatementsError::TooMany);
+        }
+        let list = self.list.get_or_insert_default();
+        if let Err(at) = list.position(name) {
+            list.named.insert(at, (name.into(), statement));
+            list.bytes += bytes;
+        }
+        Ok(())
+    }
+
+    /// Takes a name away, if there is such a one.
+    pub fn remove(&mut self, name: &[u8]) -> Option<Arc<Statement>> {
+        let list = self.list.as_deref_mut()?;
+        let at = list.position(name).ok()?;
+        let (name, statement) = list.named.remove(at);
+        list.bytes -= name.len() + statement.bytes();
+        if list.named.is_empty() {
+            self.list = None;
+        }
+        Some(statement)
+    }
+
+    /// Takes all names away, as DEALLOCATE ALL and DISCARD ALL do.
+    pub fn clear(&mut self) {
+        self.list = None;
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.list.as_deref().map_or(0, |list| list.named.len())
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.list.is_none()
+    }
+}
+
+impl List {
+    fn position(&self, name: &[u8]) -> Result<usize, usize> {
+        self.named.binary_search_by(|(other, _)| (**other).cmp(name))
+    }
+}
