@@ -12,8 +12,10 @@ use std::sync::atomic::Ordering;
 use crate::fill::{
     Class, FILLS_PER_KEY_MAX, Fill, Fills, Fit, Follower, Identity, KeptFields, Place, Shared,
 };
+use crate::key::UrlParts;
 use crate::policy::freshness::{self, Decision, is_shareable};
 use crate::policy::request::MethodKind;
+use crate::policy::vary::Vary;
 use crate::policy::{RequestFacts, ResponseFacts, Timestamp, invalidation, storable};
 use crate::purge::{Purges, Slots, Standing};
 use crate::relay::Relays;
@@ -23,7 +25,7 @@ use crate::store::{Change, SeededHash, Store};
 use crate::uncacheable::Marks;
 use crate::{
     AloneReason, BypassReason, Config, Entry, Error, Field, KeyBuf, MissReason, Purge, Purged, Relay, Rule,
-    Stats,
+    Stats, Uncacheable, tags,
 };
 
 /// The cache. One for the process, shared by all workers.
@@ -361,17 +363,20 @@ impl Cache {
         now: Timestamp,
     ) {
         let response = ResponseFacts::read(status, response_fields, now, now);
-        if storable(facts, rule, &response).is_ok() {
+        let selects = || Vary::select(response_fields, facts.fields).is_ok();
+        if storable(facts, rule, &response).is_ok() && selects() {
             self.forget_uncacheable(key.as_bytes(), Class::of(facts, rule));
         }
     }
 
     /// Applies what an unsafe method's response makes out of date: its own URL, and `Location` and `Content-Location`
     /// of the same authority. `target` is the request's path and query. Call it for every response to such a request,
-    /// before the response is passed on. RFC 9111 §4.4.
+    /// before the response is passed on. RFC 9111 §4.4. Queries are taken as the request's own rule has them; what another
+    /// route would make of what a response names is not known here.
     pub fn invalidate(
         &self,
         facts: &RequestFacts<'_>,
+        rule: &Rule,
         authority: &[u8],
         target: (&[u8], Option<&[u8]>),
         status: u16,
@@ -381,13 +386,16 @@ impl Cache {
             return;
         }
         let (path, query) = target;
-        self.invalidate_url(authority, path, query);
+        self.invalidate_url(rule, authority, path, query);
         for (path, query) in invalidation::named_targets(response_fields, authority, path).take(TARGETS_MAX) {
-            self.invalidate_url(authority, &path, query);
+            self.invalidate_url(rule, authority, &path, query);
         }
     }
 
-    fn invalidate_url(&self, authority: &[u8], path: &[u8], query: Option<&[u8]>) {
+    fn invalidate_url(&self, rule: &Rule, authority: &[u8], path: &[u8], query: Option<&[u8]>) {
+        let counts = rule.query_rule().zip(query.and_then(|query| std::str::from_utf8(query).ok()));
+        let counts = counts.map(|(rule, query)| rule.apply(query));
+        let query = counts.as_ref().map_or(query, |left| left.as_deref().map(str::as_bytes));
         let mut key = KeyBuf::new();
         key.build_url(authority, path, query);
         if self.purges.may_hold(self.purges.url_slots(key.url_bytes())) {
@@ -449,9 +457,13 @@ struct Ask<'a> {
 
 impl Class {
     fn of(facts: &RequestFacts<'_>, rule: &Rule) -> Self {
-        let overridden = matches!(rule.effective(facts), Effective::Override(_));
+        let (overridden, guessed) = match rule.effective(facts) {
+            Effective::Override(_) => (true, false),
+            Effective::Respect(Some(added)) => (false, added.heuristic),
+            Effective::Respect(None) | Effective::Off => (false, false),
+        };
         // Under an override that applies, credentials are shared on purpose or in the key.
-        Self { overridden, authorized: facts.has_authorization && !overridden }
+        Self { overridden, guessed, authorized: facts.has_authorization && !overridden }
     }
 }
 
@@ -465,8 +477,17 @@ impl Cache {
         &self.store
     }
 
-    pub(crate) fn tag_slots(&self, tag: &[u8]) -> Slots {
-        self.purges.tag_slots(tag)
+    /// Under which slots a response can be purged by tag, the route's and the origin's.
+    pub(crate) fn tag_slots_of(
+        &self,
+        key: &[u8],
+        rule: &Rule,
+        response_fields: &[Field<'_>],
+    ) -> Result<Box<[Slots]>, Uncacheable> {
+        let templates = rule.options().map_or(&[][..], |options| &options.tags);
+        let tags =
+            tags::of_response(templates, &UrlParts::of(key), response_fields).ok_or(Uncacheable::Tags)?;
+        Ok(tags.iter().map(|tag| self.purges.tag_slots(tag)).collect())
     }
 
     /// Whether an entry may not even stand in for an error.

@@ -12,7 +12,7 @@
 
 use crate::policy::{RequestFacts, fields};
 use crate::rule::Effective;
-use crate::{Field, KeyPart, Rule};
+use crate::{Field, KeyPart, Override, Rule};
 
 /// Scratch that holds one key. Reuse it from request to request.
 #[derive(Clone, Debug, Default)]
@@ -79,7 +79,9 @@ impl KeyBuf {
             self.bytes.push(CHOSEN_BY);
             self.push(Some(url.chosen_by));
         }
-        if matches!((rule, rule.effective(facts)), (Rule::Override(_), Effective::Respect)) {
+        if rule.options().is_some_and(Override::gives_lifetimes)
+            && rule.effective(facts) == Effective::Respect(None)
+        {
             self.bytes.push(UNCOVERED);
         }
         for part in rule.key_parts() {
@@ -153,6 +155,35 @@ impl KeyBuf {
     }
 }
 
+/// What a key says of its URL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct UrlParts<'k> {
+    pub(crate) path: &'k [u8],
+    pub(crate) query: Option<&'k [u8]>,
+}
+
+impl<'k> UrlParts<'k> {
+    /// Of a key's bytes; empty where they are none.
+    pub(crate) fn of(key: &'k [u8]) -> Self {
+        let read = || {
+            let (_, rest) = split_part(key)?;
+            let (path, rest) = split_part(rest)?;
+            let (query, _) = split_part(rest)?;
+            Some(Self { path: path?, query })
+        };
+        read().unwrap_or(Self { path: b"", query: None })
+    }
+}
+
+/// The first part, if it is there at all, and what follows.
+fn split_part(bytes: &[u8]) -> Option<(Option<&[u8]>, &[u8])> {
+    let (length, rest) = bytes.split_first_chunk::<4>()?;
+    match u32::from_le_bytes(*length) {
+        ABSENT => Some((None, rest)),
+        length => rest.split_at_checked(length as usize).map(|(part, rest)| (Some(part), rest)),
+    }
+}
+
 /// Whether one of the pieces between commas is named so.
 fn holds_cookie(pair: &[u8], name: &[u8]) -> bool {
     pair.split(|&byte| byte == b',').any(|piece| {
@@ -170,7 +201,6 @@ fn is_read_as(name: &[u8], keyed: &[u8], alike: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Override;
     use proptest::prelude::*;
 
     fn build(url: &KeyUrl<'_>, rule: &Rule, fields: &[Field<'_>]) -> KeyBuf {
@@ -196,6 +226,16 @@ mod tests {
         assert_ne!(key("a", "b/c", None, &plain, &[]), key("ab", "/c", None, &plain, &[]));
         assert_ne!(key("a", "/?", None, &plain, &[]), key("a", "/", Some("?"), &plain, &[]));
         assert_ne!(key("a", "/", None, &plain, &[]), key("a", "/", Some(""), &plain, &[]));
+    }
+
+    #[test]
+    fn a_key_says_what_it_is_of() {
+        for query in [None, Some(""), Some("a=b")] {
+            let key = key("shop.example", "/a", query, &Rule::Respect, &[]);
+            let query = query.map(str::as_bytes);
+            assert_eq!(UrlParts::of(&key), UrlParts { path: b"/a", query });
+        }
+        assert_eq!(UrlParts::of(b"\xff\xff\xff\x7f"), UrlParts { path: b"", query: None });
     }
 
     #[test]
@@ -265,12 +305,15 @@ mod tests {
     fn requests_that_an_override_does_not_cover_have_keys_of_their_own() {
         let user: [Field<'_>; 1] = [(b"Cookie", b"sid=1")];
         let of = |rule: Override, fields: &[Field<'_>]| key("a", "/", None, &Rule::Override(rule), fields);
-        assert_ne!(of(Override::default(), &user), of(Override::default(), &[]));
-        let shared = || Override { shared: true, ..Override::default() };
+        let ttl = || Override { ttl: Some(std::time::Duration::ZERO), ..Override::default() };
+        assert_ne!(of(ttl(), &user), of(ttl(), &[]));
+        let guess = || Override { heuristic: true, ..Override::default() };
+        assert_eq!(of(guess(), &user), of(guess(), &[]), "what is guessed is marked, not kept apart");
+        let shared = || Override { shared: true, ..ttl() };
         assert_eq!(of(shared(), &user), of(shared(), &[]));
         assert_eq!(key("a", "/", None, &Rule::Respect, &user), key("a", "/", None, &Rule::Respect, &[]));
         // A reload that adds or removes an override finds what is stored for requests without credentials.
-        assert_eq!(of(Override::default(), &[]), key("a", "/", None, &Rule::Respect, &[]));
+        assert_eq!(of(ttl(), &[]), key("a", "/", None, &Rule::Respect, &[]));
     }
 
     proptest! {

@@ -21,12 +21,14 @@ mod fill;
 mod key;
 pub mod policy;
 pub mod purge;
+mod query;
 mod reason;
 mod relay;
 mod rule;
 mod stats;
 mod status;
 mod store;
+mod tags;
 mod uncacheable;
 
 pub use cache::{Cache, Hit, Join, Lookup};
@@ -36,11 +38,13 @@ pub use fill::{Event, Fill, Follower, HeadOutcome};
 pub use key::{KeyBuf, KeyUrl, Scheme};
 pub use policy::{RequestFacts, Timestamp};
 pub use purge::{Purge, Purged};
+pub use query::{Pattern, QueryRule};
 pub use reason::{AloneReason, BypassReason, FailReason, MissReason, ReleaseReason, Uncacheable};
 pub use relay::Relay;
 pub use rule::{KeyPart, Override, Rule};
 pub use stats::Stats;
 pub use status::{CacheStatus, Forward};
+pub use tags::TagTemplate;
 
 /// One header field as it came: the name as on the wire, the value without surrounding whitespace.
 pub type Field<'a> = (&'a [u8], &'a [u8]);

@@ -144,6 +144,8 @@ reasons! {
         Partial = "partial",
         /// A status that may not be stored: interim, 304 to nobody's question, `must-understand` and not understood.
         Status = "status",
+        /// More tags, or longer ones, than are kept: it could not be purged by all its names.
+        Tags = "too_many_tags",
         /// Larger than `cache.object_max`.
         TooLarge = "too_large",
         /// Its head is larger than what is stored.

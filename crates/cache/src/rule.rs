@@ -1,16 +1,19 @@
 //! What a route says about caching.
 //!
-//! A rule is the operator's word. `Respect` leaves everything to the origin's headers; `Override` replaces their
-//! freshness, and comes with a guard, because the classic accident is one user's answer shown to another: an override
-//! does not apply to a request that carries `Authorization` or `Cookie`, unless the operator said `shared = true` or
-//! that header is wholly in the key. Such a request falls back to `Respect`, under a key of its own, so that neither kind
-//! replaces what is stored for the other; only a reload that changes the rule can leave an entry that the guard refuses.
-//! What the guard cannot see is a personal answer that depends on neither header; there the origin must say `private`,
-//! which wins over an override (unless `shared`).
+//! A rule is the operator's word. `Respect` leaves everything to the origin's headers; `Override` adds to them or, with a
+//! `ttl`, replaces their freshness, and comes with a guard, because the classic accident is one user's answer shown to
+//! another: a lifetime that the origin did not give does not apply to a request that carries `Authorization` or `Cookie`,
+//! unless the operator said `shared = true` or that header is wholly in the key. Such a request falls back to `Respect`,
+//! under a key of its own, so that neither kind replaces what is stored for the other; only a reload that changes the rule
+//! can leave an entry that the guard refuses. What the guard cannot see is a personal answer that depends on neither
+//! header; there the origin must say `private`, which wins over an override (unless `shared`).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::policy::RequestFacts;
+use crate::query::QueryRule;
+use crate::tags::TagTemplate;
 
 /// A route's `cache` setting.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,27 +23,44 @@ pub enum Rule {
     /// The origin's headers decide, per RFC 9111.
     #[default]
     Respect,
-    /// The operator decides.
+    /// The operator decides, in what is set.
     Override(Override),
 }
 
-/// `cache = { ttl, stale_while_revalidate, stale_if_error, key, shared }`.
+/// `cache = { ttl, negative_ttl, stale_while_revalidate, …, key, query, tags, shared }`.
 ///
-/// Applies to 200, 203, 204, 300, 301 and 308. Other statuses, errors above all, are stored only if the origin
-/// explicitly says so. The origin's `no-store` and `private` win unless `shared`; its other directives are replaced.
-/// `Set-Cookie` is dropped; everything else, `Cache-Control` included, reaches the client as the origin sent it.
+/// `ttl` applies to 200, 203, 204, 300, 301 and 308, `negative_ttl` to 404, 405, 410, 414, 451 and 500 to 504. Without them those
+/// responses, and always the others, are stored only if the origin says so. The origin's `no-store` and `private` win
+/// unless `shared`; its other directives are replaced. `Set-Cookie` is dropped from what is so stored; everything else,
+/// `Cache-Control` included, reaches the client as the origin sent it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Override {
     /// Freshness lifetime, counted from when the response was received.
-    pub ttl: Duration,
-    /// How long after that it may be served while a refresh runs behind. RFC 5861 §3.
+    pub ttl: Option<Duration>,
+    /// The same for errors to which the origin gives no lifetime of its own.
+    pub negative_ttl: Option<Duration>,
+    /// How long after that it may be served while a refresh runs behind. RFC 5861 §3. Without `ttl`, beside what the origin
+    /// allows.
     pub stale_while_revalidate: Duration,
-    /// How long after that it may stand in for an error. RFC 5861 §4.
+    /// How long after that it may stand in for an error. RFC 5861 §4. Without `ttl`, beside what the origin allows.
     pub stale_if_error: Duration,
+    /// Where the origin gives no lifetime, a tenth of the time since `Last-Modified`. RFC 9111 §4.2.2.
+    pub heuristic: bool,
     /// One entry for all users, even for requests with credentials.
     pub shared: bool,
+    /// What sets a cookie is stored, cookie and all, where RFC 9111 allows it, without the word of the origin that it is
+    /// for all.
+    pub set_cookie: bool,
+    /// A request's own `Cache-Control` and `Pragma` ask nothing of the origin; only `only-if-cached` and `max-stale` count.
+    pub ignore_client_revalidation: bool,
+    /// `Cache-Status` names the key.
+    pub show_key: bool,
     /// What else belongs to the key.
     pub key: Vec<KeyPart>,
+    /// What of the query counts, for the key and for the origin alike.
+    pub query: Option<Arc<QueryRule>>,
+    /// Tags, made for each response.
+    pub tags: Arc<[TagTemplate]>,
 }
 
 /// A part of the key that comes from the request's fields.
@@ -56,8 +76,19 @@ pub enum KeyPart {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Effective<'r> {
     Off,
-    Respect,
+    /// The origin's headers, with what the operator adds to them for this request, if anything.
+    Respect(Option<&'r Override>),
     Override(&'r Override),
+}
+
+/// Statuses that `ttl` covers: success and permanent redirects.
+pub(crate) const fn is_positive(status: u16) -> bool {
+    matches!(status, 200 | 203 | 204 | 300 | 301 | 308)
+}
+
+/// Statuses that `negative_ttl` covers: what is not there, may not be had, or fails.
+pub(crate) const fn is_negative(status: u16) -> bool {
+    matches!(status, 404 | 405 | 410 | 414 | 451 | 500..=504)
 }
 
 impl Rule {
@@ -65,18 +96,43 @@ impl Rule {
     pub(crate) fn effective(&self, facts: &RequestFacts<'_>) -> Effective<'_> {
         match self {
             Self::Off => Effective::Off,
-            Self::Respect => Effective::Respect,
-            Self::Override(rule) if rule.covers(facts) => Effective::Override(rule),
-            Self::Override(_) => Effective::Respect,
+            Self::Respect => Effective::Respect(None),
+            Self::Override(rule) => match (rule.covers(facts), rule.gives_lifetimes()) {
+                (true, true) => Effective::Override(rule),
+                (true, false) => Effective::Respect(Some(rule)),
+                (false, _) => Effective::Respect(None),
+            },
+        }
+    }
+
+    /// What the operator set, if anything.
+    pub(crate) fn options(&self) -> Option<&Override> {
+        match self {
+            Self::Override(rule) => Some(rule),
+            Self::Off | Self::Respect => None,
         }
     }
 
     /// The key's extra parts.
     pub(crate) fn key_parts(&self) -> &[KeyPart] {
-        match self {
-            Self::Override(rule) => &rule.key,
-            Self::Off | Self::Respect => &[],
-        }
+        self.options().map_or(&[], |rule| &rule.key)
+    }
+
+    /// What of a query counts on this route: what the node is to be asked, and part of the key.
+    #[must_use]
+    pub fn query_rule(&self) -> Option<&QueryRule> {
+        self.options()?.query.as_deref()
+    }
+
+    /// Whether `Cache-Status` names the key.
+    #[must_use]
+    pub fn shows_key(&self) -> bool {
+        self.options().is_some_and(|rule| rule.show_key)
+    }
+
+    /// Whether a request's own wish to have the origin asked counts.
+    pub(crate) fn hears_clients(&self) -> bool {
+        self.options().is_none_or(|rule| !rule.ignore_client_revalidation)
     }
 }
 
@@ -86,6 +142,11 @@ impl Override {
         self.shared
             || (!facts.has_authorization || self.keyed_by_header("authorization"))
                 && (!facts.has_cookie || self.keyed_by_header("cookie"))
+    }
+
+    /// Whether it gives responses a lifetime of the operator's.
+    pub(crate) fn gives_lifetimes(&self) -> bool {
+        self.ttl.is_some() || self.negative_ttl.is_some()
     }
 
     /// Whether all of a header is in the key. One cookie of several is not.

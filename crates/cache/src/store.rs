@@ -208,7 +208,7 @@ impl Store {
     fn with_entry(&self, key: &[u8], others: &[Arc<Entry>], entry: &Arc<Entry>) -> (Object, u64) {
         let mut entries: SmallVec<[Arc<Entry>; 4]> = SmallVec::new();
         entries.push(Arc::clone(entry));
-        entries.extend(others.iter().filter(|other| other.vary != entry.vary).cloned());
+        entries.extend(others.iter().filter(|other| !other.selects_as(entry)).cloned());
         let mut variants_evicted = 0;
         let budget = self.object_weight_max.saturating_sub(object_overhead(key));
         while entries.len() > 1 && (entries.len() > self.variants_max || weight_of(&entries) > budget) {
@@ -293,6 +293,15 @@ impl Entry {
     #[inline]
     fn selects(&self, request_fields: &[Field<'_>]) -> bool {
         self.vary.as_ref().is_none_or(|vary| vary.matches(request_fields))
+    }
+
+    /// Whether it answers the same requests as another.
+    fn selects_as(&self, other: &Self) -> bool {
+        match (&self.vary, &other.vary) {
+            (Some(vary), Some(other)) => vary.selects_as(other),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        }
     }
 
     /// Weighs an entry's parts: what it allocates and what the allocator adds.

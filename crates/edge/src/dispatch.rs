@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use tenfold_cache::{
-    CacheStatus, Fill, Follower, Forward, Hit, Join, KeyBuf, KeyUrl, Lookup, MissReason, RequestFacts,
+    CacheStatus, Fill, Follower, Forward, Hit, Join, KeyBuf, KeyUrl, Lookup, MissReason, RequestFacts, Rule,
     Scheme, Timestamp,
 };
 use tenfold_http1::{
@@ -29,7 +29,7 @@ use crate::local::{Local, Scratch};
 use crate::metrics::CacheOutcome;
 use crate::normalise::{Target, client_ip, is_trusted, normalise, normalise_host};
 use crate::reason::{Reason, Refusal, write_refusal};
-use crate::reply::{self, Ours, write_stored};
+use crate::reply::{self, Ours, ShownKey, write_stored};
 use crate::request_id::RequestId;
 use crate::router::RouteIndex;
 use crate::snapshot::Snapshot;
@@ -98,11 +98,20 @@ impl Entrance<'_> {
         let Scratch { path, host, key } = scratch;
         match self.resolve(head, fields, path, host) {
             Ok((host, target, route)) => {
+                // What doesn't count is not sent either: an answer it had shaped would be everybody's.
+                let rule = if is_asked_for(head.method) { self.rule(route).query_rule() } else { None };
+                let counts = rule.zip(target.query).map(|(rule, query)| rule.apply(query));
+                let query = counts.as_ref().map_or(target.query, |left| left.as_deref());
+                let target = Target { query, ..target };
                 let request = Request { head, fields, scheme, host, target, request_id, client, route };
                 self.look_up(&request, key, out)
             }
             Err(refused) => self.refuse(head, &request_id, &client, refused, out),
         }
+    }
+
+    fn rule(&self, route: RouteIndex) -> &Rule {
+        &self.snapshot.routes[route.0].rule
     }
 
     /// What it asks for, in normal form, and the route that takes it.
@@ -178,7 +187,7 @@ impl Entrance<'_> {
         out.extend_from_slice(&self.local.worker.clock.http_date());
         out.extend_from_slice(b"\r\n");
         let cache = CacheStatus::forward(Forward::Method);
-        Ours { request_id, cache, http10: client.http10, close }.write(out);
+        Ours { request_id, cache, key: None, http10: client.http10, close }.write(out);
         let account = Account { status: 204, ..Account::new(self.now) };
         account.close(self.local, self.snapshot, None, || as_received(head, client, request_id));
         Step::Answered { body: None, close }
@@ -214,7 +223,7 @@ impl Entrance<'_> {
 
     fn look_up(&self, request: &Request<'_, '_>, key: &mut KeyBuf, out: &mut Vec<u8>) -> Step {
         let route = &self.snapshot.routes[request.route.0];
-        let facts = RequestFacts::read(request.head.method_text, request.fields);
+        let facts = RequestFacts::read(request.head.method_text, request.fields).under(&route.rule);
         let now = Timestamp(self.local.worker.clock.unix_ms_at(self.now));
         if facts.bypass().is_none() {
             let path = request.target.path.as_bytes();
@@ -267,6 +276,11 @@ impl Entrance<'_> {
     }
 }
 
+/// Is this a method whose answers are stored?
+fn is_asked_for(method: Method) -> bool {
+    matches!(method, Method::Get | Method::Head)
+}
+
 /// What the cache is shown of a request.
 struct Question<'s> {
     facts: &'s RequestFacts<'s>,
@@ -287,7 +301,8 @@ impl Entrance<'_> {
         let close = self.closes(head, client);
         let detail = hit.instead_of_error.then_some("stale_if_error");
         let cache = CacheStatus { detail, ..CacheStatus::hit(hit.ttl_s) };
-        let ours = Ours { request_id, cache, http10: client.http10, close };
+        let key = self.rule(request.route).shows_key().then(|| request.shown_key());
+        let ours = Ours { request_id, cache, key, http10: client.http10, close };
         let stored = write_stored(out, &hit.entry, facts, client.head_only, hit.age_s, &ours);
         let body_bytes = stored.body.len() as u64;
         let account =
@@ -310,7 +325,7 @@ impl Entrance<'_> {
         revalidating: Option<Arc<tenfold_cache::Entry>>,
         cache: CacheStatus,
     ) -> Step {
-        let rule = &self.snapshot.routes[request.route.0].rule;
+        let rule = self.rule(request.route);
         let worker = self.local.worker.index;
         match self.local.cache().join(question.key, question.facts, rule, revalidating, worker, question.now)
         {
@@ -332,7 +347,7 @@ impl Entrance<'_> {
     }
 
     fn refresh(&self, request: &Request<'_, '_>, question: &Question<'_>, hit: &Hit) {
-        let rule = &self.snapshot.routes[request.route.0].rule;
+        let rule = self.rule(request.route);
         let worker = self.local.worker.index;
         let entry = Arc::clone(&hit.entry);
         if let Some(fill) =
@@ -392,6 +407,11 @@ impl Entrance<'_> {
 }
 
 impl Request<'_, '_> {
+    fn shown_key(&self) -> ShownKey<'_> {
+        let query = self.target.query.map(str::as_bytes);
+        ShownKey { host: self.host.as_bytes(), path: self.target.path.as_bytes(), query }
+    }
+
     /// For the log. `whole` is scratch for the target.
     fn described<'a>(&'a self, whole: &'a mut Vec<u8>) -> Described<'a> {
         whole.extend_from_slice(self.target.path.as_bytes());

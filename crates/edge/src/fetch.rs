@@ -38,7 +38,7 @@ use crate::local::Local;
 use crate::metrics::{CacheOutcome, UpstreamFailure};
 use crate::pass::{Won, client_pace, client_reason, pass, race, watch};
 use crate::reason::Reason;
-use crate::reply::{self, Ours, write_stored};
+use crate::reply::{self, write_stored};
 use crate::task::Task;
 use crate::upstream::ClusterState;
 
@@ -344,8 +344,8 @@ fn rejoin(local: &Rc<Local>, task: &Task, reason: ReleaseReason) -> Option<Follo
     }
     let (_, _, host) = task.request.described();
     let joined = task.with_head(|head, fields| {
-        let facts = RequestFacts::read(head.method_text, fields);
         let rule = &task.route().rule;
+        let facts = RequestFacts::read(head.method_text, fields).under(rule);
         let mut key = KeyBuf::new();
         let scheme = told_scheme(fields);
         let (path, query, chosen_by) = (head.path, head.query, &task.route().conditions);
@@ -491,7 +491,7 @@ pub(crate) async fn answer_stored(
         CacheStatus { forward_status: asked.then_some(304), ..task.cache }
     };
     let outcome = if stale { CacheOutcome::Stale } else { CacheOutcome::Revalidated };
-    let ours = Ours { request_id: &task.request_id, cache, http10: task.client.http10, close };
+    let ours = task.ours(cache, close);
     let head_only = task.client.head_only;
     let mut out = std::mem::take(&mut socket.outbox);
     let stored = task.with_facts(|facts| write_stored(&mut out, entry, facts, head_only, age_s, &ours));

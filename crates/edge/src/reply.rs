@@ -48,8 +48,40 @@ pub(crate) struct Final {
 pub(crate) struct Ours<'a> {
     pub(crate) request_id: &'a RequestId,
     pub(crate) cache: CacheStatus,
+    /// What to say of the key, on routes that show it.
+    pub(crate) key: Option<ShownKey<'a>>,
     pub(crate) http10: bool,
     pub(crate) close: bool,
+}
+
+/// The part of the cache's key that a person understands: what was asked for, in normal form.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ShownKey<'a> {
+    pub(crate) host: &'a [u8],
+    pub(crate) path: &'a [u8],
+    pub(crate) query: Option<&'a [u8]>,
+}
+
+impl ShownKey<'_> {
+    /// Appends the parameter. RFC 9211 §2.7; a String of RFC 9651 §4.1.6.
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"; key=\"");
+        let parts = [
+            self.host,
+            self.path,
+            if self.query.is_some() { b"?" } else { b"" },
+            self.query.unwrap_or_default(),
+        ];
+        for byte in parts.into_iter().flatten() {
+            match byte {
+                b'"' | b'\\' => out.extend_from_slice(&[b'\\', *byte]),
+                0x20..=0x7e => out.push(*byte),
+                // No target holds another, and no String may.
+                _ => {}
+            }
+        }
+        out.push(b'"');
+    }
 }
 
 impl Ours<'_> {
@@ -59,6 +91,9 @@ impl Ours<'_> {
         out.extend_from_slice(self.request_id.as_bytes());
         out.extend_from_slice(b"\r\nCache-Status: ");
         self.cache.write(out);
+        if let Some(key) = &self.key {
+            key.write(out);
+        }
         out.extend_from_slice(match (self.close, self.http10) {
             (true, _) => b"\r\nConnection: close\r\n\r\n".as_slice(),
             // HTTP/1.0 closes unless told otherwise.
@@ -98,7 +133,7 @@ pub(crate) fn on_node_head(
         framing,
         head.content_length.filter(|_| framing == Framing::None && head.status != 204),
     );
-    Ours { request_id: &task.request_id, cache: task.cache, http10: task.client.http10, close }.write(out);
+    task.ours(task.cache, close).write(out);
     let head_bytes = (out.len() - before) as u64;
     Answer::Final(Final { status: head.status, framing, close, head_bytes })
 }
@@ -129,7 +164,7 @@ fn tell_cache(local: &Local, task: &Task, head: &ResponseHead<'_>) {
         None => (target, None),
     };
     let facts = RequestFacts::read(std::str::from_utf8(method).unwrap_or_default(), &[]);
-    local.cache().invalidate(&facts, host, (path, query), head.status, &head.fields);
+    local.cache().invalidate(&facts, &task.route().rule, host, (path, query), head.status, &head.fields);
 }
 
 fn framing_for(client: &Client, head: &ResponseHead<'_>) -> Framing {
@@ -283,7 +318,7 @@ pub(crate) fn write_fetched(local: &Local, task: &Task, head: &Head, out: &mut V
     };
     let close = framing == Framing::UntilClose || local.closes(&task.client);
     let cache = CacheStatus { stored: head.stored, ..task.cache };
-    let ours = Ours { request_id: &task.request_id, cache, http10: task.client.http10, close };
+    let ours = task.ours(cache, close);
     let validators: Validators<'_> = head.validators();
     let unchanged = task.is_conditional()
         && task.with_facts(|facts| not_modified(facts, head.status, &validators)).unwrap_or(false);

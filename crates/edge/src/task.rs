@@ -18,6 +18,7 @@ use crate::forward::passed_on;
 use crate::local::Local;
 use crate::metrics::CacheOutcome;
 use crate::reason::Reason;
+use crate::reply::{Ours, ShownKey};
 use crate::request_id::RequestId;
 use crate::router::RouteIndex;
 use crate::snapshot::{RouteState, Snapshot};
@@ -73,6 +74,16 @@ impl Task {
         self.snapshot.config.limits.send_rate_min
     }
 
+    /// The lines that are ours on its answer.
+    pub(crate) fn ours(&self, cache: CacheStatus, close: bool) -> Ours<'_> {
+        let shown = || {
+            let (_, path, host) = self.request.described();
+            ShownKey { host, path, query: None }
+        };
+        let key = self.route().rule.shows_key().then(shown);
+        Ours { request_id: &self.request_id, cache, key, http10: self.client.http10, close }
+    }
+
     /// The client has a copy and asks whether it still holds.
     pub(crate) fn is_conditional(&self) -> bool {
         self.client.conditional
@@ -100,7 +111,8 @@ impl Task {
 
     /// As [`with_head`](Self::with_head), seen by the cache.
     pub(crate) fn with_facts<R>(&self, look: impl FnOnce(&RequestFacts<'_>) -> R) -> Option<R> {
-        self.with_head(|head, fields| look(&RequestFacts::read(head.method_text, fields)))
+        let rule = &self.route().rule;
+        self.with_head(|head, fields| look(&RequestFacts::read(head.method_text, fields).under(rule)))
     }
 }
 

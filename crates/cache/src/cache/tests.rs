@@ -561,15 +561,17 @@ fn a_fetch_that_began_before_a_purge_stores_nothing_after_it() {
 
 #[test]
 fn a_tag_purges_what_carries_it() {
-    let site = Site::respect();
-    let (mut fill, _lead) = site.lead(&[], NOW);
-    fill.on_head(200, &[FRESH], None, NOW);
-    assert!(fill.tag(b"product-1") && fill.tag(b"product-2"));
-    assert!(fill.finish(NOW));
-    site.cache.purge(&Purge::Tag(b"product-3"), false);
-    assert!(site.hit(&[], NOW).is_some());
-    site.cache.purge(&Purge::Tag(b"product-2"), false);
-    assert!(matches!(site.lookup(&[], NOW), Lookup::Miss(MissReason::Purged)));
+    let tags = [crate::TagTemplate::parse("page:{id}", "/{id}").expect("a template")];
+    let site = Site::new(small(), Rule::Override(Override { tags: tags.into(), ..Override::default() }));
+    let purged_by = |tag: &[u8]| {
+        site.fill(&[], &[FRESH, (b"Surrogate-Key", b"product-1 product-2")], b"x", NOW);
+        assert!(site.hit(&[], NOW).is_some());
+        site.cache.purge(&Purge::Tag(tag), false);
+        site.hit(&[], NOW).is_none()
+    };
+    assert!(!purged_by(b"product-3"));
+    site.cache.purge(&Purge::All, false);
+    assert!(purged_by(b"product-2") && purged_by(b"page:a"));
 }
 
 #[test]
@@ -578,7 +580,7 @@ fn a_write_makes_its_url_out_of_date_and_only_cached_urls_cost_a_purge() {
     site.fill(&[], &[FRESH], b"old", NOW);
     let write = |method: &str, path: &[u8], status: u16, response: &[Field<'_>]| {
         let facts = RequestFacts::read(method, &[]);
-        site.cache.invalidate(&facts, b"shop.example", (path, None), status, response);
+        site.cache.invalidate(&facts, &site.rule, b"shop.example", (path, None), status, response);
         site.hit(&[], NOW).is_some()
     };
     assert!(write("GET", b"/a", 200, &[]));
@@ -619,7 +621,7 @@ fn heads_and_ranges_are_not_led() {
 
 #[test]
 fn an_override_stores_without_cookies_and_guards_who_carries_one() {
-    let rule = Rule::Override(Override { ttl: Duration::from_secs(30), ..Override::default() });
+    let rule = Rule::Override(Override { ttl: Some(Duration::from_secs(30)), ..Override::default() });
     let site = Site::new(small(), rule);
     site.fill(&[], &[(b"Set-Cookie", b"sid=1"), (b"Cache-Control", b"no-cache")], b"x", NOW);
     let Lookup::Hit(hit) = site.lookup(&[], at(29)) else { panic!("no hit") };

@@ -37,12 +37,11 @@ use state::{Body, End, SlotId};
 pub(crate) use table::{FILLS_PER_KEY_MAX, Fills, Place};
 
 use crate::cache::Cache;
-use crate::policy::freshness::{is_error, is_shareable, usable_on_error};
+use crate::policy::freshness::{drops_cookies, is_error, is_shareable, usable_on_error};
 use crate::policy::response::StoredFacts;
 use crate::policy::vary::Vary;
 use crate::policy::{RequestFacts, ResponseFacts, Timestamp, freshen, storable};
 use crate::purge::Slots;
-use crate::rule::Effective;
 use crate::stats::count;
 use crate::{Entry, FailReason, Field, Head, ReleaseReason, Rule, Uncacheable};
 
@@ -58,7 +57,7 @@ pub struct Fill {
     requested: Timestamp,
     /// What to store once the body is complete.
     storing: Option<StoredFacts>,
-    tags: Vec<Slots>,
+    tags: Box<[Slots]>,
     varies_by_each: bool,
 }
 
@@ -110,8 +109,6 @@ pub enum HeadOutcome {
 /// What the lead alone gets is held in a window of this size. Two of the edge's read buffers would do; this keeps the
 /// origin's connection busy while the client's drains.
 const LEAD_WINDOW_BYTES: u64 = 256 << 10;
-/// Tags kept of one response.
-const TAGS_MAX: usize = 64;
 /// How long a key is remembered as uncacheable. A later response that can be stored forgets it sooner.
 const REMEMBERED_S: u64 = 60;
 /// The same for an error, which says little about the next response.
@@ -127,8 +124,8 @@ impl Fill {
         requested: Timestamp,
     ) -> Self {
         let (key, rule) = (key.into(), rule.clone());
-        let tags = Vec::new();
-        Self { cache, shared, key, rule, revalidating, requested, storing: None, tags, varies_by_each: false }
+        let (tags, varies_by_each) = (Box::default(), false);
+        Self { cache, shared, key, rule, revalidating, requested, storing: None, tags, varies_by_each }
     }
 
     /// The entry whose validators make the request conditional, if any.
@@ -154,7 +151,7 @@ impl Fill {
     ) -> HeadOutcome {
         let shared = Arc::clone(&self.shared);
         let request_fields = shared.request.fields();
-        let facts = RequestFacts::read("GET", &request_fields);
+        let facts = RequestFacts::read("GET", &request_fields).under(&self.rule);
         let response = ResponseFacts::read(status, response_fields, self.requested, now);
         if status == 304 {
             return self.on_not_modified(&facts, &response);
@@ -168,7 +165,10 @@ impl Fill {
             return HeadOutcome::UseStale;
         }
         match self.prepare(&facts, &response, content_length) {
-            Ok((stored, head)) => self.start_storing(&facts, &response, stored, head),
+            Ok((stored, head, tags)) => {
+                self.tags = tags;
+                self.start_storing(&facts, &response, stored, head)
+            }
             Err(reason) => self.start_streaming(reason, &facts, &response, content_length),
         }
     }
@@ -195,14 +195,15 @@ impl Fill {
         facts: &RequestFacts<'_>,
         response: &ResponseFacts<'_>,
         content_length: Option<u64>,
-    ) -> Result<(StoredFacts, Head), Uncacheable> {
+    ) -> Result<(StoredFacts, Head, Box<[Slots]>), Uncacheable> {
         let stored = self.storable(facts, response)?;
         if content_length.is_some_and(|length| length > self.cache.config().object_bytes_max) {
             return Err(Uncacheable::TooLarge);
         }
         let vary = Vary::select(response.fields, facts.fields)?;
-        let bytes = freshen::write_head(response, true, self.without_cookies(facts))?;
-        Ok((stored, Head::new(response, bytes, content_length, vary, true)))
+        let tags = self.tag_slots(response.fields)?;
+        let bytes = freshen::write_head(response, true, drops_cookies(facts, &self.rule, response))?;
+        Ok((stored, Head::new(response, bytes, content_length, vary, true), tags))
     }
 
     fn start_storing(
@@ -241,13 +242,8 @@ impl Fill {
         if !response.directives.has_field_names {
             return None;
         }
-        let bytes = freshen::write_head(response, false, self.without_cookies(facts)).ok()?;
+        let bytes = freshen::write_head(response, false, drops_cookies(facts, &self.rule, response)).ok()?;
         Some(Head::new(response, bytes, content_length, None, true))
-    }
-
-    /// Whether the rule drops `Set-Cookie`.
-    fn without_cookies(&self, facts: &RequestFacts<'_>) -> bool {
-        matches!(self.rule.effective(facts), Effective::Override(_))
     }
 
     fn start_streaming(
@@ -298,14 +294,17 @@ impl Fill {
         let stored = self.storable(facts, &merged);
         // What may not be stored is the lead's alone, as in `start_streaming`.
         let for_all = stored.is_ok();
-        let head = freshen::write_head(&merged, for_all, for_all && self.without_cookies(facts));
-        let (Ok(head), Ok(vary)) = (head, Vary::select(merged.fields, facts.fields)) else {
+        let head =
+            freshen::write_head(&merged, for_all, for_all && drops_cookies(facts, &self.rule, &merged));
+        let (Ok(head), Ok(vary), Ok(tags)) =
+            (head, Vary::select(merged.fields, facts.fields), self.tag_slots(merged.fields))
+        else {
             self.revalidating = Some(old);
             return HeadOutcome::Invalid;
         };
         let facts_now = stored.unwrap_or(StoredFacts { received: response.received, ..old.facts });
         let head = Head::new(&merged, head, None, vary, stored.is_ok());
-        let entry = Arc::new(self.entry(&head, old.body.clone(), facts_now, old.tag_slots.clone()));
+        let entry = Arc::new(self.entry(&head, old.body.clone(), facts_now, tags));
         self.shared.lock().lead_entry = self
             .lead_head(facts, &merged, None)
             .filter(|_| for_all)
@@ -330,14 +329,9 @@ impl Fill {
         Entry::new(head, body, facts, tag_slots, (self.shared.began, self.shared.url_slots))
     }
 
-    /// Tags the response, so that [`Purge::Tag`](crate::Purge::Tag) reaches it. Before [`Fill::finish`]; tags beyond
-    /// 64 are dropped, and said so.
-    pub fn tag(&mut self, tag: &[u8]) -> bool {
-        let room = self.tags.len() < TAGS_MAX;
-        if room {
-            self.tags.push(self.cache.tag_slots(tag));
-        }
-        room
+    /// Under which slots the response can be purged by tag.
+    fn tag_slots(&self, response_fields: &[Field<'_>]) -> Result<Box<[Slots]>, Uncacheable> {
+        self.cache.tag_slots_of(&self.key, &self.rule, response_fields)
     }
 
     /// A piece of the body has arrived. It may be stored as it is, so it should keep no larger buffer alive.
@@ -452,7 +446,7 @@ impl Fill {
         if let (Some(facts), Some(pieces)) = (self.storing.take(), pieces) {
             let body = joined(pieces);
             self.shared.lock().read_from(body.clone());
-            let tags = std::mem::take(&mut self.tags).into_boxed_slice();
+            let tags = std::mem::take(&mut self.tags);
             let entry = Arc::new(self.entry(&head, body, facts, tags));
             was_stored = self.cache.filled(&self.key, &entry);
         } else if head.stored {

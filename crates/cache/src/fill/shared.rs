@@ -41,6 +41,8 @@ pub(crate) struct Shared {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Class {
     pub(crate) overridden: bool,
+    /// An answer without a lifetime may be given one, which is not for requests of another class.
+    pub(crate) guessed: bool,
     pub(crate) authorized: bool,
 }
 

@@ -4,9 +4,10 @@
 //! the origin with are the *stored* response's validators; the client's own conditional stays with the client and is
 //! evaluated on what comes back, so that a 304 to us is not mistaken for a 304 to the client. RFC 9110 §13, RFC 9111 §4.3.
 
+use super::date::parse_date;
 use super::fields;
 use super::request::RequestFacts;
-use super::time::{Timestamp, parse_date};
+use super::time::Timestamp;
 
 /// A response's validators. RFC 9110 §8.8.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -5,7 +5,7 @@
 //! `abc`, none) counts as zero, so the response is stale. §1.2.2: seconds beyond 2^31 are 2^31. A line whose quote never
 //! closes may hide anything, so it forbids storing.
 
-use super::fields;
+use super::{fields, targeted};
 use crate::Field;
 
 /// The longest time in seconds that is told apart. RFC 9111 §1.2.2.
@@ -40,6 +40,8 @@ pub struct ResponseDirectives {
     pub immutable: bool,
     /// `no-cache="…"` or `private="…"`: the named fields are not stored.
     pub has_field_names: bool,
+    /// From a targeted field: `Cache-Control` and `Expires` are for others. RFC 9213.
+    pub targeted: bool,
 }
 
 /// What a request's `Cache-Control` says, or `Pragma: no-cache` where there is none.
@@ -60,9 +62,12 @@ pub struct RequestDirectives {
 }
 
 impl ResponseDirectives {
-    /// Reads all `Cache-Control` lines of a response.
+    /// Reads all `Cache-Control` lines of a response, or the targeted field that replaces them.
     #[must_use]
     pub fn read(response_fields: &[Field<'_>]) -> Self {
+        if let Some(targeted) = targeted::read(response_fields) {
+            return targeted;
+        }
         let mut directives = Self::default();
         fields::lines(response_fields, b"cache-control").for_each(|line| directives.read_line(line));
         directives
@@ -138,10 +143,15 @@ pub fn named_fields<'a>(response_fields: &'a [Field<'a>]) -> impl Iterator<Item 
         .flat_map(|argument| fields::members(unquote(argument)))
 }
 
-/// Splits a line into directives: the name, and the argument as it stands (quotes included) if there is a `=`.
+/// Splits a line into directives: the name, and the argument as it stands (quotes included) if there is a `=`. Blanks
+/// around the `=`, which the grammar doesn't have, stay with the argument, so that no number is read from it.
 fn directives(line: &[u8]) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
     fields::members(line).map(|member| match memchr::memchr(b'=', member) {
-        Some(at) => (member[..at].trim_ascii_end(), Some(member[at + 1..].trim_ascii_start())),
+        Some(at) => {
+            let name = member[..at].trim_ascii_end();
+            let from = if name.len() == at { at + 1 } else { name.len() };
+            (name, member.get(from..))
+        }
         None => (member, None),
     })
 }
@@ -211,6 +221,8 @@ mod tests {
         check("max-age=", Some(0));
         check("max-age", Some(0));
         check("max-age='60'", Some(0));
+        check("max-age =60", Some(0)); // §5.2: no blanks in the grammar
+        check("max-age= 60", Some(0));
         check("max-age=60, max-age=x", Some(0));
         check("xmax-age=60", None);
         check("max-agee=60", None);
@@ -223,6 +235,7 @@ mod tests {
         assert!(response("NO-STORE").no_store);
         assert!(response("a=b,no-store ,x").no_store);
         assert!(response("no-store=1").no_store, "an argument does not undo it");
+        assert!(response("no-store = 1").no_store && response("private = x").has_field_names);
         assert!(!response("x=\"no-store\"").no_store);
         assert!(response("private").private);
         assert!(response("no-cache").no_cache);

@@ -6,13 +6,17 @@
 //!   `stale-if-error` beside it is permission (§4.2.4 names RFC 5861 as one); `must-revalidate` and
 //!   `proxy-revalidate` forbid both.
 //! - A request's `max-age` or `min-fresh` without `max-stale` refuses stale answers (§5.2.1.1).
-//! - No heuristic freshness (§4.2.2).
+//! - Heuristic freshness (§4.2.2) only where the operator asked for it (`heuristic = true`), and then a tenth of the time
+//!   since `Last-Modified`, at most a day.
+//! - `immutable` (RFC 8246) makes a request's `max-age` count only for what is stale; `no-cache` still asks the origin.
 
 use super::Timestamp;
+use super::date::parse_date;
+use super::directives::ResponseDirectives;
 use super::request::{MethodKind, RequestFacts};
 use super::response::{ResponseFacts, StoredFacts};
 use super::time::duration_ms;
-use crate::rule::{Effective, Override};
+use crate::rule::{Effective, Override, is_negative, is_positive};
 use crate::{Rule, Uncacheable};
 
 /// What a stored response may be used for.
@@ -68,11 +72,14 @@ pub fn storable(
         0..=199 | 304 => return Err(Uncacheable::Status),
         _ => {}
     }
-    let respect = fits_respect(facts, response);
-    let fits_override = overridden_status(response.status);
+    let lifetime_ms = response.lifetime_ms();
+    let heuristic_ms = heuristic_ms(facts, rule, response);
+    let respect = fits_respect(facts, rule, response, lifetime_ms.or(heuristic_ms));
+    let kind = StatusKind::of(response.status);
     let directives = &response.directives;
-    match effective {
-        Effective::Override(rule) if fits_override => {
+    let overridden = Lifetime::of_rule(effective, kind, lifetime_ms);
+    match overridden {
+        Some((rule, _)) => {
             if !rule.shared && directives.no_store {
                 return Err(Uncacheable::NoStore);
             }
@@ -80,36 +87,123 @@ pub fn storable(
                 return Err(Uncacheable::Private);
             }
         }
-        _ => respect?,
+        None => respect?,
     }
-    let overridden = matches!(effective, Effective::Override(_));
     Ok(StoredFacts {
         date: response.date_or_received(),
         received: response.received,
         initial_age_ms: response.initial_age_ms(),
-        lifetime_ms: response.lifetime_ms(),
+        lifetime_ms,
+        heuristic_ms,
         directives: *directives,
         fits_respect: respect.is_ok(),
-        fits_override,
+        kind,
         personal: is_personal(facts, rule),
-        sets_cookie: response.has_set_cookie && !overridden,
+        sets_cookie: response.has_set_cookie && overridden.is_none(),
     })
 }
 
-/// Statuses an override covers: success and permanent redirects. Errors are stored only if the origin says so.
+/// Whether `Set-Cookie` is dropped from what is stored: where the lifetime is the operator's.
 #[must_use]
-pub fn overridden_status(status: u16) -> bool {
-    matches!(status, 200 | 203 | 204 | 300 | 301 | 308)
+pub fn drops_cookies(facts: &RequestFacts<'_>, rule: &Rule, response: &ResponseFacts<'_>) -> bool {
+    let kind = StatusKind::of(response.status);
+    Lifetime::of_rule(rule.effective(facts), kind, response.lifetime_ms()).is_some()
+}
+
+/// What an operator's lifetimes make of a status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StatusKind {
+    /// `ttl` covers it.
+    Positive,
+    /// `negative_ttl` covers it.
+    Negative,
+    /// It goes by the origin's word.
+    Other,
+}
+
+impl StatusKind {
+    /// Of a status.
+    #[must_use]
+    pub const fn of(status: u16) -> Self {
+        if is_positive(status) {
+            Self::Positive
+        } else if is_negative(status) {
+            Self::Negative
+        } else {
+            Self::Other
+        }
+    }
+}
+
+/// How long an operator says that a response is fresh, and usable when stale.
+#[derive(Clone, Copy, Debug)]
+struct Lifetime {
+    lifetime_ms: u64,
+    windows: Windows,
+}
+
+impl Lifetime {
+    /// What the rule says of a kind of status, if anything. For errors the origin's own lifetime comes first.
+    fn of_rule(
+        effective: Effective<'_>,
+        kind: StatusKind,
+        explicit_ms: Option<u64>,
+    ) -> Option<(&Override, Self)> {
+        let Effective::Override(rule) = effective else { return None };
+        let lifetime = match kind {
+            StatusKind::Positive => {
+                Self { lifetime_ms: duration_ms(rule.ttl?), windows: Windows::of_rule(rule) }
+            }
+            StatusKind::Negative if explicit_ms.is_none() => {
+                Self { lifetime_ms: duration_ms(rule.negative_ttl?), windows: Windows::default() }
+            }
+            StatusKind::Negative | StatusKind::Other => return None,
+        };
+        Some((rule, lifetime))
+    }
+}
+
+/// A share of the time that a response has been unchanged. RFC 9111 §4.2.2.
+///
+/// A guess, so it is kept from whatever might be somebody's own: requests that the guard refuses, and responses that set
+/// a cookie, unless the origin says `public`.
+fn heuristic_ms(facts: &RequestFacts<'_>, rule: &Rule, response: &ResponseFacts<'_>) -> Option<u64> {
+    let directives = &response.directives;
+    rule.options().filter(|options| options.heuristic)?;
+    let covered = !matches!(rule.effective(facts), Effective::Respect(None));
+    let for_all = directives.public || covered && !response.has_set_cookie;
+    let guessable = is_heuristically_cacheable(response.status) || directives.public;
+    if !for_all || !guessable || response.lifetime_ms().is_some() || directives.no_cache {
+        return None;
+    }
+    let modified = response.last_modified.and_then(parse_date)?;
+    let unchanged_ms = response.date_or_received().since_ms(modified);
+    Some((unchanged_ms / HEURISTIC_DIVISOR).min(HEURISTIC_MS_MAX))
+}
+
+/// The fraction §4.2.2 names as typical.
+const HEURISTIC_DIVISOR: u64 = 10;
+/// A guess is good for a day at most, as caches that warned of older ones held it (RFC 7234 §5.5.4).
+const HEURISTIC_MS_MAX: u64 = 24 * 60 * 60 * 1000;
+
+/// Statuses that may be fresh without saying so. RFC 9110 §15.1.
+const fn is_heuristically_cacheable(status: u16) -> bool {
+    matches!(status, 200 | 203 | 204 | 206 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 501)
 }
 
 /// Credentials that the key does not hold.
 fn is_personal(facts: &RequestFacts<'_>, rule: &Rule) -> bool {
-    let keyed = |name: &str| matches!(rule, Rule::Override(rule) if rule.keyed_by_header(name));
+    let keyed = |name: &str| rule.options().is_some_and(|rule| rule.keyed_by_header(name));
     facts.has_authorization && !keyed("authorization") || facts.has_cookie && !keyed("cookie")
 }
 
-/// RFC 9111 §3 for a shared cache, with explicit freshness only.
-fn fits_respect(facts: &RequestFacts<'_>, response: &ResponseFacts<'_>) -> Result<(), Uncacheable> {
+/// RFC 9111 §3 for a shared cache.
+fn fits_respect(
+    facts: &RequestFacts<'_>,
+    rule: &Rule,
+    response: &ResponseFacts<'_>,
+    lifetime_ms: Option<u64>,
+) -> Result<(), Uncacheable> {
     let directives = &response.directives;
     if directives.must_understand && !is_understood(response.status) {
         return Err(Uncacheable::Status);
@@ -125,20 +219,22 @@ fn fits_respect(facts: &RequestFacts<'_>, response: &ResponseFacts<'_>) -> Resul
     if facts.has_authorization && !for_all && !directives.must_revalidate {
         return Err(Uncacheable::Authorization);
     }
-    if response.has_set_cookie && !for_all {
+    let cookies_allowed = rule.options().is_some_and(|options| options.set_cookie);
+    if response.has_set_cookie && !for_all && !cookies_allowed {
         return Err(Uncacheable::SetCookie);
     }
-    if is_worth_storing(response) { Ok(()) } else { Err(Uncacheable::NoFreshness) }
+    let added = if let Effective::Respect(added) = rule.effective(facts) { added } else { None };
+    let windows = Windows::of_response(directives).and(added, directives);
+    if is_worth_storing(response, lifetime_ms, windows) { Ok(()) } else { Err(Uncacheable::NoFreshness) }
 }
 
 /// Whether it could ever be used: fresh now, usable when stale, or asked for by a validator.
-fn is_worth_storing(response: &ResponseFacts<'_>) -> bool {
+fn is_worth_storing(response: &ResponseFacts<'_>, lifetime_ms: Option<u64>, windows: Windows) -> bool {
     let directives = &response.directives;
     let has_validator = response.etag.is_some() || response.last_modified.is_some();
-    let Some(lifetime_ms) = response.lifetime_ms() else {
+    let Some(lifetime_ms) = lifetime_ms else {
         return directives.no_cache && has_validator;
     };
-    let windows = Windows::of_response(directives);
     let usable_ms = lifetime_ms.saturating_add(windows.revalidate_ms.max(windows.error_ms));
     has_validator || !directives.no_cache && usable_ms > response.initial_age_ms()
 }
@@ -156,7 +252,7 @@ struct Windows {
 }
 
 impl Windows {
-    fn of_response(directives: &super::directives::ResponseDirectives) -> Self {
+    fn of_response(directives: &ResponseDirectives) -> Self {
         if directives.must_revalidate || directives.proxy_revalidate {
             return Self::default();
         }
@@ -164,6 +260,16 @@ impl Windows {
         Self {
             revalidate_ms: ms(directives.stale_while_revalidate_s),
             error_ms: ms(directives.stale_if_error_s),
+        }
+    }
+
+    /// With what the operator adds, unless the origin forbids stale answers.
+    fn and(self, added: Option<&Override>, directives: &ResponseDirectives) -> Self {
+        let forbidden = directives.must_revalidate || directives.proxy_revalidate;
+        let Some(added) = added.filter(|_| !forbidden).map(Self::of_rule) else { return self };
+        Self {
+            revalidate_ms: self.revalidate_ms.max(added.revalidate_ms),
+            error_ms: self.error_ms.max(added.error_ms),
         }
     }
 
@@ -186,6 +292,8 @@ struct Judged {
     windows: Windows,
     /// Never without validation.
     no_cache: bool,
+    /// A client that asks again, only to be sure, need not be heard while it is fresh. RFC 8246 §2.
+    immutable: bool,
     /// Whether a request's `max-stale` may be granted.
     max_stale_allowed: bool,
     /// A soft purge took its freshness.
@@ -204,31 +312,38 @@ impl Judged {
         let age_ms = stored.age_ms(now);
         let directives = &stored.directives;
         let must_revalidate = directives.must_revalidate || directives.proxy_revalidate;
-        match rule.effective(facts) {
-            Effective::Override(rule) if stored.fits_override => {
-                let refused = directives.no_store || directives.private || stored.personal;
-                let usable = (rule.shared || !refused) && !stored.sets_cookie;
-                usable.then_some(Self {
-                    age_ms,
-                    spent_ms: resident_ms,
-                    lifetime_ms: duration_ms(rule.ttl),
-                    windows: Windows::of_rule(rule),
-                    no_cache: false,
-                    max_stale_allowed: !must_revalidate,
-                    softened,
-                })
-            }
-            Effective::Off => None,
-            Effective::Respect | Effective::Override(_) => stored.fits_respect.then_some(Self {
+        let effective = rule.effective(facts);
+        if let Some((rule, operators)) = Lifetime::of_rule(effective, stored.kind, stored.lifetime_ms) {
+            let refused = directives.no_store || directives.private || stored.personal;
+            let usable = (rule.shared || !refused) && !stored.sets_cookie;
+            return usable.then_some(Self {
                 age_ms,
-                spent_ms: age_ms,
-                lifetime_ms: stored.lifetime_ms.unwrap_or(0),
-                windows: Windows::of_response(directives),
-                no_cache: directives.no_cache,
-                max_stale_allowed: !must_revalidate && directives.s_maxage_s.is_none(),
+                spent_ms: resident_ms,
+                lifetime_ms: operators.lifetime_ms,
+                windows: operators.windows,
+                no_cache: false,
+                immutable: directives.immutable,
+                max_stale_allowed: !must_revalidate,
                 softened,
-            }),
+            });
         }
+        let added = match effective {
+            Effective::Off => return None,
+            Effective::Respect(added) => added,
+            Effective::Override(rule) => Some(rule),
+        };
+        let guessed_ms =
+            stored.heuristic_ms.filter(|_| added.is_some_and(|added| added.heuristic) || directives.public);
+        stored.fits_respect.then_some(Self {
+            age_ms,
+            spent_ms: age_ms,
+            lifetime_ms: stored.lifetime_ms.or(guessed_ms).unwrap_or(0),
+            windows: Windows::of_response(directives).and(added, directives),
+            no_cache: directives.no_cache,
+            immutable: directives.immutable,
+            max_stale_allowed: !must_revalidate && directives.s_maxage_s.is_none(),
+            softened,
+        })
     }
 
     fn is_fresh(&self) -> bool {
@@ -286,7 +401,8 @@ pub fn decide(
     let beyond = |seconds: Option<u64>| seconds.is_some_and(|s| judged.age_ms > s.saturating_mul(1000));
     let left_ms = judged.lifetime_ms.saturating_sub(judged.spent_ms);
     let too_short = asked.min_fresh_s.is_some_and(|s| left_ms < s.saturating_mul(1000));
-    if asked.no_cache || beyond(asked.max_age_s) || too_short {
+    let sure = judged.immutable && judged.is_fresh();
+    if asked.no_cache || beyond(asked.max_age_s) && !sure || too_short {
         return Decision::Revalidate { serve_if_error, requested: true };
     }
     if judged.no_cache {

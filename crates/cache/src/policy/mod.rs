@@ -1,15 +1,17 @@
 //! What may be stored and what may be served: RFC 9111, and the RFCs around it, as plain functions.
 //!
-//! One question per file. [`directives`] reads `Cache-Control`; [`request`] and [`response`] turn fields into facts;
+//! One question per file. [`directives`] reads `Cache-Control` and [`targeted`] what replaces it for us; [`date`] reads dates; [`request`] and [`response`] turn fields into facts;
 //! [`freshness`] says whether a response may be stored ([`freshness::storable`]) and what a stored one may be used for
-//! ([`freshness::decide`]); [`vary`] selects among variants; [`conditional`] answers a client's `If-None-Match` and
+//! ([`freshness::decide`]); [`vary`] selects among variants, with [`accept`] for spellings that mean the same; [`conditional`] answers a client's `If-None-Match` and
 //! `If-Modified-Since` and asks the origin's; [`freshen`] applies a 304; [`range`] plans a 206 from a complete body;
 //! [`invalidation`] says what an unsafe method makes out of date.
 //!
 //! Times are [`Timestamp`]s given by the caller. Arithmetic saturates: `Age: 99999999999999` is very old, not a panic.
 //! No other crate decides freshness.
 
+pub mod accept;
 pub mod conditional;
+pub mod date;
 pub mod directives;
 pub mod fields;
 pub mod freshen;
@@ -18,6 +20,7 @@ pub mod invalidation;
 pub mod range;
 pub mod request;
 pub mod response;
+pub mod targeted;
 pub mod time;
 pub mod vary;
 

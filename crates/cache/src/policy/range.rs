@@ -1,8 +1,8 @@
 //! Ranges out of a complete body: which bytes a 206 carries, if any. RFC 9110 §14.
 
 use super::conditional::{Validators, strongly_equal};
+use super::date::parse_date;
 use super::request::RequestFacts;
-use super::time::parse_date;
 
 /// What a `Range` gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

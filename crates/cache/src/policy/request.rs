@@ -1,7 +1,7 @@
 //! A request as the cache sees it: read once, in one pass over the fields.
 
 use super::directives::RequestDirectives;
-use crate::{BypassReason, Field};
+use crate::{BypassReason, Field, Rule};
 
 /// What of a request matters to the cache. Borrows the fields, for `Vary` and conditionals.
 #[derive(Clone, Copy, Debug)]
@@ -100,6 +100,17 @@ impl<'a> RequestFacts<'a> {
         // RFC 9111 §5.4: only where there is no Cache-Control.
         facts.directives.no_cache |= pragma_no_cache && !has_cache_control;
         facts
+    }
+
+    /// As the rule hears it: where it ignores clients that want the origin asked, they don't.
+    #[must_use]
+    pub fn under(mut self, rule: &Rule) -> Self {
+        if !rule.hears_clients() {
+            let RequestDirectives { max_stale_s, only_if_cached, .. } = self.directives;
+            self.directives =
+                RequestDirectives { max_stale_s, only_if_cached, ..RequestDirectives::default() };
+        }
+        self
     }
 
     /// Why the cache stays out of this request, if it does.

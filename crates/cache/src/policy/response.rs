@@ -1,9 +1,11 @@
 //! A response as the cache sees it: when it was made, how long it says it is fresh, what it can be asked for by.
 
 use super::conditional::{Validators, is_etag};
+use super::date::parse_date;
 use super::directives::{ResponseDirectives, delta_seconds};
 use super::fields;
-use super::time::{Timestamp, parse_date};
+use super::freshness::StatusKind;
+use super::time::Timestamp;
 use crate::Field;
 
 /// What of a response matters to the cache, read in one pass.
@@ -54,14 +56,16 @@ pub struct StoredFacts {
     pub received: Timestamp,
     /// Its age at that moment, in milliseconds: `corrected_initial_age` of RFC 9111 §4.2.3.
     pub initial_age_ms: u64,
-    /// Its explicit freshness lifetime in milliseconds; `None` if the origin said nothing, and nothing was guessed.
+    /// Its explicit freshness lifetime in milliseconds; `None` if the origin said nothing.
     pub lifetime_ms: Option<u64>,
+    /// A guessed one, where that is allowed. RFC 9111 §4.2.2.
+    pub heuristic_ms: Option<u64>,
     /// What its `Cache-Control` said.
     pub directives: ResponseDirectives,
     /// RFC 9111 alone allowed storing it.
     pub fits_respect: bool,
-    /// Its status is one that an override covers.
-    pub fits_override: bool,
+    /// Which of an operator's lifetimes covers its status.
+    pub kind: StatusKind,
     /// It answered a request with `Authorization` or `Cookie` that the key does not hold.
     pub personal: bool,
     /// It still sets a cookie, explicitly for all.
@@ -125,13 +129,14 @@ impl<'a> ResponseFacts<'a> {
 
     /// The explicit freshness lifetime for a shared cache, in milliseconds. RFC 9111 §4.2.1.
     ///
-    /// A heuristic lifetime (§4.2.2) would be chosen where this is `None`.
+    /// A heuristic lifetime (§4.2.2) may be chosen where this is `None`.
     #[must_use]
     pub fn lifetime_ms(&self) -> Option<u64> {
         if let Some(seconds) = self.directives.s_maxage_s.or(self.directives.max_age_s) {
             return Some(seconds.saturating_mul(1000));
         }
         match self.expires {
+            _ if self.directives.targeted => None,
             Expires::Absent => None,
             Expires::Invalid => Some(0),
             Expires::At(expires) => Some(expires.since_ms(self.date_or_received())),

@@ -1,11 +1,13 @@
 //! Which requests a stored response answers. RFC 9111 §4.1.
 //!
 //! A response with `Vary` answers requests whose named headers are those of the request it was made for. The values are
-//! kept with the response and compared line by line, joined as a list would be (RFC 9110 §5.3); absent is not empty.
+//! kept with the response and compared line by line, joined as a list would be (RFC 9110 §5.3); absent is not empty. Most
+//! clients spell a value as the one before them, so the bytes as they came are compared first, and their normal form
+//! ([`super::accept`]) only where those differ.
 
 use smallvec::SmallVec;
 
-use super::fields;
+use super::{accept, fields};
 use crate::{Field, Uncacheable};
 
 /// Names in one `Vary` that are compared; a response with more is not stored.
@@ -18,6 +20,8 @@ pub const VARY_VALUE_BYTES_MAX: usize = 8 << 10;
 pub struct Vary {
     /// Sorted by name, each once.
     selecting: Box<[Selecting]>,
+    /// `Content-Language`, where `Accept-Language` selects.
+    language: Option<Box<[u8]>>,
 }
 
 /// One header and its value.
@@ -27,6 +31,8 @@ struct Selecting {
     name: Box<[u8]>,
     /// The request's lines joined by `, `; `None` if it had none.
     value: Option<Box<[u8]>>,
+    /// The value's normal form, where it isn't that itself.
+    normal: Option<Box<[u8]>>,
 }
 
 impl Vary {
@@ -48,39 +54,91 @@ impl Vary {
         }
         names.sort_unstable();
         names.dedup();
-        let selecting: Box<[Selecting]> =
-            names.into_iter().map(|name| Selecting { value: joined(request_fields, &name), name }).collect();
-        let vary = Self { selecting };
+        let by_language = names.iter().any(|name| **name == *ACCEPT_LANGUAGE);
+        let selecting = names.into_iter().map(|name| Selecting::new(name, request_fields)).collect();
+        let vary = Self { selecting, language: by_language.then(|| language_of(response_fields)).flatten() };
         if vary.weight() > VARY_VALUE_BYTES_MAX as u64 { Err(Uncacheable::Vary) } else { Ok(Some(vary)) }
     }
 
     /// The same headers, with another request's values.
     #[must_use]
     pub fn reselect(&self, request_fields: &[Field<'_>]) -> Self {
-        let of =
-            |one: &Selecting| Selecting { name: one.name.clone(), value: joined(request_fields, &one.name) };
-        Self { selecting: self.selecting.iter().map(of).collect() }
+        let of = |one: &Selecting| Selecting::new(one.name.clone(), request_fields);
+        Self { selecting: self.selecting.iter().map(of).collect(), language: None }
     }
 
-    /// Whether a request selects the response. Does not allocate.
+    /// Whether a request selects the response. Allocates only where a value is spelled in another way than the stored one.
     #[must_use]
     pub fn matches(&self, request_fields: &[Field<'_>]) -> bool {
-        self.selecting.iter().all(|selecting| selecting.matches(request_fields))
+        self.selecting.iter().all(|selecting| {
+            selecting.matches(request_fields)
+                || selecting.means_the_same(request_fields)
+                || self.is_in_the_language(selecting, request_fields)
+        })
+    }
+
+    /// Whether two responses answer the same requests, so that the newer takes the other's place.
+    #[must_use]
+    pub fn selects_as(&self, other: &Self) -> bool {
+        self.selecting.len() == other.selecting.len()
+            && self
+                .selecting
+                .iter()
+                .zip(&other.selecting)
+                .all(|(a, b)| a.name == b.name && a.normal() == b.normal())
+    }
+
+    /// The response is in the one language that the request likes best. RFC 9111 §4.1 leaves the choice by preference to
+    /// the cache.
+    fn is_in_the_language(&self, selecting: &Selecting, request_fields: &[Field<'_>]) -> bool {
+        let Some(language) = self.language.as_deref().filter(|_| *selecting.name == *ACCEPT_LANGUAGE) else {
+            return false;
+        };
+        let wanted = joined(request_fields, ACCEPT_LANGUAGE);
+        let best = wanted.as_deref().and_then(accept::best_language);
+        best.is_some_and(|best| best.eq_ignore_ascii_case(language))
     }
 
     /// Bytes it takes.
     #[must_use]
     pub fn weight(&self) -> u64 {
-        let of = |one: &Selecting| one.name.len() + one.value.as_ref().map_or(0, |value| value.len());
-        let heap = self.selecting.iter().map(of).sum::<usize>();
+        let bytes = |value: &Option<Box<[u8]>>| value.as_ref().map_or(0, |value| value.len());
+        let of = |one: &Selecting| one.name.len() + bytes(&one.value) + bytes(&one.normal);
+        let heap = self.selecting.iter().map(of).sum::<usize>() + bytes(&self.language);
         (heap + self.selecting.len() * (size_of::<Selecting>() + ALLOCATIONS_BYTES)) as u64
     }
 }
 
-/// What the allocator adds for a name and a value.
-const ALLOCATIONS_BYTES: usize = 32;
+/// What the allocator adds for a name, a value and its normal form.
+const ALLOCATIONS_BYTES: usize = 48;
+const ACCEPT_LANGUAGE: &[u8] = b"accept-language";
+
+/// `Content-Language`, if it is one language.
+fn language_of(response_fields: &[Field<'_>]) -> Option<Box<[u8]>> {
+    let mut languages = fields::lines(response_fields, b"content-language").flat_map(fields::members);
+    let language = languages.next().filter(|_| languages.next().is_none())?;
+    Some(language.into())
+}
 
 impl Selecting {
+    fn new(name: Box<[u8]>, request_fields: &[Field<'_>]) -> Self {
+        let value = joined(request_fields, &name);
+        let normal = value.as_deref().map(|value| accept::normal(&name, value));
+        let normal =
+            normal.filter(|normal| value.as_deref() != Some(normal)).map(|normal| normal.into_owned().into());
+        Self { name, value, normal }
+    }
+
+    fn normal(&self) -> Option<&[u8]> {
+        self.normal.as_deref().or(self.value.as_deref())
+    }
+
+    /// Whether the request's value has the stored one's normal form.
+    fn means_the_same(&self, request_fields: &[Field<'_>]) -> bool {
+        let Some(value) = joined(request_fields, &self.name) else { return false };
+        Some(&*accept::normal(&self.name, &value)) == self.normal()
+    }
+
     fn matches(&self, request_fields: &[Field<'_>]) -> bool {
         let mut lines = fields::lines(request_fields, &self.name);
         let (Some(first), Some(value)) = (lines.next(), self.value.as_deref()) else {
@@ -142,6 +200,37 @@ mod tests {
         check(&["X"], &lines[..1], &lines, false);
         check(&["X"], &lines, &[(b"x", b"a"), (b"x", b"b"), (b"x", b"")], false);
         check(&["X"], &[(b"x", b"ab")], &[(b"x", b"a"), (b"x", b"b")], false);
+    }
+
+    #[test]
+    fn what_means_the_same_selects_the_same() {
+        let language =
+            |value: &'static str| -> [Field<'static>; 1] { [(b"Accept-Language", value.as_bytes())] };
+        check(&["Accept-Language"], &language("en, de"), &language("de, en"), true); // RFC 9111 §4.1
+        check(&["Accept-Language"], &language("en, de"), &language("eN ,  De;q=1"), true);
+        check(&["Accept-Language"], &language("en, de"), &language("en"), false);
+        check(&["Accept-Language"], &language("en"), &[], false);
+        check(&["Accept-Encoding"], &[GZIP], &[(b"accept-encoding", b" GZIP;q=1.0")], true);
+        check(&["Foo"], &[(b"foo", b"1,2")], &[(b"foo", b"1, 2")], true);
+        check(&["Foo"], &[(b"foo", b"1,2")], &[(b"foo", b"1"), (b"foo", b"2")], true);
+        check(&["Cookie"], &[(b"cookie", b"1,2")], &[(b"cookie", b"1, 2")], false);
+    }
+
+    #[test]
+    fn a_response_in_the_language_liked_best_is_selected() {
+        let stored_for: [Field<'_>; 1] = [(b"Accept-Language", b"en, de")];
+        let selects = |content: &'static [u8], wanted: &'static [u8]| {
+            let response: [Field<'_>; 2] = [(b"Vary", b"Accept-Language"), (b"Content-Language", content)];
+            let vary = Vary::select(&response, &stored_for).unwrap().unwrap();
+            vary.matches(&[(b"accept-language", wanted)])
+        };
+        assert!(selects(b"de", b"fr;q=0.5, de;q=1.0")); // RFC 9111 §4.1
+        assert!(selects(b"de", b"DE"));
+        assert!(!selects(b"de", b"fr, de;q=0.9"));
+        assert!(!selects(b"de", b"fr, de"), "both are liked best");
+        assert!(!selects(b"de-AT", b"de"));
+        assert!(!selects(b"de, en", b"de"));
+        assert!(!selects(b"", b"de"));
     }
 
     #[test]

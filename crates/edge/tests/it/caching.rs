@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tenfold_cache::{Override, Purge, Rule};
+use tenfold_cache::{Override, Pattern, Purge, QueryRule, Rule};
 use tenfold_edge::config::RouteConfig;
 use tenfold_testkit::origin::Gate;
 use tenfold_testkit::{Answer, Origin, wait_for};
@@ -187,7 +187,7 @@ fn what_may_not_be_shared_is_fetched_for_each() {
 #[test]
 fn an_override_keeps_what_the_origin_says_nothing_about() {
     let origin = Origin::serve(|_| Answer::ok("x")).unwrap();
-    let edge = overriding(&origin, Override { ttl: Duration::from_secs(60), ..Override::default() });
+    let edge = overriding(&origin, Override { ttl: Some(Duration::from_secs(60)), ..Override::default() });
     let mut client = edge.client();
     client.get("/a").unwrap();
     client.get("/a").unwrap();
@@ -234,4 +234,44 @@ fn headers_outside_the_key_reach_no_node() {
     let seen = origin.last().unwrap();
     assert_ne!(seen.header("x-forwarded-host"), Some("evil"));
     assert_eq!(seen.header("x-http-method-override"), None);
+}
+
+#[test]
+fn the_key_is_shown_where_the_route_says_so() {
+    let origin = Origin::serve(|_| Answer::ok("x").cache_control("max-age=60")).unwrap();
+    let edge = overriding(&origin, Override { show_key: true, ..Override::default() });
+    let mut client = edge.client();
+    let key = format!("; key=\"{}/a%22?q=1\"", edge.address);
+    for _ in 0..2 {
+        let answer = client.get("/%61%22?q=1").unwrap();
+        assert!(answer.header("cache-status").unwrap().ends_with(&key), "{answer:?} {key}");
+    }
+}
+
+#[test]
+fn what_of_a_query_does_not_count_reaches_no_node() {
+    let origin = Origin::serve(|_| Answer::ok("x").cache_control("max-age=60")).unwrap();
+    let query = QueryRule { sort: true, keep: Vec::new(), drop: vec![Pattern::new("utm_*")] };
+    let edge = overriding(&origin, Override { query: Some(query.into()), ..Override::default() });
+    let mut client = edge.client();
+    for target in ["/a?b=2&utm_source=mail&a=1", "/a?a=1&b=2", "/a?utm_x=%22&a=1&b=2"] {
+        assert_eq!(client.get(target).unwrap().status, 200);
+    }
+    assert_eq!((origin.requests(), origin.count("GET", "/a?a=1&b=2")), (1, 1));
+    client.request_with_body("POST", "/a?utm_source=mail&b=2&a=1", &[], b"change").unwrap();
+    client.get("/a?a=1&b=2").unwrap();
+    assert_eq!(origin.count("GET", "/a?a=1&b=2"), 2, "a write to any of its spellings is a write to it");
+}
+
+#[test]
+fn a_client_s_wish_to_ask_the_origin_can_be_ignored() {
+    let origin = Origin::serve(|_| Answer::ok("x").cache_control("max-age=60")).unwrap();
+    let edge = overriding(&origin, Override { ignore_client_revalidation: true, ..Override::default() });
+    let mut client = edge.client();
+    for wish in ["no-cache", "max-age=0", "no-store", "min-fresh=1000", ""] {
+        client.request("GET", "/a", &[("Cache-Control", wish)]).unwrap();
+    }
+    client.request("GET", "/a", &[("Pragma", "no-cache")]).unwrap();
+    assert_eq!(origin.requests(), 1);
+    assert_eq!(client.request("GET", "/b", &[("Cache-Control", "only-if-cached")]).unwrap().status, 504);
 }

@@ -35,7 +35,7 @@ fn a_field_that_connection_names_is_in_no_key_and_takes_no_route() {
     let origin = telling("X-Tenant");
     let mut config = config(&[origin.addr()]);
     let rule = Rule::Override(Override {
-        ttl: std::time::Duration::from_secs(60),
+        ttl: Some(std::time::Duration::from_secs(60)),
         key: vec![KeyPart::Header("x-tenant".into())],
         ..Override::default()
     });

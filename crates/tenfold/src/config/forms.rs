@@ -29,6 +29,8 @@ pub fn expected(form: Form) -> &'static str {
         Form::Authority => "a host name, such as \"api.example\" or \"api.example:8080\"",
         Form::Method => "a method in upper case, such as \"GET\"",
         Form::KeyPart => "\"header:NAME\" or \"cookie:NAME\"",
+        Form::Parameter => "a parameter's name, or how it begins and a * at its end, such as \"utm_*\"",
+        Form::Tag => "a tag without blanks, such as \"product:{id}\"",
         Form::Label => "a name without control characters, at most 200 bytes",
         Form::Secret => "at least 16 printable ASCII characters",
     }
@@ -46,6 +48,12 @@ pub fn check(form: Form, text: &str) -> Result<(), String> {
         Form::Authority => is_authority(text),
         Form::Method => is_token(text) && !text.bytes().any(|b| b.is_ascii_lowercase()) && text != "CONNECT",
         Form::KeyPart => key_part(text).is_some(),
+        Form::Parameter => {
+            let name = text.strip_suffix('*').unwrap_or(text);
+            !text.is_empty() && name.bytes().all(|b| b.is_ascii_graphic() && !b"&=#*".contains(&b))
+        }
+        // Which places there are depends on the route's path.
+        Form::Tag => !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic() && b != b','),
         Form::Label => {
             !text.is_empty() && text.len() <= LABEL_BYTES_MAX && !text.chars().any(char::is_control)
         }
@@ -171,6 +179,10 @@ mod tests {
         bad(Form::Method, &["get", "", "GE T", "CONNECT"]);
         good(Form::KeyPart, &["header:accept-language", "cookie:currency"]);
         bad(Form::KeyPart, &["header", "header:", "query:x", "claim:sub", "header:a b"]);
+        good(Form::Parameter, &["id", "utm_*", "*", "a[]"]);
+        bad(Form::Parameter, &["", "a=b", "a*b", "a b", "a&b", "ü"]);
+        good(Form::Tag, &["all", "product:{id}", "{header.x-tag}"]);
+        bad(Form::Tag, &["", "a b", "a,b"]);
         good(Form::Secret, &["0123456789abcdef"]);
         bad(Form::Secret, &["short", "0123456789abcde\n"]);
         bad(Form::Label, &["", "a\nb"]);

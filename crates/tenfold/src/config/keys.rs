@@ -105,6 +105,10 @@ pub enum Form {
     Method,
     /// `header:NAME` or `cookie:NAME`.
     KeyPart,
+    /// A query parameter's name, or how it begins and a `*`.
+    Parameter,
+    /// A tag, with places in braces.
+    Tag,
     /// Any words without control characters.
     Label,
     /// A secret: never printed.
@@ -418,12 +422,30 @@ const ROUTE: &[Key] = &[
 ];
 
 const ROUTE_CACHE: &[Key] = &[
-    key("ttl", duration(0, YEAR), "How long a response is fresh, whatever lifetime it names itself; for status 200, 203, 204, 300, 301 and 308, others follow their own headers. A response marked `private` or `no-store` is not stored, unless `shared` is true. Does not apply to a request with Authorization or Cookie, unless `shared` is true or all of that header is in `key`.", "\"30s\"").required(),
+    key("ttl", duration(0, YEAR), "How long a response is fresh, whatever lifetime it names itself; for status 200, 203, 204, 300, 301 and 308, others follow their own headers. A response marked `private` or `no-store` is not stored, unless `shared` is true. Does not apply to a request with Authorization or Cookie, unless `shared` is true or all of that header is in `key`. Without it the response's own headers say.", "\"30s\""),
+    key("negative_ttl", duration(0, DAY), "The same for status 404, 405, 410, 414, 451 and 500 to 504 without a lifetime of their own.", "\"5s\""),
+    key("heuristic", Kind::Boolean, "A response that names no lifetime is fresh for a tenth of the time since its Last-Modified, at most a day (RFC 9111 §4.2.2). Not for a request with Authorization or Cookie, unless `shared` is true or all of that header is in `key`, nor for a response with Set-Cookie.", "true").or("false"),
     key("stale_while_revalidate", duration(0, YEAR), "How long after that a stale copy answers while a fresh one is fetched.", "\"10m\"").or("\"0s\""),
     key("stale_if_error", duration(0, YEAR), "How long after that a stale copy answers when the nodes fail.", "\"1d\"").or("\"0s\""),
     key("key", Kind::List(&Kind::Text(Form::KeyPart)), "Request headers and cookies that tell copies apart.", "[\"header:accept-language\", \"cookie:currency\"]").or("[]"),
+    key("query", Kind::Table(ROUTE_CACHE_QUERY), "What of a GET's query counts, for the cache and for the nodes.", "{ sort = true, drop = [\"utm_*\"] }").or("{}"),
+    key("tags", Kind::List(&Kind::Text(Form::Tag)), "Names by which stored responses can be purged together; `{id}` is a part of the path, `{query.NAME}` a parameter, `{header.NAME}` a field of the response. `Surrogate-Key` and `Cache-Tag` of the response count in any case.", "[\"product:{id}\"]").or("[]"),
     key("shared", Kind::Boolean, "The answer is the same for everyone, also for requests with Authorization or Cookie.", "true").or("false"),
-    later("tags", "purges by tag"),
-    later("heuristic", "heuristic freshness"),
+    key("store_set_cookie", Kind::Boolean, "A response that its own headers let be stored is stored also with Set-Cookie, cookie and all, for everyone. Else it has to say `public` or `s-maxage`.", "true").or("false"),
+    key("ignore_client_revalidation", Kind::Boolean, "A request's own `no-cache`, `no-store`, `max-age`, `min-fresh` and `Pragma` ask nothing of the nodes.", "true").or("false"),
+    key("show_key", Kind::Boolean, "Cache-Status names the key: authority, path and query.", "true").or("false"),
     later("shield", "one fetch across edges"),
+];
+
+const ROUTE_CACHE_QUERY: &[Key] = &[
+    key("sort", Kind::Boolean, "Sort parameters by name; those of one name keep their order.", "true")
+        .or("false"),
+    key(
+        "keep",
+        Kind::List(&Kind::Text(Form::Parameter)),
+        "Only these parameters, if there are any here; `utm_*` is all that begin so.",
+        "[\"id\", \"page\"]",
+    )
+    .or("[]"),
+    key("drop", Kind::List(&Kind::Text(Form::Parameter)), "Never these parameters.", "[\"utm_*\"]").or("[]"),
 ];

@@ -26,6 +26,7 @@ pub fn check(root: &Table, out: &mut Vec<Diagnostic>) {
     check_amounts(clusters, out);
     check_names(root, out);
     check_ties(root, out);
+    check_tags(root, out);
     if root.list("route").is_empty() && !root.entries.contains_key("route") {
         out.push(Diagnostic::unplaced("there is no [[route]], so there is nothing to start"));
     }
@@ -177,6 +178,23 @@ fn check_ties(root: &Table, out: &mut Vec<Diagnostic>) {
         let ((index, span, _), (other, ..)) = (&places[this], &places[other]);
         let message = format!("route[{index}] and route[{other}] ask for the same requests");
         out.push(Diagnostic::error(span.clone(), message, router::TELL_APART));
+    }
+}
+
+/// Which places a tag may have depends on the route's path.
+fn check_tags(root: &Table, out: &mut Vec<Diagnostic>) {
+    for route in root.list("route").iter().filter_map(Node::as_table) {
+        let (Some(path), Some(cache)) = (route.optional_text("path"), route.table("cache")) else { continue };
+        for node in cache.list("tags") {
+            let Some(text) = node.as_text() else { continue };
+            if let Err(wrong) = tenfold_cache::TagTemplate::parse(text, path) {
+                out.push(Diagnostic::error(
+                    node.span.clone(),
+                    format!("{text:?} is no tag of this route"),
+                    wrong,
+                ));
+            }
+        }
     }
 }
 

@@ -89,7 +89,7 @@ mod tests {
         assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
         assert_eq!(schema["properties"]["admin"]["properties"]["listen"]["default"], "127.0.0.1:9900");
         assert_eq!(schema["properties"]["cluster"]["additionalProperties"]["required"], json!(["nodes"]));
-        assert_eq!(route["cache"]["anyOf"][1]["required"], json!(["ttl"]));
+        assert_eq!(route["cache"]["anyOf"][1]["properties"]["heuristic"]["default"], false);
         assert!(route.get("waiting_room").is_none());
     }
 }

@@ -4,12 +4,13 @@
 //! (two routes that tie in its router, say) is its own `build`'s to refuse.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use tenfold_balance::retry_budget;
 use tenfold_balance::{HealthConfig, Policy, RetryConfig};
-use tenfold_cache::{KeyPart, Override, Rule};
+use tenfold_cache::{KeyPart, Override, Pattern, QueryRule, Rule, TagTemplate};
 use tenfold_edge::config as edge;
 
 use super::forms;
@@ -194,11 +195,12 @@ fn route(table: &Table) -> edge::RouteConfig {
         methods: table.list("methods").iter().map(text).collect(),
         headers: headers.map(|(name, node)| (name.clone(), text(node))).collect(),
         to: table.text("to").to_owned(),
-        cache: table.get("cache").map_or(Rule::Respect, rule),
+        cache: table.get("cache").map_or(Rule::Respect, |node| rule(node, table.text("path"))),
     }
 }
 
-fn rule(node: &Node) -> Rule {
+/// The rule of a route with this path.
+fn rule(node: &Node, path: &str) -> Rule {
     let Some(table) = node.as_table() else {
         return match text(node) {
             "off" => Rule::Off,
@@ -211,13 +213,28 @@ fn rule(node: &Node) -> Rule {
         ("header", name) => KeyPart::Header(name.to_ascii_lowercase()),
         (other, _) => unknown(other),
     };
+    let tag = |node: &Node| TagTemplate::parse(text(node), path).expect("the rules checked the tags");
     Rule::Override(Override {
-        ttl: table.duration("ttl"),
+        ttl: table.optional_duration("ttl"),
+        negative_ttl: table.optional_duration("negative_ttl"),
         stale_while_revalidate: table.duration("stale_while_revalidate"),
         stale_if_error: table.duration("stale_if_error"),
+        heuristic: table.boolean("heuristic"),
         shared: table.boolean("shared"),
+        set_cookie: table.boolean("store_set_cookie"),
+        ignore_client_revalidation: table.boolean("ignore_client_revalidation"),
+        show_key: table.boolean("show_key"),
         key: table.list("key").iter().map(part).collect(),
+        query: query(section(table, "query")),
+        tags: table.list("tags").iter().map(tag).collect(),
     })
+}
+
+/// Nothing where all of a query counts as it stands.
+fn query(table: &Table) -> Option<Arc<QueryRule>> {
+    let patterns = |key| table.list(key).iter().map(|node| Pattern::new(text(node))).collect();
+    let rule = QueryRule { sort: table.boolean("sort"), keep: patterns("keep"), drop: patterns("drop") };
+    (rule != QueryRule::default()).then(|| rule.into())
 }
 
 /// A route without a name is called by its path; where several share one, by as much more as tells them apart.

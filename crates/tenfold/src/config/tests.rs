@@ -56,7 +56,7 @@ host = "*.Shop.example"
 methods = ["GET", "HEAD"]
 headers = { X-Client = "ios" }
 to = "api"
-cache = { ttl = "30s", stale_while_revalidate = "10m", stale_if_error = "1d", key = ["header:Accept-Language", "cookie:currency"], shared = true }
+cache = { ttl = "30s", stale_while_revalidate = "10m", stale_if_error = "1d", key = ["header:Accept-Language", "cookie:currency"], shared = true, negative_ttl = "5s", heuristic = true, store_set_cookie = true, ignore_client_revalidation = true, show_key = true, tags = ["product:{id}"], query = { sort = true, keep = ["id"], drop = ["utm_*"] } }
 
 [[route]]
 path = "/{*rest}"
@@ -140,7 +140,10 @@ fn a_file_with_everything_is_built_as_written() {
     assert_eq!(route.host.as_deref(), Some("*.shop.example"));
     assert_eq!(route.headers, [("x-client".to_owned(), "ios".to_owned())]);
     let Rule::Override(rule) = &route.cache else { panic!("an override was written") };
-    assert_eq!(rule.ttl, Duration::from_secs(30));
+    assert_eq!(rule.ttl, Some(Duration::from_secs(30)));
+    assert_eq!(rule.negative_ttl, Some(Duration::from_secs(5)));
+    assert!(rule.heuristic && rule.set_cookie && rule.ignore_client_revalidation && rule.show_key);
+    assert_eq!((rule.tags.len(), rule.query.as_ref().map(|query| query.sort)), (1, Some(true)));
     assert_eq!(rule.key, [KeyPart::Header("accept-language".into()), KeyPart::Cookie("currency".into())]);
     assert!(matches!(edge.routes[1].cache, Rule::Off));
     assert_eq!(edge.routes[1].name, "/{*rest}");
@@ -305,6 +308,24 @@ fn a_key_in_the_wrong_table_is_sent_home() {
     check("[admin]\nbody_max = \"1MiB\"", "it belongs in [edge]");
     check("[edge]\nstale_if_error = \"1d\"", "it belongs in [route.cache]");
     check("[edge]\nbalance = \"round_robin\"", "it belongs in [cluster.NAME]");
+}
+
+#[test]
+fn a_tag_names_parts_of_its_own_route() {
+    let cluster = "cluster.api.nodes = [\"127.0.0.1:3000\"]\n";
+    let route = "[[route]]\npath = \"/p/{id}\"\nto = \"api\"\ncache = { tags = [\"p:{other}\"] }";
+    let report = read(&format!("{cluster}{route}")).expect_err("no such part");
+    assert!(report.render(false).contains("{other} is no part of the path"), "{}", report.render(false));
+}
+
+#[test]
+fn a_cache_table_without_a_ttl_goes_by_the_responses_own_headers() {
+    use tenfold_cache::{Override, Rule};
+    let cluster = "cluster.api.nodes = [\"127.0.0.1:3000\"]\n";
+    let loaded =
+        good(&format!("{cluster}route = [{{ path = \"/\", to = \"api\", cache = {{ heuristic = true }} }}]"));
+    let expected = Rule::Override(Override { heuristic: true, ..Override::default() });
+    assert_eq!(loaded.settings.edge.routes[0].cache, expected);
 }
 
 #[test]

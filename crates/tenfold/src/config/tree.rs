@@ -158,8 +158,13 @@ impl Table {
     /// A duration.
     #[must_use]
     pub fn duration(&self, key: &str) -> Duration {
+        self.optional_duration(key).expect("the walker checked a duration with a default")
+    }
+
+    /// A duration, if written.
+    #[must_use]
+    pub fn optional_duration(&self, key: &str) -> Option<Duration> {
         self.read(key, |value| if let Value::Duration(d) = value { Some(*d) } else { None })
-            .expect("the walker checked a duration with a default")
     }
 
     /// Bytes.

@@ -19,7 +19,7 @@ impl Site {
 #[test]
 fn a_user_s_request_leaves_what_an_override_stored_for_everybody_alone() {
     let (ttl, stale_while_revalidate) = (Duration::from_secs(30), Duration::from_secs(600));
-    let rule = Rule::Override(Override { ttl, stale_while_revalidate, ..Override::default() });
+    let rule = Rule::Override(Override { ttl: Some(ttl), stale_while_revalidate, ..Override::default() });
     let site = Site::new(small(), rule);
     let validated: [Field<'_>; 2] = [(b"Cache-Control", b"public, max-age=0"), ETAG];
     assert!(site.fill(&[], &validated, b"everybody's", NOW));

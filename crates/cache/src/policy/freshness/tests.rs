@@ -66,7 +66,7 @@ const ASKED: Decision = Decision::Revalidate { serve_if_error: false, requested:
 const OR_STALE: Decision = Decision::Revalidate { serve_if_error: true, requested: false };
 
 fn ttl(seconds: u64) -> Override {
-    Override { ttl: Duration::from_secs(seconds), ..Override::default() }
+    Override { ttl: Some(Duration::from_secs(seconds)), ..Override::default() }
 }
 
 #[test]
