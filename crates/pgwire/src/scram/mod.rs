@@ -154,9 +154,14 @@ impl Verifier {
     /// The verifier of a password: costs the iterations. Zero iterations count as one.
     #[must_use]
     pub fn derive(password: &[u8], salt: &[u8], iterations: u32) -> Self {
-        let iterations = iterations.max(1);
-        let keys = SaltedPassword::derive(password, salt, iterations).keys();
-        let stored_key = sha256(&keys.client_key);
+        Self::from_salted(&SaltedPassword::derive(password, salt, iterations), salt, iterations)
+    }
+
+    /// The verifier of a password that was salted already, with this salt and these iterations: costs three hashes.
+    #[must_use]
+    pub fn from_salted(salted: &SaltedPassword, salt: &[u8], iterations: u32) -> Self {
+        let keys = salted.keys();
+        let (iterations, stored_key) = (iterations.max(1), sha256(&keys.client_key));
         Self { iterations, salt: salt.into(), stored_key, server_key: keys.server_key, is_mock: false }
     }
 

@@ -1,28 +1,29 @@
 //! What is known about one user: the stored secret, and what logins taught us since.
 //!
 //! **Intuition.** The secret a user proves itself with at the pooler is also what the pooler proves the user with at the
-//! server. A stored SCRAM verifier alone can't do that; but a client that logs in by SCRAM shows its ClientKey in
-//! passing, and with that key and the verifier's ServerKey we can log in wherever the same verifier is stored. So a
-//! login leaves its keys here.
+//! server. A stored SCRAM verifier alone can't do that; but a client that logs in by SCRAM shows its keys in passing,
+//! and with those we can log in wherever the same verifier is stored. So a login leaves its keys here.
 //!
 //! **Mechanism.** A [`Credential`] is shared by all logins of its user and lives as long as its secret is unchanged,
 //! over reloads and refreshed look-ups. What is learned is written once in a while and read often: `ArcSwapOption`.
 //!
 //! **Failure.** [`Credential::server_secret`] gives the best that is known, down to nothing; the server then refuses
-//! with words of its own.
+//! with words of its own. A stored verifier that is damaged lets nobody in, and the log says so.
 //!
 //! Source: RFC 5802 §3 for the keys.
 
 use std::sync::{Arc, OnceLock};
 
-use super::scram_standin::scram;
 use arc_swap::ArcSwapOption;
+use tenfold_pgwire::{
+    md5::Md5Secret,
+    scram::{ITERATIONS_DEFAULT, Keys, SaltedPassword, Verifier},
+    secret,
+};
 
-use super::derivation::{Derivation, SaltedPassword};
+use super::derivation::Derivation;
 use crate::config::Password;
 
-/// Rounds for secrets made from plain passwords: PostgreSQL's default.
-const ITERATIONS: u32 = 4_096;
 /// Passwords learned from clients that are longer are not kept; PostgreSQL's own limit is 1,024 bytes.
 const LEARNED_BYTES_MAX: usize = 1_024;
 
@@ -33,9 +34,9 @@ pub struct Credential {
     /// As configured or looked up, to tell whether it has changed.
     stored: Option<Password>,
     secret: Secret,
-    /// The verifier clients are asked for: parsed from the secret, or made once from a plain password.
-    verifier: OnceLock<Arc<scram::Secret>>,
-    keys: ArcSwapOption<ScramKeys>,
+    /// Made once from a plain password.
+    made: OnceLock<Verifier>,
+    keys: ArcSwapOption<Keys>,
     learned: ArcSwapOption<Password>,
 }
 
@@ -45,18 +46,10 @@ pub(crate) enum Secret {
     /// There is none: for [`AuthMethod::Trust`](crate::config::AuthMethod::Trust) and its like.
     None,
     Plain(Password),
-    /// `md5` and 32 hexadecimal digits.
-    Md5(Password),
-    Scram,
-}
-
-/// The keys of a user that the server's verifier can be satisfied with.
-#[derive(Clone, PartialEq, Eq)]
-pub struct ScramKeys {
-    /// What the client's proof is made from.
-    pub client_key: [u8; 32],
-    /// What the server's signature is checked with.
-    pub server_key: [u8; 32],
+    Md5(Md5Secret),
+    Scram(Verifier),
+    /// A verifier that was cut off.
+    Damaged,
 }
 
 /// With what we log in to a server.
@@ -66,30 +59,27 @@ pub enum ServerSecret {
     None,
     /// Any method.
     Password(Password),
-    /// `md5…`: the md5 method only.
-    Md5(Password),
+    /// The md5 method only.
+    Md5(Md5Secret),
     /// SCRAM with the verifier these keys belong to.
-    Scram(Arc<ScramKeys>),
+    Scram(Arc<Keys>),
 }
 
 impl Credential {
     /// From a stored secret: plain, `md5…` or `SCRAM-SHA-256$…`; `None` and the empty string are none.
     #[must_use]
     pub fn new(user: Arc<str>, stored: Option<Password>) -> Self {
-        let verifier = OnceLock::new();
         let secret = match stored.as_ref().filter(|stored| !stored.expose().is_empty()) {
             None => Secret::None,
-            Some(stored) => match scram::Secret::parse(stored.expose()) {
-                Ok(parsed) => {
-                    verifier.get_or_init(|| Arc::new(parsed));
-                    Secret::Scram
-                }
-                Err(_) if is_md5(stored.expose()) => Secret::Md5(stored.clone()),
-                Err(_) => Secret::Plain(stored.clone()),
+            Some(stored) => match secret::Secret::parse(stored.expose().as_bytes()) {
+                Ok(secret::Secret::Plain(_)) => Secret::Plain(stored.clone()),
+                Ok(secret::Secret::Md5(secret)) => Secret::Md5(secret),
+                Ok(secret::Secret::Scram(verifier)) => Secret::Scram(verifier),
+                Err(_) => Secret::Damaged,
             },
         };
         let (keys, learned) = (ArcSwapOption::empty(), ArcSwapOption::empty());
-        Self { user, stored, secret, verifier, keys, learned }
+        Self { user, stored, secret, made: OnceLock::new(), keys, learned }
     }
 
     /// Whose it is.
@@ -113,9 +103,8 @@ impl Credential {
     /// The best there is for a login at a server in this user's name.
     #[must_use]
     pub fn server_secret(&self) -> ServerSecret {
-        match &self.secret {
-            Secret::Plain(password) => return ServerSecret::Password(password.clone()),
-            Secret::None | Secret::Md5(_) | Secret::Scram => {}
+        if let Secret::Plain(password) = &self.secret {
+            return ServerSecret::Password(password.clone());
         }
         if let Some(password) = self.learned.load_full() {
             return ServerSecret::Password(Password::clone(&password));
@@ -132,41 +121,46 @@ impl Credential {
     }
 
     /// The verifier for a SCRAM exchange, if it is there already.
-    pub(crate) fn verifier(&self) -> Option<&Arc<scram::Secret>> {
-        self.verifier.get()
-    }
-
-    /// What has to be derived for [`Credential::set_verifier`], for a plain password. The salt depends on nothing but
-    /// the user and `salt_seed`, so clients that keep their salted password profit, and nobody can tell such a user
-    /// from an unknown one by a salt that changes.
-    pub(crate) fn derivation(&self, salt_seed: &[u8; 16]) -> Option<Derivation> {
-        let Secret::Plain(password) = &self.secret else { return None };
-        Derivation::new(password.clone(), &scram::steady_salt(salt_seed, self.user.as_bytes()), ITERATIONS)
-    }
-
-    /// Makes the verifier from what was derived.
-    pub(crate) fn set_verifier(&self, salted: &SaltedPassword, salt_seed: &[u8; 16]) -> &Arc<scram::Secret> {
-        self.verifier.get_or_init(|| {
-            let salt = scram::steady_salt(salt_seed, self.user.as_bytes());
-            Arc::new(scram::Secret::from_salted_password(&salted.0, &salt, ITERATIONS))
-        })
-    }
-
-    /// A client proved to have this key, which fits the stored verifier.
-    pub(crate) fn learn_client_key(&self, client_key: [u8; 32]) {
-        // Only a stored verifier can be the server's: one of our own making has our salt.
-        let (Secret::Scram, Some(verifier)) = (&self.secret, self.verifier.get()) else { return };
-        let keys = ScramKeys { client_key, server_key: verifier.server_key };
-        if self.keys.load().as_deref() != Some(&keys) {
-            self.keys.store(Some(Arc::new(keys)));
+    pub(crate) fn verifier(&self) -> Option<&Verifier> {
+        match &self.secret {
+            Secret::Scram(verifier) => Some(verifier),
+            _ => self.made.get(),
         }
     }
 
+    /// What has to be derived for [`Credential::set_verifier`], for a plain password. The salt depends on nothing but
+    /// the user and the seed, so clients that keep their salted password profit, and nobody can tell such a user from
+    /// an unknown one by its salt.
+    pub(crate) fn derivation(&self, salt_seed: &[u8; 16]) -> Option<Derivation> {
+        let Secret::Plain(password) = &self.secret else { return None };
+        Derivation::new(password.expose().as_bytes(), &self.steady_salt(salt_seed), ITERATIONS_DEFAULT)
+    }
+
+    /// Makes the verifier from what was derived.
+    pub(crate) fn set_verifier(&self, salted: &SaltedPassword, salt_seed: &[u8; 16]) -> &Verifier {
+        self.made
+            .get_or_init(|| Verifier::from_salted(salted, &self.steady_salt(salt_seed), ITERATIONS_DEFAULT))
+    }
+
+    fn steady_salt(&self, salt_seed: &[u8; 16]) -> Vec<u8> {
+        mock(&self.user, salt_seed).salt().to_vec()
+    }
+
+    /// A client proved to have these keys.
+    pub(crate) fn learn_keys(&self, keys: Keys) {
+        // Only a stored verifier can be the server's too: one of our own making has our salt.
+        if !matches!(self.secret, Secret::Scram(_)) || self.keys.load().as_deref() == Some(&keys) {
+            return;
+        }
+        self.keys.store(Some(Arc::new(keys)));
+    }
+
     /// A client showed a password, which was right.
-    pub(crate) fn learn_password(&self, password: &Password) {
+    pub(crate) fn learn_password(&self, password: &[u8]) {
+        let Ok(password) = std::str::from_utf8(password) else { return };
         let known = matches!(&self.secret, Secret::Plain(_)) || self.learned.load().is_some();
-        if !known && password.expose().len() <= LEARNED_BYTES_MAX {
-            self.learned.store(Some(Arc::new(password.clone())));
+        if !known && password.len() <= LEARNED_BYTES_MAX {
+            self.learned.store(Some(Arc::new(Password::new(password))));
         }
     }
 
@@ -176,15 +170,69 @@ impl Credential {
     }
 }
 
-impl std::fmt::Debug for ScramKeys {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("ScramKeys(…)")
-    }
+/// The verifier that nobody satisfies, for a user that is not known.
+pub(crate) fn mock(user: &str, salt_seed: &[u8; 16]) -> Verifier {
+    let mut secret = [0; 32];
+    secret[..16].copy_from_slice(salt_seed);
+    Verifier::mock(user.as_bytes(), &secret, ITERATIONS_DEFAULT)
 }
 
-/// Whether this is PostgreSQL's `md5` and 32 digits, which no plain password may look like either.
-fn is_md5(stored: &str) -> bool {
-    stored.strip_prefix("md5").is_some_and(|digits| {
-        digits.len() == 32 && digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-    })
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SEED: [u8; 16] = *b"0123456789abcdef";
+
+    fn credential(stored: &str) -> Credential {
+        Credential::new("ann".into(), Some(Password::new(stored)))
+    }
+
+    fn kind(secret: &ServerSecret) -> &'static str {
+        match secret {
+            ServerSecret::None => "none",
+            ServerSecret::Password(_) => "password",
+            ServerSecret::Md5(_) => "md5",
+            ServerSecret::Scram(_) => "scram",
+        }
+    }
+
+    #[test]
+    fn each_kind_of_secret_serves_what_it_can() {
+        let verifier = Verifier::derive(b"pencil", b"salt", 1);
+        let md5 = Md5Secret::derive(b"ann", b"pencil").to_string();
+        let check = |stored: &str, before: &str, after_keys: &str, after_password: &str| {
+            let credential = credential(stored);
+            assert_eq!(kind(&credential.server_secret()), before, "{stored}");
+            credential.learn_keys(SaltedPassword::derive(b"pencil", b"salt", 1).keys());
+            assert_eq!(kind(&credential.server_secret()), after_keys, "{stored}");
+            credential.learn_password(b"pencil");
+            assert_eq!(kind(&credential.server_secret()), after_password, "{stored}");
+        };
+        check("pencil", "password", "password", "password");
+        check(&md5, "md5", "md5", "password");
+        check(&verifier.to_string(), "none", "scram", "password");
+        check("", "none", "none", "password");
+        check("SCRAM-SHA-256$4096:cut", "none", "none", "password");
+    }
+
+    #[test]
+    fn a_verifier_is_made_once_with_a_salt_like_an_unknown_users() {
+        let credential = credential("pencil");
+        assert!(credential.verifier().is_none());
+        let derivation = credential.derivation(&SEED).unwrap();
+        let salted = derivation.run();
+        let verifier = credential.set_verifier(&salted, &SEED).clone();
+        assert!(verifier.check(&salted));
+        assert_eq!(verifier.salt(), mock("ann", &SEED).salt());
+        assert_ne!(verifier.salt(), mock("bob", &SEED).salt());
+        assert_eq!(credential.verifier(), Some(&verifier));
+    }
+
+    #[test]
+    fn secrets_do_not_show() {
+        let credential = credential("hunter2");
+        credential.learn_password(b"hunter2");
+        let shown = format!("{credential:?} {:?}", credential.server_secret());
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
 }

@@ -183,7 +183,9 @@ mod tests {
             let (mut negotiation, _) = started(mode);
             let retried = negotiation.retry(refused).then(|| negotiation.begin(&mut Vec::new()));
             assert_eq!(retried, expected, "{mode:?} {refused}");
-            assert!(!negotiation.retry(true), "{mode:?}: no third attempt");
+            if expected.is_some() {
+                assert!(!negotiation.retry(true), "{mode:?}: no third attempt");
+            }
         }
         let (mut negotiation, _) = started(Prefer);
         assert_eq!(negotiation.answer(b"N"), TlsStep::Plain);

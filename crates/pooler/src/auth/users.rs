@@ -4,9 +4,9 @@
 //! no worker may wait for. So answers are kept, good ones for half a minute, bad ones for seconds, and a worker that
 //! finds none is told what to have asked.
 //!
-//! **Mechanism.** [`UserDirectory::lookup`] looks in this order: the list; the database's own user; answers of the
-//! `auth_query`. An answer older than [`FRESH`] is used once more while it is asked for again in the background, one
-//! older than [`USABLE`] is asked for first. A failed login with a kept answer spoils it ([`UserDirectory::failed`]), so
+//! **Mechanism.** [`Users::lookup`] looks in this order: the database's list and its own user; the list for all
+//! databases; answers of the `auth_query`. An answer older than [`FRESH`] is used once more while it is asked for again in the background, one
+//! older than [`USABLE`] is asked for first. A failed login with a kept answer spoils it ([`Users::failed`]), so
 //! that a password changed in the database is known at the next try.
 //!
 //! A [`Credential`] survives reloads and refreshes as long as its secret does, and with it what logins taught.
@@ -22,7 +22,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 
-use super::credential::{Credential, ServerSecret};
+pub use super::credential::{Credential, ServerSecret};
 use crate::config::{AuthMethod, Config, Database, Password};
 
 /// An answer is used without asking for this long.
@@ -45,7 +45,7 @@ const UNKNOWN_ENTRIES_MAX: usize = 10_000;
 
 /// All users of the process. Shared by all workers and the control side.
 #[derive(Debug)]
-pub struct UserDirectory {
+pub struct Users {
     listed: ArcSwap<Listed>,
     asked: Mutex<Asked>,
 }
@@ -98,7 +98,7 @@ struct Found {
     spoilt: bool,
 }
 
-impl UserDirectory {
+impl Users {
     /// The users this configuration names.
     #[must_use]
     pub fn new(config: &Config) -> Self {
@@ -130,25 +130,23 @@ impl UserDirectory {
         now: Instant,
     ) -> Lookup {
         let listed = self.listed.load();
-        let found = |credential: &Arc<Credential>| Lookup::Found {
-            credential: Arc::clone(credential),
-            refresh: None,
+        let found = |credential: &Arc<Credential>| {
+            let credential = Arc::clone(credential);
+            Lookup::Found { credential, refresh: None }
         };
-        if let Some(credential) = listed.by_name.get(&key.user) {
-            return found(credential);
-        }
-        let Some(database) = database else { return Lookup::Unknown };
-        let own = LookupKey { database: Arc::clone(&database.name), user: Arc::clone(&key.user) };
-        match listed.by_database.get(&own) {
-            Some(credential) if credential.has_secret() || !method.needs_secret() => {
-                return found(credential);
+        let own = database.and_then(|database| {
+            let own = LookupKey { database: Arc::clone(&database.name), user: Arc::clone(&key.user) };
+            listed.by_database.get(&own)
+        });
+        match (own, listed.by_name.get(&key.user)) {
+            (Some(own), _) if own.has_secret() => found(own),
+            (_, Some(listed)) => found(listed),
+            (Some(own), None) if !method.needs_secret() => found(own),
+            _ if database.is_some_and(|database| database.auth_query.is_some()) => {
+                self.asked().lookup(key, now)
             }
-            _ => {}
+            _ => Lookup::Unknown,
         }
-        if database.auth_query.is_none() {
-            return Lookup::Unknown;
-        }
-        self.asked().lookup(key, now)
     }
 
     /// The answer to [`Lookup::Ask`] or to a refresh: the secret, or that there is no such user.
@@ -203,15 +201,22 @@ impl UserDirectory {
         Some(self.own_login(database, user))
     }
 
-    /// The login of a user that the configuration names.
+    /// The login at the server of a user that the configuration names: with the password given there, else with what
+    /// the lists have for it.
     #[must_use]
     pub fn own_login(&self, database: &Database, user: &str) -> (Arc<str>, ServerSecret) {
+        let asking = database.auth_query.as_ref().filter(|asks| asks.user == user);
         let applies = database.user.as_deref().is_none_or(|own| own == user);
-        if let (true, Some(password)) = (applies, &database.password) {
+        let given = asking.and_then(|asks| asks.password.as_ref());
+        if let Some(password) = given.or(database.password.as_ref().filter(|_| applies)) {
             return (user.into(), ServerSecret::Password(password.clone()));
         }
-        let secret = self.listed.load().by_name.get(user).map(|credential| credential.server_secret());
-        (user.into(), secret.unwrap_or(ServerSecret::None))
+        let listed = self.listed.load();
+        let key = LookupKey { database: Arc::clone(&database.name), user: user.into() };
+        let own = listed.by_database.get(&key).filter(|credential| credential.has_secret());
+        let credential = own.or_else(|| listed.by_name.get(user));
+        let secret = credential.map_or(ServerSecret::None, |credential| credential.server_secret());
+        (key.user, secret)
     }
 
     /// How many users are listed, and how many were found by `auth_query`: for the console.
@@ -234,10 +239,12 @@ impl Listed {
             listed.by_name.insert(Arc::clone(name), credential);
         }
         for database in &config.databases {
-            let asking = database.auth_query.as_ref().map(|asks| (asks.user.as_str(), None));
+            let asking =
+                database.auth_query.as_ref().map(|asks| (asks.user.as_str(), asks.password.as_ref()));
             let own = database.user.as_deref().map(|user| (user, database.password.as_ref()));
-            // The own user second: where both are the same, its password counts.
-            for (user, secret) in asking.into_iter().chain(own) {
+            let list = database.users.list.iter().map(|(name, secret)| (&**name, Some(secret)));
+            // Later ones win: the database's list, then its own user, then the one that asks.
+            for (user, secret) in asking.into_iter().chain(own).chain(list) {
                 let key = LookupKey { database: Arc::clone(&database.name), user: user.into() };
                 let known = before.by_database.get(&key).filter(|known| known.is_of(secret));
                 let credential = known.cloned().unwrap_or_else(|| new(&key.user, secret));
@@ -294,5 +301,215 @@ impl Found {
         }
         self.refreshed = Some(now);
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tenfold_service::clock::Clock;
+
+    use super::*;
+    use crate::config::{AuthQuery, Host, Users as List};
+
+    fn database(name: &str) -> Database {
+        Database::new(name, vec![Host::Tcp { host: "127.0.0.1".into(), port: 5432 }])
+    }
+
+    fn asking(name: &str) -> Database {
+        let (query, user) = ("SELECT $1, ''".to_owned(), "asker".to_owned());
+        Database {
+            auth_query: Some(AuthQuery { query, user, password: None, database: None }),
+            ..database(name)
+        }
+    }
+
+    fn list(users: &[(&str, &str)]) -> List {
+        List { list: users.iter().map(|&(name, secret)| (name.into(), Password::new(secret))).collect() }
+    }
+
+    fn config(users: &[(&str, &str)], databases: Vec<Database>) -> Config {
+        Config { users: list(users), databases, ..Config::default() }
+    }
+
+    fn key(database: &str, user: &str) -> LookupKey {
+        LookupKey { database: database.into(), user: user.into() }
+    }
+
+    fn found(lookup: Lookup) -> Arc<Credential> {
+        match lookup {
+            Lookup::Found { credential, refresh: None } => credential,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn password(secret: ServerSecret) -> Option<String> {
+        match secret {
+            ServerSecret::Password(password) => Some(password.expose().to_owned()),
+            _ => None,
+        }
+    }
+
+    const SCRAM: AuthMethod = AuthMethod::ScramSha256;
+
+    #[test]
+    fn the_databases_own_list_wins_over_the_list_for_all() {
+        let shop = Database { users: list(&[("app", "shop's")]), ..database("shop") };
+        let users =
+            Users::new(&config(&[("app", "all's"), ("root", "r")], vec![shop.clone(), database("other")]));
+        let now = Clock::manual().now();
+        let secret = |database: &Database, user: &str| {
+            let name = database.name.to_string();
+            password(found(users.lookup(Some(database), &key(&name, user), SCRAM, now)).server_secret())
+        };
+        assert_eq!(secret(&shop, "app").as_deref(), Some("shop's"));
+        assert_eq!(secret(&shop, "root").as_deref(), Some("r"));
+        assert_eq!(secret(&database("other"), "app").as_deref(), Some("all's"));
+        let nobody = users.lookup(Some(&shop), &key("shop", "nobody"), SCRAM, now);
+        assert!(matches!(nobody, Lookup::Unknown), "{nobody:?}");
+        assert!(matches!(users.lookup(None, &key("gone", "app"), SCRAM, now), Lookup::Found { .. }));
+    }
+
+    #[test]
+    fn a_user_named_only_in_the_configuration_is_known() {
+        let now = Clock::manual().now();
+        let own =
+            Database { user: Some("app".into()), password: Some(Password::new("p")), ..database("shop") };
+        let without = Database { user: Some("app".into()), ..database("bare") };
+        let config = config(&[], vec![own.clone(), without.clone(), asking("asks")]);
+        let users = Users::new(&config);
+        for _ in 0..2 {
+            assert!(found(users.lookup(Some(&own), &key("shop", "app"), SCRAM, now)).has_secret());
+            let trusted = users.lookup(Some(&without), &key("bare", "app"), AuthMethod::Trust, now);
+            assert!(!found(trusted).has_secret());
+            let proved = users.lookup(Some(&without), &key("bare", "app"), SCRAM, now);
+            assert!(matches!(proved, Lookup::Unknown), "{proved:?}");
+            let asker = users.lookup(Some(&asking("asks")), &key("asks", "asker"), AuthMethod::Trust, now);
+            assert!(!found(asker).has_secret());
+            users.reload(&config);
+        }
+    }
+
+    #[test]
+    fn answers_are_fresh_then_refreshed_then_asked_for_first() {
+        let (start, shop) = (Clock::manual().now(), asking("shop"));
+        let users = Users::new(&config(&[], vec![shop.clone()]));
+        let app = key("shop", "app");
+        let at = |after: Duration| users.lookup(Some(&shop), &app, SCRAM, start + after);
+        assert!(matches!(at(Duration::ZERO), Lookup::Ask(_)));
+        users.answered(app.clone(), Some(Password::new("s")), start);
+        let first = found(at(FRESH - Duration::from_millis(1)));
+        assert!(matches!(at(FRESH), Lookup::Found { refresh: Some(_), .. }));
+        assert!(matches!(at(FRESH), Lookup::Found { refresh: None, .. }), "one refresh at a time");
+        assert!(matches!(at(FRESH + REFRESH_AGAIN), Lookup::Found { refresh: Some(_), .. }));
+        assert!(matches!(at(USABLE), Lookup::Ask(_)));
+        users.answered(app.clone(), Some(Password::new("s")), start + FRESH);
+        assert!(Arc::ptr_eq(&first, &found(at(FRESH))), "what was learned stays");
+        users.answered(app.clone(), Some(Password::new("changed")), start + FRESH);
+        assert!(!Arc::ptr_eq(&first, &found(at(FRESH))));
+    }
+
+    #[test]
+    fn unknown_names_and_errors_are_believed_for_a_while() {
+        let (start, shop) = (Clock::manual().now(), asking("shop"));
+        let users = Users::new(&config(&[], vec![shop.clone()]));
+        let app = key("shop", "app");
+        let at = |after: Duration| users.lookup(Some(&shop), &app, SCRAM, start + after);
+        users.answered(app.clone(), None, start);
+        assert!(matches!(at(NEGATIVE - Duration::from_millis(1)), Lookup::Unknown));
+        assert!(matches!(at(NEGATIVE), Lookup::Ask(_)));
+        users.unanswered(app.clone(), start + NEGATIVE);
+        assert!(matches!(at(NEGATIVE), Lookup::Unknown));
+        assert!(matches!(at(NEGATIVE + AFTER_ERROR), Lookup::Ask(_)));
+        users.answered(app.clone(), Some(Password::new("s")), start);
+        users.unanswered(app.clone(), start);
+        assert!(matches!(at(FRESH / 2), Lookup::Found { .. }), "an answer outlives a failed refresh");
+        users.answered(app.clone(), None, start);
+        assert!(matches!(at(Duration::ZERO), Lookup::Unknown), "a dropped user is out at once");
+    }
+
+    #[test]
+    fn a_failed_login_spoils_an_answer_but_not_every_millisecond() {
+        let (start, shop) = (Clock::manual().now(), asking("shop"));
+        let users = Users::new(&config(&[], vec![shop.clone()]));
+        let app = key("shop", "app");
+        let at = |after: Duration| users.lookup(Some(&shop), &app, SCRAM, start + after);
+        users.answered(app.clone(), Some(Password::new("old")), start);
+        users.failed(&app, start + SPOILABLE_AFTER / 2);
+        assert!(matches!(at(SPOILABLE_AFTER), Lookup::Found { .. }));
+        users.failed(&app, start + SPOILABLE_AFTER);
+        assert!(matches!(at(SPOILABLE_AFTER), Lookup::Ask(_)));
+    }
+
+    #[test]
+    fn reloading_keeps_what_has_not_changed() {
+        let now = Clock::manual().now();
+        let shop = database("shop");
+        let users = Users::new(&config(&[("a", "1"), ("b", "2"), ("c", "3")], vec![shop.clone()]));
+        let known = |user: &str| users.lookup(Some(&shop), &key("shop", user), SCRAM, now);
+        let (a, b) = (found(known("a")), found(known("b")));
+        users.reload(&config(&[("a", "1"), ("b", "changed")], vec![shop.clone()]));
+        assert!(Arc::ptr_eq(&a, &found(known("a"))));
+        assert!(!Arc::ptr_eq(&b, &found(known("b"))));
+        assert!(matches!(known("c"), Lookup::Unknown));
+        assert_eq!(users.counts(), (2, 0));
+    }
+
+    #[test]
+    fn floods_of_names_stay_within_bounds() {
+        let (now, shop) = (Clock::manual().now(), asking("shop"));
+        let users = Users::new(&config(&[], vec![shop]));
+        for n in 0..UNKNOWN_ENTRIES_MAX + 10 {
+            users.answered(key("shop", &format!("x{n}")), None, now);
+        }
+        assert!(users.asked().unknown.len() <= UNKNOWN_ENTRIES_MAX);
+        for n in 0..FOUND_ENTRIES_MAX {
+            let answered = now + Duration::from_millis(n as u64);
+            let found =
+                Found { credential: new(&"u".into(), None), answered, refreshed: None, spoilt: false };
+            users.asked().found.insert(key("shop", &format!("u{n}")), found);
+        }
+        users.answered(key("shop", "new"), Some(Password::new("s")), now + Duration::from_secs(60));
+        let asked = users.asked();
+        assert_eq!(asked.found.len(), FOUND_ENTRIES_MAX);
+        assert!(!asked.found.contains_key(&key("shop", "u0")), "the oldest went");
+        assert!(asked.found.contains_key(&key("shop", "new")));
+    }
+
+    #[test]
+    fn server_logins_use_the_databases_password_then_the_clients_secret() {
+        let client = Credential::new("app".into(), Some(Password::new("client's")));
+        let check = |user: Option<&str>, given: Option<&str>, expected: (&str, Option<&str>)| {
+            let shop = Database {
+                user: user.map(str::to_owned),
+                password: given.map(Password::new),
+                ..database("shop")
+            };
+            let users = Users::new(&config(&[("forced", "listed"), ("app", "client's")], vec![shop.clone()]));
+            let (name, secret) = users.server_login(&shop, &client);
+            assert_eq!((&*name, password(secret).as_deref()), expected, "{user:?} {given:?}");
+        };
+        check(None, None, ("app", Some("client's")));
+        check(None, Some("db's"), ("app", Some("db's")));
+        check(Some("app"), Some("db's"), ("app", Some("db's")));
+        check(Some("app"), None, ("app", Some("client's")));
+        check(Some("forced"), Some("db's"), ("forced", Some("db's")));
+        check(Some("forced"), None, ("forced", Some("listed")));
+        check(Some("stranger"), None, ("stranger", None));
+    }
+
+    #[test]
+    fn we_look_as_the_databases_user_or_as_the_one_that_asks() {
+        let name = |database: &Database| {
+            let users = Users::new(&config(&[("asker", "a")], vec![database.clone()]));
+            users.monitor_login(database).map(|(user, secret)| (user.to_string(), password(secret)))
+        };
+        assert_eq!(name(&database("shop")), None);
+        assert_eq!(name(&asking("shop")), Some(("asker".into(), Some("a".into()))));
+        let both =
+            Database { user: Some("app".into()), password: Some(Password::new("p")), ..asking("shop") };
+        assert_eq!(name(&both), Some(("app".into(), Some("p".into()))));
+        let mut own = asking("shop");
+        own.auth_query.as_mut().unwrap().password = Some(Password::new("own"));
+        assert_eq!(name(&own), Some(("asker".into(), Some("own".into()))));
     }
 }
