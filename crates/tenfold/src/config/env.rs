@@ -1,4 +1,4 @@
-//! `${NAME}` and `${NAME:-default}` in strings; `$$` is a dollar.
+//! `${NAME}` and `${NAME:-default}` in strings; `$$` is a dollar, and `$1` is itself: the parameter of an SQL statement.
 //!
 //! One pass, no nesting: what a variable holds is never looked at again, so a password with a dollar in it is safe. A
 //! variable that is set but empty counts as unset for `:-`, as shells have it. Any other dollar is a mistake with the
@@ -47,6 +47,10 @@ pub fn substitute(text: &str, lookup: Lookup<'_>) -> Result<String, Problem> {
         if let Some(after) = rest.strip_prefix('$') {
             out.push('$');
             rest = after;
+            continue;
+        }
+        if rest.starts_with(|c: char| c.is_ascii_digit()) {
+            out.push('$');
             continue;
         }
         let inner = rest.strip_prefix('{').ok_or(Problem::BareDollar)?;
@@ -99,6 +103,7 @@ mod tests {
         check("${EMPTY}", Ok(""));
         check("${PORT:-}", Ok(""));
         check("$$5 ${DOLLAR}", Ok("$5 a${HOST}$b"));
+        check("WHERE usename = $1 OR $1", Ok("WHERE usename = $1 OR $1"));
     }
 
     #[test]

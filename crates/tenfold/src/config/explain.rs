@@ -95,12 +95,13 @@ mod tests {
             "cluster.balance",
             "edge.listen",
             "cluster.api.nodes.weight",
+            "database.shop.user.app.size",
         ] {
             assert!(explain(path).is_ok_and(|text| text.starts_with(path)), "{path}");
         }
         let text = explain("route.cache.ttl").expect("known");
         assert!(text.contains("example  ttl = \"30s\""), "{text}");
-        assert!(explain("database").expect("known").contains("Not in this release"));
+        assert!(explain("redis").expect("known").contains("Not in this release"));
         assert!(explain("").expect("everything").contains("cluster"));
     }
 

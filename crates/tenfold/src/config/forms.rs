@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 
 use super::keys::Form;
+use super::pgurl;
 
 /// Longest host name DNS can carry.
 const HOST_BYTES_MAX: usize = 253;
@@ -15,6 +16,8 @@ const HOST_BYTES_MAX: usize = 253;
 const LABEL_BYTES_MAX: usize = 200;
 /// Shorter tokens can be guessed.
 const SECRET_BYTES_MIN: usize = 16;
+/// As PostgreSQL and its clients have it at most, in a password message.
+const PASSWORD_BYTES_MAX: usize = 996;
 
 /// What a form looks like, as the end of a sentence.
 #[must_use]
@@ -33,6 +36,15 @@ pub fn expected(form: Form) -> &'static str {
         Form::Tag => "a tag without blanks, such as \"product:{id}\"",
         Form::Label => "a name without control characters, at most 200 bytes",
         Form::Secret => "at least 16 printable ASCII characters",
+        Form::Listen => {
+            "an IP address with a port, such as \"127.0.0.1:6432\", or a Unix socket's folder, such as \"unix:/run/tenfold\""
+        }
+        Form::PgUrl => {
+            "a URL such as \"postgres://app@127.0.0.1:5432/shop\", or a socket folder such as \"/run/postgresql\""
+        }
+        Form::File => "a file's path",
+        Form::Sql => "an SQL statement",
+        Form::Password => "a password: not empty, without a zero byte",
     }
 }
 
@@ -57,6 +69,11 @@ pub fn check(form: Form, text: &str) -> Result<(), String> {
         Form::Label => {
             !text.is_empty() && text.len() <= LABEL_BYTES_MAX && !text.chars().any(char::is_control)
         }
+        Form::Listen => return pgurl::listen(text).map(drop),
+        Form::PgUrl => return pgurl::parse(text).map(drop),
+        Form::File => !text.is_empty() && !text.contains('\0'),
+        Form::Sql => !text.trim().is_empty() && !text.contains('\0'),
+        Form::Password => !text.is_empty() && text.len() <= PASSWORD_BYTES_MAX && !text.contains('\0'),
         Form::Secret => text.len() >= SECRET_BYTES_MIN && text.bytes().all(|b| b.is_ascii_graphic()),
     };
     if fine { Ok(()) } else { Err(format!("expected {}", expected(form))) }
@@ -92,7 +109,7 @@ fn node(text: &str) -> Result<(), String> {
     if fine { Ok(()) } else { Err(format!("expected {}", expected(Form::Node))) }
 }
 
-fn is_host(text: &str) -> bool {
+pub(super) fn is_host(text: &str) -> bool {
     let label = |label: &str| {
         let letters = label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
         !label.is_empty() && label.len() <= 63 && letters && !label.starts_with('-') && !label.ends_with('-')
@@ -186,5 +203,11 @@ mod tests {
         good(Form::Secret, &["0123456789abcdef"]);
         bad(Form::Secret, &["short", "0123456789abcde\n"]);
         bad(Form::Label, &["", "a\nb"]);
+        good(Form::Password, &["x", "p@ss wörd"]);
+        bad(Form::Password, &["", "a\0b"]);
+        good(Form::Sql, &["SELECT 1\n"]);
+        bad(Form::Sql, &["", " \n"]);
+        good(Form::File, &["userlist.txt", "/etc/tenfold/hba"]);
+        bad(Form::File, &["", "a\0"]);
     }
 }

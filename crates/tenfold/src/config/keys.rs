@@ -10,6 +10,8 @@
 //! **Failure.** A key that a later release will know is declared as [`Kind::Later`]: it is recognised and refused, since
 //! a setting that is quietly ignored is worse than one that is missing.
 
+mod pooler;
+
 /// One key of a table.
 #[derive(Debug)]
 pub struct Key {
@@ -113,37 +115,47 @@ pub enum Form {
     Label,
     /// A secret: never printed.
     Secret,
+    /// An address to listen on, or `unix:/folder`, `unix:/folder:port`.
+    Listen,
+    /// Where a PostgreSQL server is, without a password: never printed, in case there is one all the same.
+    PgUrl,
+    /// A file's path; relative ones start at the folder of the configuration.
+    File,
+    /// SQL: any text but the empty one.
+    Sql,
+    /// A password of any length: never printed.
+    Password,
 }
 
-const fn key(name: &'static str, kind: Kind, doc: &'static str, example: &'static str) -> Key {
+pub(super) const fn key(name: &'static str, kind: Kind, doc: &'static str, example: &'static str) -> Key {
     Key { name, kind, default: None, required: false, doc, example }
 }
 
-const fn later(name: &'static str, doc: &'static str) -> Key {
+pub(super) const fn later(name: &'static str, doc: &'static str) -> Key {
     Key { name, kind: Kind::Later, default: None, required: false, doc, example: "" }
 }
 
 impl Key {
-    const fn or(mut self, default: &'static str) -> Self {
+    pub(super) const fn or(mut self, default: &'static str) -> Self {
         self.default = Some(default);
         self
     }
 
-    const fn required(mut self) -> Self {
+    pub(super) const fn required(mut self) -> Self {
         self.required = true;
         self
     }
 }
 
-const fn duration(min_ms: u64, max_ms: u64) -> Kind {
+pub(super) const fn duration(min_ms: u64, max_ms: u64) -> Kind {
     Kind::Duration { min_ms, max_ms }
 }
 
 const SECOND: u64 = 1_000;
 const MINUTE: u64 = 60 * SECOND;
-const HOUR: u64 = 60 * MINUTE;
-const DAY: u64 = 24 * HOUR;
-const YEAR: u64 = 365 * DAY;
+pub(super) const HOUR: u64 = 60 * MINUTE;
+pub(super) const DAY: u64 = 24 * HOUR;
+pub(super) const YEAR: u64 = 365 * DAY;
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -198,8 +210,19 @@ pub const ROOT: &[Key] = &[
     later("auth", "who may come in"),
     later("rate", "rate limits"),
     later("waiting_room", "a queue before the shop"),
-    later("pooler", "the PostgreSQL pooler"),
-    later("database", "the PostgreSQL pooler"),
+    key(
+        "pooler",
+        Kind::Table(pooler::POOLER),
+        "Where PostgreSQL clients connect, and what holds for all databases.",
+        "{ listen = \"127.0.0.1:6432\" }",
+    )
+    .or("{}"),
+    key(
+        "database",
+        Kind::Named(pooler::DATABASE),
+        "PostgreSQL databases by the name clients ask for; `\"*\"` stands for all names not given.",
+        "{ shop = { primary = \"postgres://app@127.0.0.1:5432/shop\" } }",
+    ),
 ];
 
 const ADMIN: &[Key] = &[

@@ -14,6 +14,8 @@ pub mod env;
 pub mod explain;
 pub mod forms;
 pub mod keys;
+pub mod pgurl;
+pub mod pooler;
 pub mod rules;
 pub mod schema;
 pub mod settings;

@@ -3,6 +3,8 @@
 //! Runs after the walk, also on trees with mistakes in them, so that everything is said at once; a value the walk could
 //! not read is passed over here.
 
+mod pooler;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -27,8 +29,10 @@ pub fn check(root: &Table, out: &mut Vec<Diagnostic>) {
     check_names(root, out);
     check_ties(root, out);
     check_tags(root, out);
-    if root.list("route").is_empty() && !root.entries.contains_key("route") {
-        out.push(Diagnostic::unplaced("there is no [[route]], so there is nothing to start"));
+    pooler::check(root, out);
+    if !["route", "database"].iter().any(|key| root.entries.contains_key(*key)) {
+        let message = "there is neither a [[route]] nor a [database.NAME], so there is nothing to start";
+        out.push(Diagnostic::unplaced(message));
     }
 }
 
@@ -48,8 +52,12 @@ fn check_addresses(root: &Table, out: &mut Vec<Diagnostic>) {
         let keys = [("admin.listen", "listen"), ("admin.probe_listen", "probe_listen")];
         keys.into_iter().filter_map(|(name, key)| Some((name, admin.get(key)?)))
     });
-    let edge = root.table("edge").map(|edge| edge.list("listen")).unwrap_or_default();
-    for (name, node) in admin.chain(edge.iter().map(|node| ("edge.listen", node))) {
+    // Without a route the edge listens nowhere.
+    let edge = root.table("edge").filter(|_| !root.list("route").is_empty());
+    let edge =
+        edge.map(|edge| edge.list("listen")).unwrap_or_default().iter().map(|node| ("edge.listen", node));
+    let pooler = pooler::tcp_listens(root).map(|node| ("pooler.listen", node));
+    for (name, node) in admin.chain(edge).chain(pooler) {
         let Some(address) = socket(node) else { continue };
         let Some((other, first)) = taken.insert(address, (name, node.span.clone())) else { continue };
         // Port 0 is another port each time; within one key it would only be unclear which is which.

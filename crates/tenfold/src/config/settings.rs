@@ -14,6 +14,7 @@ use tenfold_cache::{KeyPart, Override, Pattern, QueryRule, Rule, TagTemplate};
 use tenfold_edge::config as edge;
 
 use super::forms;
+use super::pooler::PoolerSettings;
 use super::tree::{Node, Table};
 
 /// Retries a cluster may make every second whatever its traffic, so that quiet ones can retry at all.
@@ -30,8 +31,10 @@ pub struct Settings {
     pub log_format: LogFormat,
     /// How long open requests may finish in.
     pub drain_deadline: Duration,
-    /// The edge.
+    /// The edge. Without a route it listens nowhere.
     pub edge: edge::Config,
+    /// The pooler, if there is a database.
+    pub pooler: Option<PoolerSettings>,
 }
 
 /// The admin server.
@@ -79,6 +82,7 @@ impl Settings {
             },
             drain_deadline: section(root, "drain").duration("deadline"),
             edge: edge_config(root, log),
+            pooler: PoolerSettings::from_tree(root),
         }
     }
 }
@@ -93,10 +97,11 @@ fn admin(table: &Table) -> Admin {
 
 fn edge_config(root: &Table, log: &Table) -> edge::Config {
     let table = section(root, "edge");
-    let routes = root.list("route").iter().filter_map(Node::as_table).map(route).collect();
+    let routes: Vec<_> = root.list("route").iter().filter_map(Node::as_table).map(route).collect();
+    let listen = table.list("listen").iter().map(|node| address(text(node)));
     let clusters = root.table("cluster").into_iter().flat_map(|clusters| &clusters.entries);
     edge::Config {
-        listen: table.list("listen").iter().map(|node| address(text(node))).collect(),
+        listen: listen.filter(|_| !routes.is_empty()).collect(),
         trusted_proxies: table.list("trusted_proxies").iter().map(|node| network(text(node))).collect(),
         limits: limits(table),
         cache: cache(section(root, "cache")),

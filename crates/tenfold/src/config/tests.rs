@@ -1,5 +1,7 @@
 //! Whole files: what is built from good ones, and what is said, to the letter, about bad ones.
 
+mod pooler;
+
 use super::diagnostic::Severity;
 use super::keys::{Key, Kind, ROOT};
 use super::*;
@@ -62,12 +64,64 @@ cache = { ttl = "30s", stale_while_revalidate = "10m", stale_if_error = "1d", ke
 path = "/{*rest}"
 to = "api"
 cache = "off"
+
+[pooler]
+listen = ["127.0.0.1:6432", "unix:/run/tenfold:5432"]
+tls = { certificate = "server.crt", key = "server.key", ca = "clients.crt", mode = "verify-full" }
+auth = "md5"
+hba = "pg_hba.conf"
+users = { file = "userlist.txt", query = "SELECT usename, passwd FROM pg_shadow WHERE usename = $1", user = "asker", password = "${DB_PASSWORD}", database = "shop" }
+admin_users = ["admin"]
+stats_users = ["metrics"]
+clients_max = 5000
+logins_max = 100
+login_timeout = "10s"
+cancel_wait = "4s"
+query_wait_notify = "0s"
+ignore_startup_parameters = ["extra_float_digits"]
+application_name_add_host = true
+log_connections = true
+statements_max = 50
+dns_refresh = "30s"
+tcp = { keepalive = false, keepalive_idle = "60s", keepalive_interval = "5s", keepalive_count = 3, user_timeout = "20s" }
+pool = { mode = "statement", size = 9, reserve = 1, reserve_wait = "1s", min = 2, database_max = 30, clients_max = 400, query_wait = "7s", idle = "2m", lifetime = "3h", query_timeout = "1m", idle_in_transaction = "2m", transaction_timeout = "3m", client_idle = "4m", connect_timeout = "3s", connect_retry = "1s", check_after = "10s", hot_rows = "25%", sequences = "pin" }
+
+[pooler.user.reporting]
+password_file = "/run/secrets/reporting"
+mode = "session"
+size = 2
+reserve = 0
+clients_max = 20
+servers_max = 4
+priority = "background"
+query_timeout = "10m"
+idle_in_transaction = "1m"
+transaction_timeout = "20m"
+client_idle = "1h"
+
+[database.shop]
+primary = ["postgres://app@10.0.0.1:5432/shop", "postgres://app@10.0.0.2/shop"]
+password = "${DB_PASSWORD}"
+sslmode = "verify-full"
+tls = { ca = "system", certificate = "client.crt", key = "client.key" }
+users = { file = "shop.txt", query = "SELECT * FROM lookup($1)", password_file = "/run/secrets/shop" }
+connect_query = "SELECT 1"
+pool = { mode = "transaction", size = 20 }
+
+[database.shop.user.app]
+size = 12
+priority = "critical"
+
+[database."*"]
+primary = "/run/postgresql"
+pool.min = 0
 "#;
 
 fn variables(name: &str) -> Option<String> {
     match name {
         "ADMIN_TOKEN" | "TENFOLD_ADMIN_TOKEN" => Some("correct-horse-battery".to_owned()),
         "SHORT" => Some("hunter2".to_owned()),
+        "DB_PASSWORD" => Some("battery-staple".to_owned()),
         _ => None,
     }
 }
@@ -245,7 +299,7 @@ fn the_guide_has_every_key_as_the_table_does() {
 #[test]
 fn the_masked_file_holds_no_secret() {
     let shown = good(EVERYTHING).tree.to_json().to_string();
-    assert!(!shown.contains("correct-horse"), "{shown}");
+    assert!(!shown.contains("correct-horse") && !shown.contains("battery-staple"), "{shown}");
     assert!(shown.contains("\"token\":\"***\""), "{shown}");
     assert!(shown.contains("\"response\":\"1m30s\""), "{shown}");
 }
@@ -344,8 +398,9 @@ error: "waiting_room" is not in this release yet
         "redis.cache.url = \"redis://h\"",
         "[[route]]\npath = \"/b\"\nto = \"api\"\npriority = \"normal\"",
         "edge.tls = {}",
-        "database.shop.primary = \"postgres://u:p@h/d\"",
-        "pooler.listen = \"x\"",
+        "[database.shop]\nprimary = \"postgres://u@h/d\"\nreplicas = []",
+        "[database.shop]\nprimary = \"postgres://u@h/d\"\nreads = {}",
+        "pooler.auth = \"ldap\"",
         "auth.x = {}",
         "rate.x = {}",
         "secrets.signing = []",
@@ -432,11 +487,38 @@ fn every_word_that_can_be_chosen_is_built_from() {
         let key = ROOT.iter().find(|key| key.name == name).expect("a table");
         explain::children(&key.kind)
     };
+    let below = |keys: &'static [Key], name: &str| {
+        explain::children(&keys.iter().find(|key| key.name == name).expect("a table").kind)
+    };
     let base = "[cluster.api]\nnodes = [\"a:1\"]\n[[route]]\npath = \"/\"\nto = \"api\"\n";
     let built = |rest: &str| format!("{:?}", good(&format!("{base}{rest}")).settings);
     let lines = [
         (words(children("log"), "format"), "[log]\nformat = \"WORD\""),
         (words(children("cluster"), "balance"), "[cluster.b]\nnodes = [\"b:1\"]\nbalance = \"WORD\""),
+        (
+            words(children("pooler"), "auth"),
+            "[pooler]\nauth = \"WORD\"\ntls = { certificate = \"c\", key = \"k\", ca = \"a\", mode = \"verify-ca\" }\n[database.d]\nprimary = \"postgres://u@h\"",
+        ),
+        (
+            words(children("database"), "sslmode"),
+            "[database.d]\nprimary = \"postgres://u@h\"\ntls.ca = \"system\"\nsslmode = \"WORD\"",
+        ),
+        (
+            words(below(children("pooler"), "tls"), "mode"),
+            "[database.d]\nprimary = \"postgres://u@h\"\n[pooler]\ntls = { certificate = \"c\", key = \"k\", ca = \"a\", mode = \"WORD\" }",
+        ),
+        (
+            words(below(children("database"), "pool"), "mode"),
+            "[database.d]\nprimary = \"postgres://u@h\"\npool.mode = \"WORD\"",
+        ),
+        (
+            words(below(children("database"), "pool"), "sequences"),
+            "[database.d]\nprimary = \"postgres://u@h\"\npool.sequences = \"WORD\"",
+        ),
+        (
+            words(below(children("database"), "user"), "priority"),
+            "[database.d]\nprimary = \"postgres://u@h\"\nuser.u.priority = \"WORD\"",
+        ),
         (words(children("route"), "cache"), "[[route]]\npath = \"/b\"\nto = \"api\"\ncache = \"WORD\""),
     ];
     for (words, line) in lines {
@@ -457,7 +539,7 @@ fn the_whole_is_checked_too() {
         );
     };
     let after_base = |rest: &str| format!("{BASE}{rest}");
-    check("", "there is no [[route]], so there is nothing to start");
+    check("", "there is neither a [[route]] nor a [database.NAME], so there is nothing to start");
     check(
         &after_base("admin.listen = \"0.0.0.0:9900\""),
         "admin.listen = \"0.0.0.0:9900\" is off loopback and has no token",

@@ -177,8 +177,13 @@ impl Table {
     /// Parts per million.
     #[must_use]
     pub fn ratio_ppm(&self, key: &str) -> u32 {
+        self.optional_ratio_ppm(key).expect("the walker checked a ratio with a default")
+    }
+
+    /// Parts per million, if written.
+    #[must_use]
+    pub fn optional_ratio_ppm(&self, key: &str) -> Option<u32> {
         self.read(key, |value| if let Value::Ratio(n) = value { Some(*n) } else { None })
-            .expect("the walker checked a ratio with a default")
     }
 
     /// `true` or `false`.
