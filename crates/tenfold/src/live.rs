@@ -14,14 +14,13 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
 use serde_json::{Value, json};
 use tenfold_edge::Edge;
-use tenfold_edge::config::BuildError;
 use tenfold_service::acceptor::{AcceptorHandle, Listener};
 use tenfold_service::clock::Clock;
 use tenfold_service::drain::Drain;
@@ -32,6 +31,7 @@ use crate::config::diagnostic::{Diagnostic, Report};
 use crate::config::settings::Settings;
 use crate::config::{self, Loaded};
 use crate::log::Log;
+use crate::pooler_files;
 pub use crate::purging::Purging;
 use crate::scrape::Scrape;
 use crate::status;
@@ -304,9 +304,23 @@ fn needs_restart(at_start: &Settings, loaded: &Loaded) -> Vec<Diagnostic> {
 }
 
 /// Builds everything as `run` would, and throws it away: what `check` asks.
-pub fn rehearse(settings: &Settings) -> Result<(), Vec<BuildError>> {
+pub fn rehearse(loaded: &Loaded, path: &Path) -> Result<(), Report> {
     let (access_log, _) = tenfold_edge::access_log::AccessLog::channel();
     let deps =
         tenfold_edge::Deps { registry: Registry::new(1), access_log, seed: 0, now: Clock::system().now() };
-    Edge::build(settings.edge.clone(), deps).map(drop)
+    let edge = Edge::build(loaded.settings.edge.clone(), deps).map_err(|errors| loaded.place(&errors));
+    let pooler = match &loaded.settings.pooler {
+        Some(settings) => pooler_files::read(settings, folder_of(path), [0; 16]).map(drop),
+        None => Ok(()),
+    };
+    let pooler = pooler.map_err(|errors| loaded.place_pooler(&errors));
+    let problems = [edge.err(), pooler.err()].into_iter().flatten().flat_map(|report| report.diagnostics);
+    let problems: Vec<_> = problems.collect();
+    if problems.is_empty() { Ok(()) } else { Err(loaded.report(problems)) }
+}
+
+/// Where the files are that a configuration names.
+#[must_use]
+pub fn folder_of(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new(""))
 }

@@ -13,10 +13,12 @@ mod commands;
 mod config;
 mod live;
 mod log;
+mod pooler_files;
 mod purging;
 mod run;
 mod scrape;
 mod status;
+mod tls;
 
 use std::process::ExitCode;
 

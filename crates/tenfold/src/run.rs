@@ -150,6 +150,11 @@ struct Built {
 }
 
 fn build(loaded: &Loaded, clock: &Clock) -> Result<Built, Refused> {
+    if let Some(pooler) = &loaded.settings.pooler {
+        let places: Vec<_> = pooler.listen.iter().map(ToString::to_string).collect();
+        let message = format!("error: the pooler ({}) cannot be started by this build", places.join(", "));
+        return Err(Refused { exit: Exit::Failed, message });
+    }
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let workers = loaded.settings.workers.unwrap_or(cores);
     let registry = Registry::new(workers);

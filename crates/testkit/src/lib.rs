@@ -18,6 +18,7 @@ pub mod origin;
 pub mod postgres;
 pub mod process;
 pub mod raw;
+pub mod tls;
 pub mod wait;
 
 pub use origin::{Answer, Gate, Origin};

@@ -1,11 +1,13 @@
 //! `tenfold check`: everything that is wrong with the file and its surroundings, at once.
 //!
 //! **Mechanism.** The file is read and the tiers are built from it, as `run` would; then each node's name is resolved and
-//! a connection made to it, all at the same time.
+//! a connection made to it, all at the same time; and each database is logged in to ([`databases`]).
 //!
 //! **Failure.** A mistake in the file is an error, and the exit code 2. A node that can't be reached may only be down, so
-//! it is a warning; a cluster of which no node can be reached is an error, and the exit code 1. `--offline` leaves the
-//! network out of it.
+//! it is a warning; a cluster of which no node can be reached is an error, and the exit code 1; likewise a database and
+//! its servers. `--offline` leaves the network out of it.
+
+mod databases;
 
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::time::Duration;
@@ -29,14 +31,14 @@ pub fn check(check: &Check) -> Exit {
         Ok(loaded) => loaded,
         Err(report) => return told(&report, check, Exit::Usage),
     };
-    if let Err(errors) = crate::live::rehearse(&loaded.settings) {
-        let mut report = loaded.place(&errors);
+    if let Err(mut report) = crate::live::rehearse(&loaded, &check.file.config) {
         report.diagnostics.extend(loaded.warnings.iter().cloned());
         return told(&report, check, Exit::Usage);
     }
     let mut found = loaded.warnings.clone();
     if !check.offline {
         found.extend(unreachable(&loaded));
+        found.extend(databases::unreachable(&loaded, &check.file.config));
     }
     let exit = if found.iter().any(|d| d.severity == Severity::Error) { Exit::Failed } else { Exit::Fine };
     told(&loaded.report(found), check, exit)

@@ -31,6 +31,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use tenfold_edge::config::BuildError;
+use tenfold_pooler::config::ConfigError;
 use toml::de::{DeTable, DeValue};
 
 use diagnostic::{Diagnostic, Report};
@@ -63,11 +64,20 @@ impl Loaded {
     /// What the edge found wrong, at its place in the file.
     #[must_use]
     pub fn place(&self, errors: &[BuildError]) -> Report {
-        let place = |error: &BuildError| match self.tree.span_of(&error.path) {
-            Some(span) => Diagnostic::error(span, error.message.clone(), ""),
-            None => Diagnostic::unplaced(format!("{}: {}", error.path, error.message)),
-        };
-        self.report(errors.iter().map(place).collect())
+        self.report(errors.iter().map(|error| self.placed(&error.path, &error.message)).collect())
+    }
+
+    /// What the pooler found wrong, at its place in the file.
+    #[must_use]
+    pub fn place_pooler(&self, errors: &[ConfigError]) -> Report {
+        self.report(errors.iter().map(|error| self.placed(&error.path, &error.message)).collect())
+    }
+
+    fn placed(&self, path: &str, message: &str) -> Diagnostic {
+        match self.tree.span_of(path) {
+            Some(span) if !span.is_empty() => Diagnostic::error(span, message, ""),
+            _ => Diagnostic::unplaced(format!("{path}: {message}")),
+        }
     }
 }
 
