@@ -93,7 +93,9 @@ fn element(der: &[u8], tag: u8) -> Option<(u8, &[u8], &[u8])> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::BASE64;
     use super::*;
+    use base64::Engine as _;
     use proptest::prelude::*;
 
     /// A DER element; content of less than 64 KiB.
@@ -143,6 +145,20 @@ mod tests {
             let parameters = der(SEQUENCE, &der(PSS_HASH, &der(SEQUENCE, &identifier)));
             check(&[RSA, &[RSA_PSS]], &parameters, Some(hash));
         }
+    }
+
+    /// `openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -sha384 -nodes -subj /CN=a -days 36500`
+    const MADE_BY_OPENSSL: &str = "MIIBbjCCARWgAwIBAgIUSErdu4d5JrCPDT5KsuaDfX5mfqwwCgYIKoZIzj0EAwMwDDEKMAgGA1UEAwwBYTAgFw0yNjExMjIxNTM3MTla\
+         GA8yMTI2MTAyOTE1MzcxOVowDDEKMAgGA1UEAwwBYTBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABI3r8Hpn1eJts005V7K+TIgxOIXk\
+         RnRcWbg51QFPbMy23NJTj5JlZvtBOfRPxib7BmcTN4rRwK3SIJzw71wJhiyjUzBRMB0GA1UdDgQWBBR3zTAtfX67ZZKgKEuS43d4DMxV\
+         7jAfBgNVHSMEGDAWgBR3zTAtfX67ZZKgKEuS43d4DMxV7jAPBgNVHRMBAf8EBTADAQH/MAoGCCqGSM49BAMDA0cAMEQCIGRfhk1TOAQa\
+         BF+Rfz5DZZkk0Gd0oA6rNjPEhjigUR/GAiBuINzwQUe11hEp06QISM3dJVSf2Al6LUdQB4Eg277A4w==";
+
+    #[test]
+    fn a_certificate_of_openssl_is_read() {
+        let certificate = BASE64.decode(MADE_BY_OPENSSL).expect("base64");
+        let hash = end_point_hash(&certificate).expect("ECDSA with SHA-384");
+        assert_eq!(hash, digest::digest(&SHA384, &certificate).as_ref());
     }
 
     #[test]
