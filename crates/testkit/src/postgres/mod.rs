@@ -10,16 +10,19 @@
 //! **Failure.** Every error is an [`Error`] that says what to install, which folder, or what PostgreSQL printed.
 //! Dropping the cluster stops both servers and removes the folder; our own death does the same through the watcher.
 
+mod control;
 mod home;
 mod install;
 mod server;
 
+pub use control::BackendSignal;
 pub use install::Install;
 pub use server::Server;
 
 use std::path::PathBuf;
 
 use crate::Error;
+use crate::tls::Identity;
 use home::Home;
 
 /// The superuser of every cluster, and the database it starts with.
@@ -41,12 +44,33 @@ pub struct Options {
     pub connections_max: u32,
     /// More settings for `postgresql.conf`, after the kit's own.
     pub settings: Vec<(String, String)>,
+    /// TLS, which clients may then use.
+    pub tls: Option<Tls>,
+    /// `pg_hba.conf` instead of what [`Options::auth`] makes of it. Its first line should let [`SUPERUSER`] in.
+    pub hba: Option<String>,
+}
+
+/// How a server shows itself, and whom it believes.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// Its certificate and key.
+    pub identity: Identity,
+    /// The authority of clients' certificates, in PEM, for rules with `cert` or `clientcert`.
+    pub client_ca: Option<String>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        let settings = Vec::new();
-        Self { dir: None, fsync: false, replica: false, auth: Auth::Trust, connections_max: 200, settings }
+        Self {
+            dir: None,
+            fsync: false,
+            replica: false,
+            auth: Auth::Trust,
+            connections_max: 200,
+            settings: Vec::new(),
+            tls: None,
+            hba: None,
+        }
     }
 }
 

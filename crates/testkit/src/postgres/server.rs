@@ -12,11 +12,12 @@
 
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use super::{Auth, Install, Options, SUPERUSER};
+use super::{Auth, Install, Options, SUPERUSER, Tls};
 use crate::process::{Child, Guard, StopSignal, free_port};
 use crate::{Error, try_wait_for};
 
@@ -39,7 +40,7 @@ pub struct Server {
     auth: Auth,
     folder: PathBuf,
     port: u16,
-    child: Option<Child>,
+    pub(super) child: Option<Child>,
 }
 
 impl Server {
@@ -66,6 +67,12 @@ impl Server {
         }
         server.run("initdb", initdb)?;
         server.append_settings(&primary_settings(options))?;
+        if let Some(tls) = &options.tls {
+            server.use_tls(tls)?;
+        }
+        if let Some(rules) = &options.hba {
+            server.write_hba(rules)?;
+        }
         server.start()?;
         Ok(server)
     }
@@ -259,6 +266,30 @@ impl Server {
             }
             error => error,
         }
+    }
+
+    /// Files that only the server's account may read, as PostgreSQL wants of a key.
+    fn use_tls(&self, tls: &Tls) -> Result<(), Error> {
+        let mut settings = vec![("ssl".to_owned(), "on".to_owned())];
+        let mut file = |setting: &str, name: &str, text: &str| {
+            let path = self.data().join(name);
+            std::fs::write(&path, text).map_err(Error::file(&path))?;
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))
+                .map_err(Error::file(&path))?;
+            settings.push((setting.to_owned(), name.to_owned()));
+            self.give(&path)
+        };
+        file("ssl_cert_file", "server.crt", &tls.identity.certificate)?;
+        file("ssl_key_file", "server.key", &tls.identity.key)?;
+        if let Some(ca) = &tls.client_ca {
+            file("ssl_ca_file", "clients.crt", ca)?;
+        }
+        self.append_settings(&settings)
+    }
+
+    pub(super) fn write_hba(&self, rules: &str) -> Result<(), Error> {
+        let path = self.data().join("pg_hba.conf");
+        std::fs::write(&path, rules).map_err(Error::file(&path))
     }
 
     fn give(&self, file: &Path) -> Result<(), Error> {

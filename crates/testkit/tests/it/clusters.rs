@@ -3,7 +3,8 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use tenfold_testkit::postgres::{Auth, Cluster, Install, Options};
+use tenfold_testkit::postgres::{Auth, BackendSignal, Cluster, Install, Options, Tls};
+use tenfold_testkit::tls::Authority;
 use tenfold_testkit::{Error, wait_for};
 
 use crate::SOON;
@@ -82,4 +83,71 @@ fn a_setting_that_postgresql_refuses_is_explained_by_its_log() {
     let settings = vec![("shared_buffers".to_owned(), "a lot".to_owned())];
     let error = Cluster::start(&Options { settings, ..Options::default() }).unwrap_err();
     assert!(matches!(&error, Error::Failed { log, .. } if log.contains("shared_buffers")), "{error}");
+}
+
+/// What `psql` says to a connection string and a statement, both of its outputs.
+fn psql(url: &str, sql: &str) -> String {
+    let psql = Install::find().unwrap().bin.join("psql");
+    let output = std::process::Command::new(psql).args(["-X", "-A", "-t", url, "-c", sql]).output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    String::from_utf8_lossy(&text).trim_end().to_owned()
+}
+
+#[test]
+fn tls_rules_and_settings_are_those_asked_for_and_change_while_it_runs() {
+    let authority = Authority::new("test authority");
+    let tls =
+        Tls { identity: authority.server(&["127.0.0.1"]), client_ca: Some(authority.certificate().into()) };
+    let rules = "host all postgres 127.0.0.1/32 trust\nhostssl all app 127.0.0.1/32 trust\n";
+    let hba = Some(rules.to_owned());
+    let cluster = Cluster::start(&Options { tls: Some(tls), hba, ..Options::default() }).unwrap();
+    cluster.psql("CREATE ROLE app LOGIN").unwrap();
+    let ca = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(ca.path(), authority.certificate()).unwrap();
+    let url = cluster.primary_url().replace("postgres@", "app@");
+    let verified = format!("{url}?sslmode=verify-full&sslrootcert={}", ca.path().display());
+    let is_encrypted = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+    assert_eq!(psql(&verified, is_encrypted), "t");
+    assert!(psql(&format!("{url}?sslmode=disable"), "SELECT 1").contains("no pg_hba.conf entry"));
+
+    cluster.primary().set_hba("host all postgres 127.0.0.1/32 trust\nhost all app all reject\n").unwrap();
+    wait_for("the new rules", SOON, || psql(&verified, "SELECT 1").contains("rejects"));
+    assert!(cluster.primary().set_hba("host all postgres 127.0.0.1/32 trust\nhost all\n").is_err());
+    cluster.primary().set("work_mem", "7MB").unwrap();
+    wait_for("the new setting", SOON, || cluster.psql("SHOW work_mem").is_ok_and(|value| value == "7MB"));
+}
+
+#[test]
+fn a_server_is_hurt_in_every_way_and_comes_back() {
+    let mut cluster = Cluster::start(&Options { replica: true, ..Options::default() }).unwrap();
+    let url = cluster.primary_url();
+    let sleeping = std::thread::spawn({
+        let url = url.clone();
+        move || psql(&url, "SELECT pg_sleep(600)")
+    });
+    let mut pid = String::new();
+    wait_for("the sleeper", SOON, || {
+        let asked = "SELECT pid FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'";
+        pid = cluster.psql(asked).unwrap_or_default();
+        !pid.is_empty()
+    });
+    let pid = pid.parse().unwrap();
+    cluster.primary().signal_backend(pid, BackendSignal::Stop).unwrap();
+    cluster.primary().signal_backend(pid, BackendSignal::Continue).unwrap();
+    cluster.primary().signal_backend(pid, BackendSignal::Kill).unwrap();
+    assert!(sleeping.join().unwrap().contains("server closed the connection unexpectedly"));
+    let own = i32::try_from(std::process::id()).unwrap();
+    assert!(cluster.primary().signal_backend(own, BackendSignal::Kill).is_err());
+    wait_for("the server to recover", SOON, || cluster.psql("SELECT 1").is_ok());
+
+    cluster.primary_mut().stop_immediately();
+    assert!(cluster.psql("SELECT 1").is_err());
+    cluster.primary_mut().start().unwrap();
+    cluster.primary_mut().restart().unwrap();
+    assert_eq!((cluster.primary_url(), cluster.psql("SELECT 1").unwrap()), (url, "1".into()));
+
+    cluster.primary_mut().stop();
+    let replica = cluster.replica().unwrap();
+    replica.promote().unwrap();
+    replica.psql("CREATE TABLE promoted (id int)").unwrap();
 }
