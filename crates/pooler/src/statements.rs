@@ -21,11 +21,15 @@ mod server;
 pub use client::{CLIENT_STATEMENT_BYTES_MAX, CLIENT_STATEMENTS_MAX, ClientStatements, StatementsError};
 pub use server::ServerStatements;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
+use tenfold_pgwire::write;
 use tenfold_sql::Decision;
 
 use crate::image::Interner;
@@ -33,11 +37,13 @@ use crate::image::Interner;
 /// A prepared statement by its content. Equal ones of one [`Statements`] are one `Arc`.
 #[derive(Debug)]
 pub struct Statement {
-    id: u64,
+    /// Unique within the process, from 1; also what it is called on servers ([`server_name`]).
+    pub id: u64,
+    /// What it does.
+    pub decision: Arc<Decision>,
     text: Box<[u8]>,
     types: Box<[u8]>,
     plan_key: u64,
-    decision: Arc<Decision>,
 }
 
 /// All prepared statements of the process. Clones are the same table.
@@ -52,19 +58,13 @@ struct Table {
 }
 
 impl Statement {
-    /// Unique within the process; also what it is called on servers ([`server_name`]).
-    #[must_use]
-    pub fn id(&self) -> u64 {
-        self.id
-    }
-
     /// Its SQL text, in the encoding of the client that sent it.
     #[must_use]
     pub fn text(&self) -> &[u8] {
         &self.text
     }
 
-    /// The parameter types of its Parse message as they came: a 16-bit count and that many 32-bit oids.
+    /// The parameter types of its Parse message as they came: 32-bit oids without their count.
     #[must_use]
     pub fn types(&self) -> &[u8] {
         &self.types
@@ -76,16 +76,26 @@ impl Statement {
         self.plan_key
     }
 
-    /// What it does.
+    /// Whether this is its content.
     #[must_use]
-    pub fn decision(&self) -> &Arc<Decision> {
-        &self.decision
+    pub fn is(&self, text: &[u8], types: &[u8], plan_key: u64) -> bool {
+        self.plan_key == plan_key && *self.text == *text && *self.types == *whole_oids(types)
+    }
+
+    /// Appends a whole Parse message that prepares it on a server under its name there.
+    pub fn write_parse(&self, out: &mut Vec<u8>) {
+        let mut name = NameBuffer::default();
+        write::parse_raw(out, server_name(self.id, &mut name), &self.text, &self.types);
     }
 
     /// What one costs the client that keeps it.
     fn bytes(&self) -> usize {
         self.text.len() + self.types.len()
     }
+}
+
+fn whole_oids(types: &[u8]) -> &[u8] {
+    &types[..types.len() / 4 * 4]
 }
 
 impl Default for Statements {
@@ -101,7 +111,8 @@ impl Statements {
         Self { table: Arc::new(Table { statements: Interner::new(), next_id: AtomicU64::new(1) }) }
     }
 
-    /// The statement of this content; `decide` reads it if nobody has it yet.
+    /// The statement of this content; `decide` reads it if nobody has it yet. `types` is a whole number of oids, at
+    /// most 65,535, as [`tenfold_pgwire::frontend::Parse`] has them.
     pub fn intern(
         &self,
         text: &[u8],
@@ -109,16 +120,19 @@ impl Statements {
         plan_key: u64,
         decide: impl FnOnce() -> Arc<Decision>,
     ) -> Arc<Statement> {
-        let same =
-            |other: &Statement| other.plan_key == plan_key && *other.text == *text && *other.types == *types;
+        let types = whole_oids(types);
         let make = || Statement {
             id: self.table.next_id.fetch_add(1, Ordering::Relaxed),
+            decision: decide(),
             text: text.into(),
             types: types.into(),
             plan_key,
-            decision: decide(),
         };
-        self.table.statements.get_or_make(&(text, types, plan_key), same, make)
+        self.table.statements.get_or_make(
+            &(text, types, plan_key),
+            |other| other.is(text, types, plan_key),
+            make,
+        )
     }
 
     /// How many are known, those that nobody holds any more but were not swept yet included.
@@ -134,43 +148,37 @@ impl Statements {
     }
 }
 
-/// Appends the name of a statement on servers: `tenfold_` and its id in hexadecimal.
-pub fn server_name(id: u64, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"tenfold_");
+/// What all names of ours on servers begin with.
+const NAME_START: &[u8] = b"tenfold_";
+/// With sixteen hexadecimal digits.
+const NAME_BYTES_MAX: usize = NAME_START.len() + 16;
+
+/// Room for one name.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NameBuffer([u8; NAME_BYTES_MAX]);
+
+/// The name of a statement on servers: `tenfold_` and its id in hexadecimal.
+pub fn server_name(id: u64, buffer: &mut NameBuffer) -> &[u8] {
     let digits = (u64::BITS - id.leading_zeros()).div_ceil(4).max(1);
-    for at in (0..digits).rev() {
+    let (start, rest) = buffer.0.split_at_mut(NAME_START.len());
+    start.copy_from_slice(NAME_START);
+    for (place, at) in rest.iter_mut().zip((0..digits).rev()) {
         let digit = (id >> (4 * at)) & 0xf;
-        out.push(b"0123456789abcdef"[usize::try_from(digit).expect("four bits")]);
+        *place = b"0123456789abcdef"[usize::try_from(digit).expect("four bits")];
     }
+    &buffer.0[..NAME_START.len() + usize::try_from(digits).expect("at most sixteen")]
 }
 
-/// Appends a whole Parse message that prepares `statement` on a server under its name there.
-pub fn write_parse(statement: &Statement, out: &mut Vec<u8>) {
-    write_message(out, b'P', |out| {
-        server_name(statement.id, out);
-        out.push(0);
-        out.extend_from_slice(&statement.text);
-        out.push(0);
-        out.extend_from_slice(&statement.types);
-    });
+/// Whether a name may be one of ours on servers: a client's own statement of such a name must not be looked for there.
+#[must_use]
+pub fn is_server_name(name: &[u8]) -> bool {
+    name.starts_with(NAME_START)
 }
 
-/// Appends a whole Close message for a statement on a server, by its id.
-pub fn write_close(id: u64, out: &mut Vec<u8>) {
-    write_message(out, b'C', |out| {
-        out.push(b'S');
-        server_name(id, out);
-        out.push(0);
-    });
-}
-
-fn write_message(out: &mut Vec<u8>, tag: u8, write_body: impl FnOnce(&mut Vec<u8>)) {
-    out.push(tag);
-    let start = out.len();
-    out.extend_from_slice(&[0; 4]);
-    write_body(out);
-    let length = u32::try_from(out.len() - start).expect("a statement came in a message below 1 GiB");
-    out[start..start + 4].copy_from_slice(&length.to_be_bytes());
+impl fmt::Debug for Statements {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Statements").field("len", &self.len()).finish()
+    }
 }
 
 #[cfg(test)]
@@ -180,23 +188,23 @@ mod tests {
     use super::*;
 
     pub(super) fn statement(statements: &Statements, text: &str) -> Arc<Statement> {
-        statements.intern(text.as_bytes(), &[0, 0], 0, || Arc::new(Decision::unknown(Fingerprint::default())))
+        statements.intern(text.as_bytes(), &[], 0, || Arc::new(Decision::unknown(Fingerprint::default())))
     }
 
     #[test]
     fn equal_content_is_one_statement() {
         let statements = Statements::new();
         let decide = || Arc::new(Decision::unknown(Fingerprint::default()));
-        let first = statements.intern(b"SELECT $1", &[0, 1, 0, 0, 0, 23], 7, decide);
-        let again = statements.intern(b"SELECT $1", &[0, 1, 0, 0, 0, 23], 7, || panic!("decided already"));
+        let first = statements.intern(b"SELECT $1", &[0, 0, 0, 23], 7, decide);
+        let again = statements.intern(b"SELECT $1", &[0, 0, 0, 23], 7, || panic!("decided already"));
         assert!(Arc::ptr_eq(&first, &again));
         for (text, types, plan_key) in [
-            (&b"SELECT  $1"[..], &[0, 1, 0, 0, 0, 23][..], 7),
-            (b"SELECT $1", &[0, 1, 0, 0, 0, 20], 7),
-            (b"SELECT $1", &[0, 1, 0, 0, 0, 23], 8),
+            (&b"SELECT  $1"[..], &[0, 0, 0, 23][..], 7),
+            (b"SELECT $1", &[0, 0, 0, 20], 7),
+            (b"SELECT $1", &[0, 0, 0, 23], 8),
         ] {
             let other = statements.intern(text, types, plan_key, decide);
-            assert_ne!(other.id(), first.id());
+            assert_ne!(other.id, first.id);
         }
     }
 
@@ -208,10 +216,12 @@ mod tests {
             (0xabc, "tenfold_abc"),
             (u64::MAX, "tenfold_ffffffffffffffff"),
         ] {
-            let mut out = Vec::new();
-            server_name(id, &mut out);
-            assert_eq!(String::from_utf8(out).unwrap(), expected);
+            let mut buffer = NameBuffer::default();
+            let name = server_name(id, &mut buffer);
+            assert_eq!(String::from_utf8_lossy(name), expected);
+            assert!(is_server_name(name));
         }
+        assert!(!is_server_name(b"tenfold") && !is_server_name(b"s1"));
     }
 
     #[test]
@@ -219,10 +229,7 @@ mod tests {
         let statements = Statements::new();
         let statement = statement(&statements, "SELECT 1");
         let mut out = b"before".to_vec();
-        write_parse(&statement, &mut out);
+        statement.write_parse(&mut out);
         assert_eq!(out, b"beforeP\0\0\0\x19tenfold_1\0SELECT 1\0\0\0");
-        out.clear();
-        write_close(statement.id(), &mut out);
-        assert_eq!(out, b"C\0\0\0\x0fStenfold_1\0");
     }
 }

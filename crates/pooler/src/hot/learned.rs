@@ -36,7 +36,7 @@ const REACHED_SHARE: u32 = 4;
 pub(super) struct Learned {
     /// How many entries there are, readable without the lock.
     count: AtomicUsize,
-    firsts: Mutex<HashMap<(u32, Fingerprint), Counts, RandomState>>,
+    firsts: Mutex<HashMap<(u64, Fingerprint), Counts, RandomState>>,
 }
 
 #[derive(Clone, Copy)]
@@ -47,7 +47,7 @@ struct Counts {
 }
 
 impl Learned {
-    pub(super) fn reached(&self, pool: u32, first: Fingerprint, now: Instant) {
+    pub(super) fn reached(&self, pool: u64, first: Fingerprint, now: Instant) {
         let mut firsts = self.firsts.lock().unwrap_or_else(PoisonError::into_inner);
         if firsts.len() >= LEARNED_MAX && !firsts.contains_key(&(pool, first)) {
             firsts.retain(|_, counts| {
@@ -64,7 +64,7 @@ impl Learned {
         self.count.store(firsts.len(), Ordering::Relaxed);
     }
 
-    pub(super) fn begun(&self, pool: u32, first: Fingerprint, now: Instant) -> bool {
+    pub(super) fn begun(&self, pool: u64, first: Fingerprint, now: Instant) -> bool {
         if self.count.load(Ordering::Relaxed) == 0 {
             return false;
         }
@@ -92,5 +92,64 @@ impl Counts {
         self.begun = self.begun.checked_shr(halvings).unwrap_or(0);
         self.reached = self.reached.checked_shr(halvings).unwrap_or(0);
         self.halved = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tenfold_service::clock::Clock;
+
+    use super::*;
+
+    const FIRST: Fingerprint = Fingerprint(1);
+
+    /// Plays so many transactions, each of which reached a hot row or not, and says what is thought of the next.
+    fn play(transactions: &[(u32, bool)], later: Duration) -> bool {
+        let now = Clock::manual().now();
+        let learned = Learned::default();
+        for (count, reached) in transactions {
+            for _ in 0..*count {
+                let _ = learned.begun(1, FIRST, now);
+                if *reached {
+                    learned.reached(1, FIRST, now);
+                }
+            }
+        }
+        assert!(!learned.begun(2, FIRST, now), "another pool");
+        assert!(!learned.begun(1, Fingerprint(2), now), "another statement");
+        learned.begun(1, FIRST, now + later)
+    }
+
+    #[test]
+    fn what_reaches_a_hot_row_often_is_expected_to_again() {
+        assert!(!play(&[], Duration::ZERO));
+        assert!(!play(&[(3, true)], Duration::ZERO), "an accident");
+        assert!(play(&[(4, true)], Duration::ZERO));
+        assert!(play(&[(10, true), (20, false)], Duration::ZERO));
+        assert!(!play(&[(10, true), (40, false)], Duration::ZERO), "one in five");
+    }
+
+    #[test]
+    fn it_is_forgotten_in_time() {
+        assert!(play(&[(8, true)], Duration::from_secs(10)));
+        assert!(!play(&[(8, true)], Duration::from_secs(20)));
+        assert!(!play(&[(1_000, true)], Duration::from_secs(3_600)));
+    }
+
+    #[test]
+    fn memory_is_bounded_and_the_faded_make_room() {
+        let now = Clock::manual().now();
+        let learned = Learned::default();
+        let first = |at: usize| Fingerprint(at as u128);
+        for at in 0..2 * LEARNED_MAX {
+            learned.reached(1, first(at), now);
+        }
+        assert_eq!(learned.count.load(Ordering::Relaxed), LEARNED_MAX);
+        let later = now + Duration::from_secs(60);
+        for _ in 0..REACHED_MIN {
+            learned.reached(1, first(5_000), later);
+        }
+        assert!(learned.begun(1, first(5_000), later));
+        assert_eq!(learned.count.load(Ordering::Relaxed), 1);
     }
 }

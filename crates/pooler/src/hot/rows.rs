@@ -30,7 +30,7 @@ const SHARDS: usize = 16;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct HotRow {
     /// Which pool: rows of two databases are not the same.
-    pub pool: u32,
+    pub pool: u64,
     /// Which statement.
     pub fingerprint: Fingerprint,
     /// Hash of the value that picks the row; 0 for a whole statement, as for what was [`HotRows::learn`]ed.
@@ -90,6 +90,7 @@ pub struct HotWait {
 }
 
 /// What [`HotRows::enter`] says.
+#[derive(Debug)]
 pub enum Entered {
     /// Go on.
     Permit(HotPermit),
@@ -147,14 +148,14 @@ impl HotRows {
     }
 
     /// A transaction that began with the statement `first` has reached a hot row.
-    pub fn learn(&self, pool: u32, first: Fingerprint, now: Instant) {
+    pub fn learn(&self, pool: u64, first: Fingerprint, now: Instant) {
         self.table.learned.reached(pool, first, now);
     }
 
     /// A transaction begins with the statement `first`: whether such transactions mostly reach a hot row, so that it
     /// should [`HotRows::enter`] the row of `first` with the value 0. A load of one atomic while nothing was learned.
     #[must_use]
-    pub fn may_reach_hot(&self, pool: u32, first: Fingerprint, now: Instant) -> bool {
+    pub fn may_reach_hot(&self, pool: u64, first: Fingerprint, now: Instant) -> bool {
         self.table.learned.begun(pool, first, now)
     }
 
@@ -286,6 +287,12 @@ impl Entry {
     }
 }
 
+impl fmt::Debug for HotRows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HotRows").field("len", &self.len()).field("waiting", &self.waiting()).finish()
+    }
+}
+
 impl fmt::Debug for HotPermit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HotPermit").field("row", &self.row).finish_non_exhaustive()
@@ -295,5 +302,140 @@ impl fmt::Debug for HotPermit {
 impl fmt::Debug for HotWait {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HotWait").field("row", &self.row).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn row(value: u64) -> HotRow {
+        HotRow { pool: 1, fingerprint: Fingerprint(7), value }
+    }
+
+    fn waiter(client: u64) -> Waiter {
+        Waiter { worker: 0, client }
+    }
+
+    fn permit(entered: Entered) -> HotPermit {
+        let Entered::Permit(permit) = entered else { panic!("it has to wait") };
+        permit
+    }
+
+    fn wait(entered: Entered) -> HotWait {
+        let Entered::Wait(wait) = entered else { panic!("it may go on") };
+        wait
+    }
+
+    #[test]
+    fn one_row_is_capped_and_others_pass() {
+        let rows = HotRows::new();
+        let first = permit(rows.enter(row(1), 2, waiter(1)));
+        let second = permit(rows.enter(row(1), 2, waiter(2)));
+        let waiting = wait(rows.enter(row(1), 2, waiter(9)));
+        let other = permit(rows.enter(row(2), 2, waiter(10)));
+        assert_eq!((rows.len(), rows.waiting()), (2, 1));
+        let (next, passed_on) = first.leave().unwrap();
+        assert_eq!(next, waiter(9));
+        drop(waiting);
+        assert!([passed_on, other, second].into_iter().all(|permit| permit.leave().is_none()));
+        assert_eq!((rows.len(), rows.waiting()), (0, 0));
+    }
+
+    #[test]
+    fn who_goes_away_leaves_the_queue_also_with_its_turn_under_way() {
+        let rows = HotRows::new();
+        let held = permit(rows.enter(row(1), 1, waiter(0)));
+        let mut waits: Vec<_> = (1..4).map(|client| wait(rows.enter(row(1), 1, waiter(client)))).collect();
+        drop(waits.remove(1));
+        let (next, on_its_way) = held.leave().unwrap();
+        assert_eq!(next, waiter(1));
+        // Its client has gone meanwhile: the permit goes on to the next.
+        drop(waits.remove(0));
+        let (next, last) = on_its_way.leave().unwrap();
+        assert_eq!(next, waiter(3));
+        assert!(last.leave().is_none());
+        drop(waits);
+        assert!(rows.is_empty());
+    }
+
+    #[test]
+    fn nobody_passes_those_who_wait_and_a_lost_wake_up_is_made_good() {
+        let rows = HotRows::new();
+        let held = permit(rows.enter(row(1), 1, waiter(0)));
+        let first = wait(rows.enter(row(1), 1, waiter(1)));
+        drop(held);
+        // The permit was dropped rather than left, so nobody was told; a newcomer has to queue all the same.
+        let second = wait(rows.enter(row(1), 1, waiter(2)));
+        let second = second.retry().unwrap_err();
+        let granted = first.retry().unwrap();
+        let second = second.retry().unwrap_err();
+        assert_eq!(granted.leave().unwrap().0, waiter(2));
+        drop(second);
+    }
+
+    #[test]
+    fn a_statement_inside_a_transaction_is_counted_and_never_stopped() {
+        let rows = HotRows::new();
+        let (first, hot) = rows.join(row(1), 1);
+        assert!(!hot);
+        let (second, hot) = rows.join(row(1), 1);
+        assert!(hot);
+        let waiting = wait(rows.enter(row(1), 1, waiter(1)));
+        assert!(first.leave().is_none(), "still at the limit");
+        assert_eq!(second.leave().unwrap().0, waiter(1));
+        drop(waiting);
+        assert!(rows.is_empty());
+    }
+
+    #[test]
+    fn a_raised_limit_lets_more_in() {
+        let rows = HotRows::new();
+        let _held = permit(rows.enter(row(1), 1, waiter(0)));
+        let waiting = wait(rows.enter(row(1), 1, waiter(1)));
+        let later = wait(rows.enter(row(1), 3, waiter(2)));
+        let _one = waiting.retry().unwrap();
+        let _two = later.retry().unwrap();
+    }
+
+    proptest! {
+        /// Against a count and a queue; the numbers are clients.
+        #[test]
+        fn it_is_a_counter_with_a_queue(
+            limit in 1..4_usize,
+            steps in prop::collection::vec((0..3_u8, 0..8_usize), 0..100),
+        ) {
+            let rows = HotRows::new();
+            let mut held: Vec<HotPermit> = Vec::new();
+            let mut waits: VecDeque<(u64, HotWait)> = VecDeque::new();
+            for (client, (step, which)) in (0..).zip(steps) {
+                match step {
+                    0 => match rows.enter(row(1), limit, waiter(client)) {
+                        Entered::Permit(permit) => {
+                            prop_assert!(held.len() < limit && waits.is_empty());
+                            held.push(permit);
+                        }
+                        Entered::Wait(wait) => {
+                            prop_assert!(held.len() == limit);
+                            waits.push_back((client, wait));
+                        }
+                    },
+                    1 if !held.is_empty() => {
+                        let next = held.remove(which % held.len()).leave();
+                        let expected = waits.pop_front().map(|(client, _)| client);
+                        prop_assert_eq!(next.as_ref().map(|(next, _)| next.client), expected);
+                        held.extend(next.map(|(_, permit)| permit));
+                    }
+                    2 if !waits.is_empty() => drop(waits.remove(which % waits.len())),
+                    _ => {}
+                }
+                prop_assert_eq!(rows.waiting(), waits.len());
+                prop_assert_eq!(rows.is_empty(), held.is_empty() && waits.is_empty());
+            }
+        }
     }
 }

@@ -25,6 +25,7 @@ pub use replay::{Needs, Replay, replay};
 
 use std::{
     collections::BTreeMap,
+    fmt,
     hash::{BuildHasher, RandomState},
     sync::{
         Arc, OnceLock,
@@ -157,6 +158,12 @@ impl Part {
     }
 }
 
+impl fmt::Debug for Images {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Images").field("len", &self.len()).finish()
+    }
+}
+
 impl Default for Images {
     fn default() -> Self {
         Self::new()
@@ -174,6 +181,18 @@ impl Images {
             plan_hasher: RandomState::new(),
         };
         Self { tables: Arc::new(tables) }
+    }
+
+    /// How many images are known, those that nobody holds any more but were not swept yet included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.tables.images.len()
+    }
+
+    /// Whether none but the empty one is known.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// The image of these parts, in any order. Names of settings count in lower case; of equal names the last holds.
@@ -308,4 +327,88 @@ fn lower_case(name: &Arc<str>) -> Arc<str> {
 /// other statements of that string would run again. A semicolon inside a literal is taken for a second statement, too.
 fn is_one_ascii_statement(text: &str) -> bool {
     text.is_ascii() && !text.trim_end_matches([';', ' ', '\t', '\r', '\n']).contains(';')
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    type Settings = Vec<(String, String)>;
+
+    fn image(images: &Images, settings: &[(&str, &str)]) -> Arc<Image> {
+        let settings: Vec<_> =
+            settings.iter().map(|(name, value)| ((*name).into(), (*value).to_owned())).collect();
+        images.intern(&settings, &[], &[]).unwrap()
+    }
+
+    fn few() -> impl Strategy<Value = Settings> {
+        prop::collection::vec(("[abAB]|TimeZone|application_name", "[xy]"), 0..4)
+    }
+
+    proptest! {
+        #[test]
+        fn equal_content_and_only_that_is_one_image(first in few(), second in few()) {
+            let images = Images::new();
+            let canonical = |settings: &Settings| -> BTreeMap<String, String> {
+                settings.iter().map(|(name, value)| (name.to_lowercase(), value.clone())).collect()
+            };
+            let made = |settings: &Settings| {
+                let pairs: Vec<_> =
+                    settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+                image(&images, &pairs)
+            };
+            let (one, two) = (made(&first), made(&second));
+            let (first, second) = (canonical(&first), canonical(&second));
+            prop_assert_eq!(Arc::ptr_eq(&one, &two), first == second);
+            prop_assert_eq!(one.id() == two.id(), first == second);
+            let plans = |settings: &BTreeMap<String, String>| {
+                let mut seen = settings.clone();
+                seen.remove("application_name");
+                seen
+            };
+            prop_assert_eq!(one.plan_key() == two.plan_key(), plans(&first) == plans(&second));
+            prop_assert_eq!(one.plan_key() == 0, plans(&first).is_empty());
+            for (name, value) in &first {
+                prop_assert_eq!(one.setting(name), Some(value.as_str()));
+            }
+        }
+    }
+
+    #[test]
+    fn a_change_and_its_undoing_end_where_they_began() {
+        let images = Images::new();
+        let base = image(&images, &[("a", "1"), ("b", "2")]);
+        let some = |value: &str| Some(value.to_owned());
+        let changes = [("A".into(), some("9")), ("c".into(), some("3")), ("b".into(), None)];
+        let changed = images.with_settings(&base, &changes).unwrap();
+        assert!(Arc::ptr_eq(&changed, &image(&images, &[("a", "9"), ("c", "3")])));
+        let undone = [("a".into(), some("1")), ("c".into(), None), ("b".into(), some("2"))];
+        assert!(Arc::ptr_eq(&base, &images.with_settings(&changed, &undone).unwrap()));
+        let all_gone = [("a".into(), None), ("b".into(), None), ("never".into(), None)];
+        assert!(Arc::ptr_eq(&Image::empty(), &images.with_settings(&base, &all_gone).unwrap()));
+    }
+
+    #[test]
+    fn what_lasts_for_a_transaction_only_is_no_part_of_a_session() {
+        let images = Images::new();
+        let names = ["transaction_isolation", "Transaction_Read_Only", "transaction_deferrable", "seed"];
+        let changes = names.map(|name| (name.into(), Some("on".to_owned())));
+        assert!(images.with_settings(&Image::empty(), &changes).unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_one_client_can_make_us_keep_is_bounded() {
+        let images = Images::new();
+        let many: Vec<_> = (0..=SETTINGS_MAX).map(|at| (format!("a.b{at}").into(), String::new())).collect();
+        assert_eq!(images.intern(&many, &[], &[]).unwrap_err(), Unmovable::TooMany);
+        assert!(images.intern(&many[1..], &[], &[]).is_ok());
+        let large = [("a.b".into(), "x".repeat(PART_BYTES_MAX))];
+        assert_eq!(images.intern(&large, &[], &[]).unwrap_err(), Unmovable::TooLarge);
+        let nul = [("a.b".into(), "x\0y".to_owned())];
+        assert_eq!(images.intern(&nul, &[], &[]).unwrap_err(), Unmovable::Malformed);
+    }
 }

@@ -5,12 +5,13 @@
 //!
 //! **Mechanism.** One `SELECT pg_catalog.set_config(name, value, false), …` sets and, with a null value, resets: that
 //! is what RESET does, for names that RESET's grammar cannot say too. Statements are deallocated and prepared, channels
-//! listened to, only for a client whose next statement could tell ([`Needs`]). If all that differs may travel in the
+//! listened to, only for a client whose next statement could tell ([`Needs`]); each PREPARE is a query of its own, since
+//! the server keeps the string that a statement came in, to be seen in `pg_prepared_statements`. If all that differs may travel in the
 //! same write as the client's message, [`Replay::confirm`] is false; see [`Class`] for which that is. Timeouts that a
 //! client left on the server may cut our statement short, so under them only what is harmless travels along.
 //!
-//! **Failure.** If the server answers an error, it holds none of it (one string is one transaction) and the caller
-//! closes it: what was not confirmed first guards no data. `session_authorization` and `role` are re-established when
+//! **Failure.** If the server answers an error, nobody knows what it holds and the caller closes it: what was not
+//! confirmed first guards no data. `session_authorization` and `role` are re-established when
 //! anything guarding is set between, since the client's own rights may not suffice to set it.
 //!
 //! Source: `set_config_by_name` in `src/backend/utils/misc/guc.c` (`guc_funcs.c` from version 16); SQL standard and
@@ -18,6 +19,7 @@
 
 use std::sync::Arc;
 
+use tenfold_pgwire::write;
 use tenfold_sql::Effects;
 
 use super::{
@@ -38,8 +40,10 @@ pub struct Needs {
 /// What to say to a server connection before a client's message.
 #[derive(Clone, Debug)]
 pub struct Replay {
-    /// Text of one simple query. It has any number of results, which are ours.
-    pub sql: Vec<u8>,
+    /// Whole Query messages, to be sent in one write. Their answers are ours.
+    pub messages: Vec<u8>,
+    /// How many of them, and so of ReadyForQuery, there are: at least one.
+    pub queries: usize,
     /// Its answer must be seen before the client's message is sent; else both go in one write.
     pub confirm: bool,
     /// What the server connection holds afterwards.
@@ -80,25 +84,36 @@ fn difference(server: &Arc<Image>, client: &Arc<Image>, needs: Needs, images: &I
     if !(settings || prepared || channels) {
         return None;
     }
-    let mut sql = Vec::with_capacity(256);
-    let mut confirm = false;
+    let mut said = Said::default();
+    let mut confirm = prepared || channels;
     if settings {
         let difference = compare(&server.settings, &client.settings);
-        confirm = must_confirm(server, &difference);
-        write_settings(&mut sql, server, client, &difference);
-    }
-    if prepared {
-        confirm = true;
-        write_prepared(&mut sql, &server.prepared, &client.prepared);
+        confirm |= must_confirm(server, &difference);
+        said.query(&settings_text(server, client, &difference));
     }
     if channels {
-        confirm = true;
-        write_channels(&mut sql, &compare(&server.channels, &client.channels));
+        said.query(&channels_text(&compare(&server.channels, &client.channels)));
+    }
+    if prepared {
+        say_prepared(&mut said, &server.prepared, &client.prepared);
     }
     let held = |visible: bool| if visible { client } else { server };
     let after =
         images.image(&client.settings, &held(needs.prepared).prepared, &held(needs.channels).channels);
-    Some(Replay { sql, confirm, after })
+    Some(Replay { messages: said.messages, queries: said.queries, confirm, after })
+}
+
+#[derive(Default)]
+struct Said {
+    messages: Vec<u8>,
+    queries: usize,
+}
+
+impl Said {
+    fn query(&mut self, sql: &[u8]) {
+        write::query(&mut self.messages, sql);
+        self.queries += 1;
+    }
 }
 
 /// What changes, by name: to a value, or to a fresh connection's.
@@ -117,35 +132,32 @@ fn must_confirm(server: &Image, difference: &[Change<'_>]) -> bool {
     difference.iter().any(|(name, _)| class(name) > allowed)
 }
 
-fn write_settings(out: &mut Vec<u8>, server: &Image, client: &Image, difference: &[Change<'_>]) {
+fn settings_text(server: &Image, client: &Image, difference: &[Change<'_>]) -> Vec<u8> {
     let guarding = difference.iter().any(|(name, _)| class(name) == Class::Guarding);
     let assumed = |name| server.setting(name).is_some() || client.setting(name).is_some();
     let authorization = guarding && assumed(SESSION_AUTHORIZATION);
     // Resetting the session's user resets its role, but not to the one that ALTER ROLE … SET role may ask for.
     let role = guarding && (authorization || assumed(ROLE));
-    out.extend_from_slice(b"SELECT ");
-    let mut columns = 0;
-    let mut write = |out: &mut Vec<u8>, change: Change<'_>| {
-        if columns > 0 {
-            out.extend_from_slice(b", ");
-        }
-        write_setting(out, change);
-        columns += 1;
+    let mut out = Vec::with_capacity(256);
+    let mut write = |change: Change<'_>| {
+        out.extend_from_slice(if out.is_empty() { b"SELECT " } else { b", " });
+        write_setting(&mut out, change);
     };
     if authorization {
-        write(out, (SESSION_AUTHORIZATION, None));
+        write((SESSION_AUTHORIZATION, None));
     }
     if role {
-        write(out, (ROLE, None));
+        write((ROLE, None));
     }
     for change in difference.iter().filter(|(name, _)| ![ROLE, SESSION_AUTHORIZATION].contains(name)) {
-        write(out, *change);
+        write(*change);
     }
     for name in [SESSION_AUTHORIZATION, ROLE] {
         if let Some(value) = client.setting(name).filter(|_| guarding) {
-            write(out, (name, Some(value)));
+            write((name, Some(value)));
         }
     }
+    out
 }
 
 fn write_setting(out: &mut Vec<u8>, (name, value): Change<'_>) {
@@ -159,30 +171,102 @@ fn write_setting(out: &mut Vec<u8>, (name, value): Change<'_>) {
     out.extend_from_slice(b", false)");
 }
 
-/// A text may end in a comment that lasts to the end of its line, so each statement begins on a line of its own.
-const NEXT_STATEMENT: &[u8] = b"\n;\n";
-
-fn start_statement(out: &mut Vec<u8>, words: &[u8]) {
-    if !out.is_empty() {
-        out.extend_from_slice(NEXT_STATEMENT);
+fn channels_text(difference: &[Change<'_>]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (channel, listened) in difference {
+        out.extend_from_slice(if listened.is_some() { b"LISTEN " } else { b"UNLISTEN " });
+        push_identifier(&mut out, channel);
+        out.extend_from_slice(b"; ");
     }
-    out.extend_from_slice(words);
+    out
 }
 
-fn write_prepared(out: &mut Vec<u8>, server: &Part, client: &Part) {
+fn say_prepared(said: &mut Said, server: &Part, client: &Part) {
     // A name that stands for another text than before must go first, too.
+    let mut gone = Vec::new();
     for (name, _) in server.pairs.iter().filter(|(name, text)| client.get(name) != Some(text)) {
-        start_statement(out, b"DEALLOCATE ");
-        push_identifier(out, name);
+        gone.extend_from_slice(b"DEALLOCATE ");
+        push_identifier(&mut gone, name);
+        gone.extend_from_slice(b"; ");
+    }
+    if !gone.is_empty() {
+        said.query(&gone);
     }
     for (_, text) in client.pairs.iter().filter(|(name, text)| server.get(name) != Some(text)) {
-        start_statement(out, text.as_bytes());
+        said.query(text.as_bytes());
     }
 }
 
-fn write_channels(out: &mut Vec<u8>, difference: &[Change<'_>]) {
-    for (channel, listened) in difference {
-        start_statement(out, if listened.is_some() { b"LISTEN " } else { b"UNLISTEN " });
-        push_identifier(out, channel);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(images: &Images, settings: &[(&str, &str)]) -> Arc<Image> {
+        let settings: Vec<_> =
+            settings.iter().map(|(name, value)| ((*name).into(), (*value).to_owned())).collect();
+        images.intern(&settings, &[], &[]).unwrap()
+    }
+
+    /// The one query that carries a server from the first settings to the second, and whether it is confirmed.
+    fn check(server: &[(&str, &str)], client: &[(&str, &str)], expected: &str, confirm: bool) {
+        let images = Images::new();
+        let (server, client) = (image(&images, server), image(&images, client));
+        let replay = replay(&server, &client, Needs::default(), &images).unwrap();
+        let mut messages = Vec::new();
+        write::query(&mut messages, expected.replace("set(", "pg_catalog.set_config(").as_bytes());
+        assert_eq!(String::from_utf8_lossy(&replay.messages), String::from_utf8_lossy(&messages));
+        assert_eq!((replay.queries, replay.confirm), (1, confirm));
+        assert!(Arc::ptr_eq(&replay.after, &client));
+    }
+
+    #[test]
+    fn only_the_difference_is_said_and_what_goes_comes_first() {
+        check(&[], &[("TimeZone", "UTC")], "SELECT set(E'timezone', E'UTC', false)", false);
+        check(&[("timezone", "UTC")], &[], "SELECT set(E'timezone', NULL, false)", false);
+        check(
+            &[("a.b", "1"), ("jit", "off"), ("z.z", "1")],
+            &[("a.a", "1"), ("jit", "off"), ("z.z", "2")],
+            "SELECT set(E'a.b', NULL, false), set(E'a.a', E'1', false), set(E'z.z', E'2', false)",
+            true,
+        );
+    }
+
+    #[test]
+    fn under_a_timeout_only_what_is_harmless_travels_along() {
+        let timeout = ("statement_timeout", "1s");
+        let zone = "SELECT set(E'timezone', E'UTC', false)";
+        check(&[timeout], &[timeout, ("timezone", "UTC")], zone, true);
+        check(&[timeout], &[timeout, ("jit", "off")], "SELECT set(E'jit', E'off', false)", false);
+    }
+
+    #[test]
+    fn rights_are_given_up_first_and_taken_on_last() {
+        check(&[], &[("role", "r")], "SELECT set(E'role', NULL, false), set(E'role', E'r', false)", true);
+        check(&[("role", "r")], &[], "SELECT set(E'role', NULL, false)", true);
+        check(
+            &[("role", "r"), ("session_authorization", "s")],
+            &[("role", "r"), ("session_authorization", "s"), ("log_statement", "all")],
+            "SELECT set(E'session_authorization', NULL, false), set(E'role', NULL, false), \
+             set(E'log_statement', E'all', false), \
+             set(E'session_authorization', E's', false), set(E'role', E'r', false)",
+            true,
+        );
+        // What anyone may set needs no change of user.
+        let role = ("role", "r");
+        check(&[role], &[role, ("jit", "off")], "SELECT set(E'jit', E'off', false)", false);
+    }
+
+    #[test]
+    fn needs_follow_from_effects() {
+        for (effects, prepared, channels) in [
+            (Effects::NONE, false, false),
+            (Effects::SETTINGS | Effects::TEMP, false, false),
+            (Effects::SQL_EXECUTE, true, false),
+            (Effects::DEALLOCATE_ALL, true, false),
+            (Effects::LISTEN, false, true),
+            (Effects::UNKNOWN, true, true),
+        ] {
+            assert_eq!(Needs::from_effects(effects), Needs { prepared, channels }, "{effects}");
+        }
     }
 }

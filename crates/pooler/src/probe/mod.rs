@@ -263,3 +263,62 @@ fn text(hex: &[u8]) -> Result<String, ProbeError> {
     let text = bytes.filter(|_| rest.is_empty()).and_then(|bytes| String::from_utf8(bytes).ok());
     text.ok_or(ProbeError::Malformed)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_asked_follows_from_effects() {
+        let asked = |effects, names: &[&str]| Wanted::from_effects(effects, names.iter().copied());
+        assert!(asked(Effects::WRITES | Effects::DDL, &[]).unwrap().is_empty());
+        assert!(asked(Effects::SETTINGS | Effects::SETTINGS_UNKNOWN, &["a"]).is_none());
+        let wanted =
+            asked(Effects::SETTINGS | Effects::TEMP_DROP, &["TimeZone", "timezone", "role"]).unwrap();
+        assert_eq!(wanted.settings(), ["timezone".into(), "role".into()]);
+        assert!(wanted.temp && !wanted.advisory && !wanted.is_empty());
+        let names: Vec<_> = (0..=WANTED_SETTINGS_MAX).map(|at| format!("a.b{at}")).collect();
+        let names: Vec<_> = names.iter().map(String::as_str).collect();
+        assert!(asked(Effects::SETTINGS, &names).is_none());
+        assert!(asked(Effects::SETTINGS, &names[1..]).is_some());
+    }
+
+    #[test]
+    fn two_wishes_are_one() {
+        let mut wanted = Wanted { temp: true, ..Wanted::default() };
+        assert!(wanted.add_setting("a.b"));
+        let mut other = Wanted { held: true, ..Wanted::default() };
+        assert!(other.add_setting("A.B") && other.add_setting("session_authorization"));
+        assert!(wanted.merge(&other));
+        assert!(wanted.temp && wanted.held);
+        assert_eq!(wanted.settings(), ["a.b".into(), "role".into(), "session_authorization".into()]);
+    }
+
+    #[test]
+    fn rows_that_were_not_asked_for_are_refused() {
+        type Column = Option<&'static [u8]>;
+        fn check(kind: Column, name: Column, value: Column) {
+            let error = Reader::default().row(kind, name, value).unwrap_err();
+            assert_eq!(error, ProbeError::Malformed, "{kind:?} {name:?} {value:?}");
+        }
+        check(None, None, None);
+        check(Some(b""), Some(b"61"), None);
+        check(Some(b"s"), None, Some(b"61"));
+        check(Some(b"s"), Some(b"6"), None);
+        check(Some(b"s"), Some(b"6g"), None);
+        check(Some(b"s"), Some(b"ff"), None);
+        check(Some(b"s"), Some(b"61"), Some(b"+1"));
+        check(Some(b"p"), Some(b"61"), None);
+        check(Some(b"t"), Some(b"61"), None);
+    }
+
+    #[test]
+    fn an_answer_without_end_is_refused() {
+        let mut reader = Reader::default();
+        let taken = (0..).take_while(|_| reader.row(Some(b"c"), Some(b"61"), None).is_ok()).count();
+        assert_eq!(taken, ROWS_MAX);
+        let large = vec![b'6'; 2 * ANSWER_BYTES_MAX + 2];
+        let refused = Reader::default().row(Some(b"c"), Some(&large), None);
+        assert_eq!(refused, Err(ProbeError::TooLarge));
+    }
+}

@@ -111,3 +111,68 @@ impl List {
         self.named.binary_search_by(|(other, _)| (**other).cmp(name))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::super::{Statements, tests::statement};
+    use super::*;
+
+    #[test]
+    fn a_client_without_statements_costs_a_pointer() {
+        assert_eq!(size_of::<ClientStatements>(), 8);
+    }
+
+    proptest! {
+        #[test]
+        fn names_are_a_map(steps in prop::collection::vec((any::<bool>(), "[ab]{0,2}"), 0..60)) {
+            let statements = Statements::new();
+            let mut names = ClientStatements::default();
+            let mut model = BTreeMap::new();
+            for (insert, name) in steps {
+                if insert {
+                    let made = statement(&statements, &name);
+                    let expected = match model.contains_key(&name) {
+                        true => Err(StatementsError::Exists),
+                        false => Ok(()),
+                    };
+                    prop_assert_eq!(names.insert(name.as_bytes(), Arc::clone(&made)), expected);
+                    model.entry(name).or_insert(made.id);
+                } else {
+                    prop_assert_eq!(names.remove(name.as_bytes()).map(|gone| gone.id), model.remove(&name));
+                }
+                prop_assert_eq!(names.len(), model.len());
+                for (name, id) in &model {
+                    prop_assert_eq!(names.get(name.as_bytes()).map(|found| found.id), Some(*id));
+                }
+                prop_assert_eq!(names.is_empty(), model.is_empty());
+            }
+            names.clear();
+            prop_assert!(names.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_client_is_bounded_in_number_and_bytes() {
+        let statements = Statements::new();
+        let small = statement(&statements, "");
+        let mut names = ClientStatements::default();
+        for at in 0..CLIENT_STATEMENTS_MAX {
+            names.insert(at.to_string().as_bytes(), Arc::clone(&small)).unwrap();
+        }
+        assert_eq!(names.insert(b"one more", Arc::clone(&small)), Err(StatementsError::TooMany));
+        names.remove(b"7").unwrap();
+        assert_eq!(names.insert(b"one more", small), Ok(()));
+
+        let half = "x".repeat(CLIENT_STATEMENT_BYTES_MAX / 2);
+        let large = statement(&statements, &half);
+        let mut names = ClientStatements::default();
+        names.insert(b"", Arc::clone(&large)).unwrap();
+        assert_eq!(names.insert(b"b", Arc::clone(&large)), Err(StatementsError::TooMany));
+        names.remove(b"").unwrap();
+        assert_eq!(names.insert(b"b", large), Ok(()));
+    }
+}

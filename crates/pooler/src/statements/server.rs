@@ -64,10 +64,10 @@ impl ServerStatements {
         self.places.contains_key(&id)
     }
 
-    /// The server has this statement now. Returns the one that must be closed there to make room for it.
+    /// The server has this statement now. Returns the id of the one that must be closed there to make room for it.
     #[must_use = "what is evicted must be closed at the server"]
-    pub fn insert(&mut self, statement: &Arc<Statement>) -> Option<Arc<Statement>> {
-        if self.touch(statement.id()) {
+    pub fn insert(&mut self, statement: &Arc<Statement>) -> Option<u64> {
+        if self.touch(statement.id) {
             return None;
         }
         let evicted = if self.places.len() >= self.capacity { self.remove_oldest() } else { None };
@@ -82,7 +82,7 @@ impl ServerStatements {
                 self.entries.len() - 1
             }
         };
-        self.places.insert(statement.id(), place);
+        self.places.insert(statement.id, place);
         self.link_newest(place);
         evicted
     }
@@ -112,9 +112,9 @@ impl ServerStatements {
         self.places.is_empty()
     }
 
-    fn remove_oldest(&mut self) -> Option<Arc<Statement>> {
-        let oldest = self.entries[self.oldest?].statement.as_ref()?.id();
-        self.remove(oldest)
+    fn remove_oldest(&mut self) -> Option<u64> {
+        let oldest = self.entries[self.oldest?].statement.as_ref()?.id;
+        self.remove(oldest).map(|statement| statement.id)
     }
 
     fn unlink(&mut self, place: usize) {
@@ -137,5 +137,68 @@ impl ServerStatements {
             Some(before) => self.entries[before].newer = Some(place),
             None => self.oldest = Some(place),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::{Statements, tests::statement};
+    use super::*;
+
+    proptest! {
+        /// Against a list in which the most recently used stands first.
+        #[test]
+        fn the_least_recently_used_goes_first(
+            capacity in 1..6_usize,
+            steps in prop::collection::vec((0..5_u8, 0..9_usize), 0..200),
+        ) {
+            let statements = Statements::new();
+            let all: Vec<_> = (0..9).map(|at| statement(&statements, &at.to_string())).collect();
+            let mut server = ServerStatements::new(capacity);
+            let mut model: Vec<u64> = Vec::new();
+            for (step, which) in steps {
+                let id = all[which].id;
+                let known = model.contains(&id);
+                match step {
+                    0 => {
+                        prop_assert_eq!(server.remove(id).map(|gone| gone.id), known.then_some(id));
+                        model.retain(|other| *other != id);
+                    }
+                    1 => {
+                        prop_assert_eq!(server.touch(id), known);
+                        if known {
+                            model.retain(|other| *other != id);
+                            model.insert(0, id);
+                        }
+                    }
+                    _ => {
+                        model.retain(|other| *other != id);
+                        model.insert(0, id);
+                        let evicted = if model.len() > capacity { model.pop() } else { None };
+                        prop_assert_eq!(server.insert(&all[which]), evicted);
+                    }
+                }
+                prop_assert_eq!(server.len(), model.len());
+                prop_assert!(model.iter().all(|id| server.contains(*id)));
+                prop_assert!(server.entries.len() <= capacity);
+            }
+            server.clear();
+            prop_assert!(server.is_empty() && !server.contains(all[0].id));
+        }
+    }
+
+    #[test]
+    fn a_server_keeps_what_it_has_known() {
+        let statements = Statements::new();
+        let mut server = ServerStatements::new(1);
+        let first = statement(&statements, "SELECT 1");
+        let id = first.id;
+        assert_eq!(server.insert(&first), None);
+        drop(first);
+        assert_eq!(statement(&statements, "SELECT 1").id, id, "the next client finds it prepared");
+        assert_eq!(server.insert(&statement(&statements, "SELECT 2")), Some(id));
+        assert_ne!(statement(&statements, "SELECT 1").id, id);
     }
 }

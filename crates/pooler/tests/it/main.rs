@@ -1,0 +1,6 @@
+//! The pooler against real PostgreSQL and foreign clients.
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
+mod direct;
+mod images;
+mod probes;
