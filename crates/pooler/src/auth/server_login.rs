@@ -62,7 +62,7 @@ enum State {
     /// How it salted the password.
     Challenge(Client),
     /// Nothing: the password is being salted.
-    Salting(Challenge),
+    Salting(Challenge, Derivation),
     /// Its own proof.
     Proof(Response),
     /// What it is like, up to ReadyForQuery.
@@ -185,7 +185,7 @@ impl ServerLogin {
         }
         let answered = match (std::mem::replace(&mut self.state, State::Over), tag) {
             (State::Reports, _) => self.report(tag, body),
-            (State::Over | State::Salting(_), _) => Err(Error::BackendTag(tag)),
+            (State::Over | State::Salting(..), _) => Err(Error::BackendTag(tag)),
             (state, tag::AUTHENTICATION) => match Authentication::parse(body) {
                 Ok(request) => return self.authentication(state, request, out),
                 Err(error) => Err(error),
@@ -195,16 +195,13 @@ impl ServerLogin {
         answered.unwrap_or_else(|error| self.not_postgresql(error))
     }
 
-    /// Goes on after [`ServerStep::Derive`].
-    pub fn derived(
-        &mut self,
-        derivation: Derivation,
-        salted: &SaltedPassword,
-        out: &mut Vec<u8>,
-    ) -> ServerStep {
-        self.salted.put(derivation, salted.clone());
+    /// Goes on after [`ServerStep::Derive`], and keeps the result for other logins.
+    pub fn derived(&mut self, salted: &SaltedPassword, out: &mut Vec<u8>) -> ServerStep {
         match std::mem::replace(&mut self.state, State::Over) {
-            State::Salting(challenge) => self.prove(challenge, &salted.keys(), out),
+            State::Salting(challenge, derivation) => {
+                self.salted.put(derivation, salted.clone());
+                self.prove(challenge, &salted.keys(), out)
+            }
             _ => self.failed(sqlstate::INTERNAL_ERROR, "no salting was awaited", None, FailureKind::Protocol),
         }
     }
@@ -296,7 +293,7 @@ impl ServerLogin {
         if let Some(salted) = self.salted.get(&derivation) {
             return self.prove(challenge, &salted.keys(), out);
         }
-        self.state = State::Salting(challenge);
+        self.state = State::Salting(challenge, derivation.clone());
         ServerStep::Derive(derivation)
     }
 

@@ -95,7 +95,7 @@ fn play(
             match client.message(frame.tag, frame.body(), &mut to_us) {
                 ServerStep::Derive(derivation) => {
                     let salted = derivation.run();
-                    assert!(matches!(client.derived(derivation, &salted, &mut to_us), ServerStep::Continue));
+                    assert!(matches!(client.derived(&salted, &mut to_us), ServerStep::Continue));
                 }
                 ServerStep::Continue => {}
                 other => panic!("{other:?}"),
