@@ -46,6 +46,8 @@ pub enum Command {
     Config(ConfigCommand),
     /// Write a commented file to start from
     Init(Init),
+    /// Print the equivalent of a pgbouncer.ini, and what could not be carried
+    Import(Import),
 }
 
 /// Which file.
@@ -131,6 +133,14 @@ pub enum ConfigCommand {
     },
 }
 
+/// `tenfold import`.
+#[derive(Debug, Args)]
+pub struct Import {
+    /// PgBouncer's configuration
+    #[arg(value_name = "PGBOUNCER.INI")]
+    pub path: PathBuf,
+}
+
 /// `tenfold init`.
 #[derive(Debug, Args)]
 pub struct Init {
@@ -175,6 +185,7 @@ impl Cli {
             Command::Load(load) => commands::load::load(&load),
             Command::Config(command) => commands::config::config(&command),
             Command::Init(init) => commands::init::init(&init),
+            Command::Import(import) => commands::import::import(&import),
         }
     }
 }

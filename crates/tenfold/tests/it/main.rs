@@ -5,5 +5,6 @@ mod commands;
 mod drain;
 mod failover;
 mod hostile;
+mod import;
 mod process;
 mod running;

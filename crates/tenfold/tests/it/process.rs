@@ -13,6 +13,9 @@ use tenfold_testkit::wait_for;
 /// Generous: the machine may be busy, and a test that passes never waits this long.
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 
+/// The program under test.
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_tenfold");
+
 /// A folder with a `tenfold.toml`.
 pub(crate) struct Folder {
     folder: TempDir,
@@ -44,7 +47,7 @@ impl Folder {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tenfold"));
+        let mut command = Command::new(BINARY);
         command.current_dir(self.path()).env("NO_COLOR", "1").env_remove("TENFOLD_ADMIN_TOKEN");
         command
     }
