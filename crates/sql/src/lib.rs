@@ -15,14 +15,17 @@ pub mod decision;
 pub mod effects;
 pub mod fingerprint;
 pub mod hot;
+mod ident;
+mod keyword;
 pub mod lex;
 pub mod quote;
+mod read;
 
 pub use catalogue::{Catalogue, CatalogueBuilder};
 pub use classifier::Classifier;
 pub use decision::{Begin, Decision, Discard, Isolation, Name, Set, SetValue, Shape};
 pub use effects::Effects;
-pub use fingerprint::{Fingerprint, Seed, fingerprint};
+pub use fingerprint::{Fingerprint, Reading, Seed, fingerprint};
 pub use hot::{HotKey, HotValue, hot_hash, hot_value};
 pub use lex::Dialect;
 

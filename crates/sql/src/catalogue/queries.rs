@@ -1,0 +1,107 @@
+//! The queries that load a catalogue, and the one that tells whether it changed.
+//!
+//! Everything is qualified with `pg_catalog`, takes nothing from the search path, runs on PostgreSQL 12 to 18 and may be
+//! run by any login. Objects below oid 16384 (`FirstNormalObjectId`) are PostgreSQL's own. Temporary relations are left
+//! out: they belong to sessions that are pinned. A relation dropped meanwhile may fail a query; it is then run again.
+
+/// Index of [`QUERIES`]: one row, names of PostgreSQL's own functions and types.
+pub(crate) const BUILTINS: usize = 0;
+/// Name, language, volatility, library, source, definition (of a function with a body in standard SQL), expressions of
+/// argument defaults.
+pub(crate) const FUNCTIONS: usize = 1;
+/// Aggregate, function it calls.
+pub(crate) const AGGREGATES: usize = 2;
+/// Operator, function it calls.
+pub(crate) const OPERATORS: usize = 3;
+/// Function of a cast, of an operator class or of a range type.
+pub(crate) const ANYTHING: usize = 4;
+/// Relation, kind of what follows, expression or name.
+pub(crate) const RELATIONS: usize = 5;
+/// Domain, its constraint, default or base domain.
+pub(crate) const DOMAINS: usize = 6;
+/// User-defined type.
+pub(crate) const TYPES: usize = 7;
+/// Function of an event trigger.
+pub(crate) const EVENTS: usize = 8;
+
+/// How many columns each query's rows have.
+pub(crate) const COLUMNS: [usize; 9] = [1, 7, 2, 2, 1, 3, 2, 1, 1];
+
+pub(crate) const QUERIES: &[&str] = &[
+    "SELECT pg_catalog.string_agg(DISTINCT n, ' ') FROM (\
+     SELECT proname AS n FROM pg_catalog.pg_proc WHERE oid < 16384 \
+     UNION ALL SELECT typname FROM pg_catalog.pg_type WHERE oid < 16384 AND typelem = 0) AS names",
+    "SELECT p.proname, l.lanname, p.provolatile, p.probin, \
+     p.prosrc, CASE WHEN p.prosrc = '' AND p.prokind <> 'a' THEN pg_catalog.pg_get_functiondef(p.oid) END, \
+     pg_catalog.pg_get_expr(p.proargdefaults, 0) \
+     FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid = p.prolang WHERE p.oid >= 16384",
+    "SELECT a.proname, f.proname FROM pg_catalog.pg_aggregate g \
+     JOIN pg_catalog.pg_proc a ON a.oid = g.aggfnoid JOIN pg_catalog.pg_proc f ON f.oid IN (g.aggtransfn, \
+     g.aggfinalfn, g.aggcombinefn, g.aggserialfn, g.aggdeserialfn, g.aggmtransfn, g.aggminvtransfn, g.aggmfinalfn) \
+     WHERE a.oid >= 16384",
+    "SELECT o.oprname, f.proname FROM pg_catalog.pg_operator o JOIN pg_catalog.pg_proc f ON f.oid = o.oprcode \
+     WHERE o.oid >= 16384",
+    "SELECT f.proname FROM pg_catalog.pg_cast c JOIN pg_catalog.pg_proc f ON f.oid = c.castfunc WHERE c.oid >= 16384 \
+     UNION SELECT f.proname FROM pg_catalog.pg_amproc a JOIN pg_catalog.pg_proc f ON f.oid = a.amproc \
+     WHERE a.oid >= 16384 \
+     UNION SELECT f.proname FROM pg_catalog.pg_range r JOIN pg_catalog.pg_proc f \
+     ON f.oid IN (r.rngcanonical, r.rngsubdiff) WHERE r.rngtypid >= 16384",
+    "WITH c AS MATERIALIZED (SELECT oid, relname, relkind FROM pg_catalog.pg_class \
+     WHERE oid >= 16384 AND relpersistence <> 't') \
+     SELECT c.relname, 'w', pg_catalog.pg_get_triggerdef(t.oid) FROM pg_catalog.pg_trigger t \
+     JOIN c ON c.oid = t.tgrelid WHERE NOT t.tgisinternal \
+     UNION ALL SELECT c.relname, 'w', pg_catalog.pg_get_ruledef(r.oid) FROM pg_catalog.pg_rewrite r \
+     JOIN c ON c.oid = r.ev_class WHERE r.rulename <> '_RETURN' \
+     UNION ALL SELECT c.relname, 'v', pg_catalog.pg_get_viewdef(c.oid) FROM c WHERE c.relkind = 'v' \
+     UNION ALL SELECT c.relname, CASE WHEN a.attgenerated = 'v' THEN 'b' ELSE 'w' END, \
+     pg_catalog.pg_get_expr(d.adbin, d.adrelid) FROM pg_catalog.pg_attrdef d JOIN c ON c.oid = d.adrelid \
+     JOIN pg_catalog.pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum \
+     UNION ALL SELECT DISTINCT c.relname, 'i', NULL FROM pg_catalog.pg_attribute a JOIN c ON c.oid = a.attrelid \
+     WHERE a.attnum > 0 AND a.attidentity <> '' \
+     UNION ALL SELECT DISTINCT c.relname, 'd', t.typname::text FROM pg_catalog.pg_attribute a \
+     JOIN c ON c.oid = a.attrelid JOIN pg_catalog.pg_type t ON t.oid = a.atttypid AND t.typtype = 'd' \
+     WHERE a.attnum > 0 AND t.oid >= 16384 \
+     UNION ALL SELECT c.relname, 'w', pg_catalog.pg_get_constraintdef(k.oid) FROM pg_catalog.pg_constraint k \
+     JOIN c ON c.oid = k.conrelid WHERE k.contype = 'c' \
+     UNION ALL SELECT c.relname, 'w', pg_catalog.pg_get_indexdef(i.indexrelid) FROM pg_catalog.pg_index i \
+     JOIN c ON c.oid = i.indrelid WHERE i.indexprs IS NOT NULL OR i.indpred IS NOT NULL \
+     UNION ALL SELECT c.relname, 'w', pg_catalog.pg_get_partkeydef(p.partrelid) \
+     FROM pg_catalog.pg_partitioned_table p JOIN c ON c.oid = p.partrelid WHERE p.partexprs IS NOT NULL \
+     UNION ALL SELECT c.relname, 'b', pg_catalog.pg_get_expr(p.polqual, p.polrelid) FROM pg_catalog.pg_policy p \
+     JOIN c ON c.oid = p.polrelid WHERE p.polqual IS NOT NULL \
+     UNION ALL SELECT c.relname, 'w', pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid) \
+     FROM pg_catalog.pg_policy p JOIN c ON c.oid = p.polrelid WHERE p.polwithcheck IS NOT NULL \
+     UNION ALL SELECT DISTINCT c.relname, 'c', child.relname::text FROM pg_catalog.pg_constraint k \
+     JOIN c ON c.oid = k.confrelid JOIN c AS child ON child.oid = k.conrelid WHERE k.contype = 'f' \
+     AND (k.confdeltype IN ('c', 'n', 'd') OR k.confupdtype IN ('c', 'n', 'd')) \
+     UNION ALL SELECT c.relname, 'c', child.relname::text FROM pg_catalog.pg_inherits h \
+     JOIN c ON c.oid = h.inhparent JOIN c AS child ON child.oid = h.inhrelid",
+    "SELECT t.typname, pg_catalog.pg_get_constraintdef(k.oid) FROM pg_catalog.pg_type t \
+     JOIN pg_catalog.pg_constraint k ON k.contypid = t.oid WHERE t.oid >= 16384 \
+     UNION ALL SELECT t.typname, t.typdefault FROM pg_catalog.pg_type t WHERE t.oid >= 16384 AND t.typtype = 'd' \
+     AND t.typdefault IS NOT NULL \
+     UNION ALL SELECT t.typname, pg_catalog.quote_ident(b.typname) FROM pg_catalog.pg_type t \
+     JOIN pg_catalog.pg_type b ON b.oid = t.typbasetype AND b.typtype = 'd' WHERE t.oid >= 16384",
+    "SELECT typname FROM pg_catalog.pg_type WHERE oid >= 16384 AND typelem = 0 AND typtype <> 'c'",
+    "SELECT p.proname FROM pg_catalog.pg_event_trigger e JOIN pg_catalog.pg_proc p ON p.oid = e.evtfoid \
+     WHERE e.evtenabled <> 'D'",
+];
+
+/// Each part counts the rows of one catalogue and sums the transactions that wrote them: any change of a row changes
+/// one of the two, short of a collision of sums.
+pub(crate) const SIGNATURE: &str = "SELECT pg_catalog.concat_ws(' ', \
+     (SELECT pg_catalog.concat_ws('/', count(*), sum(xmin::text::bigint), max(oid)) FROM pg_catalog.pg_proc WHERE oid >= 16384), \
+     (SELECT pg_catalog.concat_ws('/', count(*), sum(xmin::text::bigint)) FROM pg_catalog.pg_class \
+     WHERE oid >= 16384 AND relpersistence <> 't' AND relkind IN ('r', 'p', 'v', 'f', 'm')), \
+     (SELECT pg_catalog.concat_ws('/', count(*), sum(xmin::text::bigint)) FROM pg_catalog.pg_trigger WHERE oid >= 16384), \
+     (SELECT pg_catalog.concat_ws('/', count(*), sum(xmin::text::bigint)) FROM pg_catalog.pg_rewrite WHERE oid >= 16384), \
+     (SELECT pg_catalog.concat_ws('/', count(*), sum(xmin::text::bigint)) FROM pg_catalog.pg_attrdef WHERE oid >= 16384), \
+     (SELECT pg_catalog.concat_ws('/', count(*), sum(xmin::text::bigint)) FROM pg_catalog.pg_constraint WHERE oid >= 16384), \
+     (SELECT pg_catalog.concat_ws('/', count(*), sum(xmin::text::bigint)) FROM pg_catalog.pg_policy WHERE oid >= 16384), \
+     (SELECT pg_catalog.concat_ws('/', count(*), sum(xmin::text::bigint)) FROM pg_catalog.pg_operator WHERE oid >= 16384), \
+     (SELECT pg_catalog.concat_ws('/', count(*), sum(xmin::text::bigint)) FROM pg_catalog.pg_cast WHERE oid >= 16384), \
+     (SELECT pg_catalog.concat_ws('/', count(*), sum(xmin::text::bigint)) FROM pg_catalog.pg_type WHERE oid >= 16384 \
+     AND typtype IN ('d', 'b', 'e', 'r')  AND typelem = 0), \
+     (SELECT pg_catalog.concat_ws('/', count(*), sum(xmin::text::bigint)) FROM pg_catalog.pg_inherits), \
+     (SELECT pg_catalog.concat_ws('/', count(*), sum(xmin::text::bigint)) FROM pg_catalog.pg_sequence), \
+     (SELECT pg_catalog.concat_ws('/', count(*), sum(xmin::text::bigint)) FROM pg_catalog.pg_event_trigger))";

@@ -1,0 +1,467 @@
+//! The reader: from a text's condensed tokens to what each statement is and does.
+//!
+//! **Intuition.** Most of PostgreSQL's grammar doesn't matter here. What a statement is shows in its first words; the
+//! statements about the session are small and read exactly; everything else is swept for names.
+//!
+//! **Mechanism.** Tokens are parted at semicolons. Each statement goes by its first word to a small reader that gives
+//! its [`Shape`] and adds to the [`Facts`]; the facts are then resolved against the catalogue. Function bodies go the
+//! same way, parted where their language begins statements (`body`).
+//!
+//! **Failure.** A statement that no reader recognises to its last word is [`Shape::Other`] and [`Effects::UNKNOWN`].
+//! Nothing recurses but EXPLAIN, PREPARE, COPY and texts within texts, each by one level up to [`LEVELS_MAX`].
+
+pub(crate) mod body;
+pub(crate) mod cursor;
+pub(crate) mod facts;
+mod session;
+pub(crate) mod sweep;
+mod transaction;
+
+use std::sync::Arc;
+
+use crate::catalogue::Catalogue;
+use crate::decision::{Decision, Shape};
+use crate::effects::Effects;
+use crate::fingerprint::{Fingerprint, Reading, Seed, Sink, condense};
+use crate::hot::{HotKey, find};
+use crate::ident::literal;
+use crate::lex::{Dialect, Kind, Token};
+use cursor::{Cursor, is_word};
+use facts::Facts;
+use sweep::sweep;
+
+/// What kind of text is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// A client's query string.
+    Query,
+    /// The body of a function in SQL, or an expression of the catalogue.
+    Sql,
+    /// The body of a function in PL/pgSQL.
+    Plpgsql,
+}
+
+/// Condensed tokens of one text that are read; more and it is unknown. 16 KiB of ordinary SQL has about as many.
+const TOKENS_MAX: usize = 4_096;
+/// Texts within texts: a DO whose body executes a string that prepares a statement, and so on.
+const LEVELS_MAX: usize = 4;
+
+/// Tokens of the condensed text, with the ordinal of each value outside lists.
+#[derive(Default)]
+pub(crate) struct Tokens {
+    pub(crate) tokens: Vec<Token>,
+    pub(crate) ordinals: Vec<Option<u32>>,
+    overflowed: bool,
+}
+
+impl Sink for Tokens {
+    fn push(&mut self, token: Token, ordinal: Option<u32>) {
+        if self.tokens.len() == TOKENS_MAX {
+            self.overflowed = true;
+            return;
+        }
+        self.tokens.push(token);
+        self.ordinals.push(ordinal);
+    }
+
+    fn len(&self) -> usize {
+        self.tokens.len()
+    }
+
+    fn truncate(&mut self, len: usize) {
+        self.tokens.truncate(len);
+        self.ordinals.truncate(len);
+    }
+}
+
+/// Condenses a text for reading. `None`: it does not lex, or is too long.
+pub(crate) fn tokens(text: &[u8], dialect: Dialect, seed: &Seed) -> Option<(Reading, Tokens)> {
+    let mut tokens = Tokens::default();
+    let reading = condense(text, dialect, seed, &mut tokens)?;
+    (!tokens.overflowed).then_some((reading, tokens))
+}
+
+/// Reads a client's query string.
+pub(crate) fn read(sql: &[u8], dialect: Dialect, seed: &Seed, catalogue: &Catalogue) -> Option<Decision> {
+    let (reading, tokens) = tokens(sql, dialect, seed)?;
+    let mut reader = Reader {
+        mode: Mode::Query,
+        catalogue: Some(catalogue),
+        dialect,
+        reading,
+        facts: Facts::default(),
+        level: 0,
+    };
+    let (shape, hot) = reader.text(Cursor::new(sql, &tokens.tokens), Some(&tokens.ordinals));
+    Some(reader.finish(shape, hot))
+}
+
+/// Reads one text.
+pub(crate) struct Reader<'c> {
+    pub(crate) mode: Mode,
+    /// `None` while the catalogue itself is being built: facts stay unresolved.
+    pub(crate) catalogue: Option<&'c Catalogue>,
+    pub(crate) dialect: Dialect,
+    pub(crate) reading: Reading,
+    pub(crate) facts: Facts,
+    pub(crate) level: usize,
+}
+
+impl Reader<'_> {
+    /// All statements of a text.
+    fn text(&mut self, cursor: Cursor<'_>, ordinals: Option<&[Option<u32>]>) -> (Shape, Option<HotKey>) {
+        let mut shape = Shape::Empty;
+        let mut hot = None;
+        for statement in statements(cursor) {
+            let is_first = shape == Shape::Empty;
+            let this = self.statement_or_unknown(statement);
+            hot = match ordinals {
+                Some(ordinals) if is_first => find(cursor, ordinals, statement, &this),
+                _ => None,
+            };
+            shape = if is_first { this } else { Shape::Multi };
+        }
+        (shape, hot)
+    }
+
+    /// Looks everything up and gives the decision.
+    fn finish(mut self, shape: Shape, hot: Option<HotKey>) -> Decision {
+        if let Some(catalogue) = self.catalogue {
+            catalogue.resolve(&mut self.facts);
+        }
+        if self.facts.writes || self.facts.locks {
+            self.facts.add(Effects::WRITES);
+        }
+        if self.facts.set_configs > 0 && self.reading.is_condensed {
+            self.facts.add(Effects::SETTINGS_UNKNOWN);
+        }
+        let Facts { effects, settings, needs_text, .. } = self.facts;
+        Decision { fingerprint: self.reading.fingerprint, shape, effects, settings, hot, needs_text }
+    }
+
+    pub(crate) fn statement_or_unknown(&mut self, statement: Cursor<'_>) -> Shape {
+        if let Some(shape) = self.statement(statement) {
+            return shape;
+        }
+        if self.mode == Mode::Query {
+            self.facts.add(Effects::UNKNOWN);
+        }
+        sweep(statement, self.mode, &mut self.facts);
+        Shape::Other
+    }
+
+    fn sweep(&mut self, cursor: Cursor<'_>) {
+        sweep(cursor, self.mode, &mut self.facts);
+    }
+
+    /// One statement. `None` if it is not recognised to its end.
+    pub(crate) fn statement(&mut self, statement: Cursor<'_>) -> Option<Shape> {
+        let mut cursor = statement;
+        if cursor.kind() == Some(Kind::Open) {
+            return self.query(statement);
+        }
+        let word = cursor.name().filter(|name| name.is_plain)?;
+        let facts = &mut self.facts;
+        // Whether these are statements at all depends on what kind of literal is in them.
+        let asks_kind =
+            matches!(word.as_bytes(), b"set" | b"do" | b"load" | b"notify" | b"prepare" | b"copy");
+        facts.needs_text |= asks_kind || cursor.is("prepared");
+        match word.as_bytes() {
+            b"select" | b"with" | b"values" | b"table" => self.query(statement),
+            b"insert" | b"update" | b"delete" | b"merge" => self.query(statement),
+            b"begin" | b"start" | b"commit" | b"end" | b"rollback" | b"abort" | b"savepoint" | b"release" => {
+                transaction::statement(std::str::from_utf8(word.as_bytes()).ok()?, cursor)
+            }
+            b"set" => session::set(cursor, facts),
+            b"reset" => session::reset(cursor, facts),
+            b"show" => session::show(cursor),
+            b"discard" => session::discard(cursor, facts),
+            b"deallocate" => session::deallocate(cursor, facts),
+            b"listen" => session::listen(cursor, facts),
+            b"unlisten" => session::unlisten(cursor, facts),
+            b"notify" => session::notify(cursor),
+            b"close" => session::close(cursor, facts),
+            b"fetch" => Some(Shape::Fetch),
+            b"move" => Some(Shape::Move),
+            b"lock" => Some(Shape::Lock),
+            b"vacuum" | b"analyze" | b"analyse" | b"cluster" | b"reindex" => Some(Shape::Maintenance),
+            b"checkpoint" | b"refresh" => Some(Shape::Maintenance),
+            b"prepare" => self.prepare(cursor),
+            b"execute" => self.execute(cursor),
+            b"declare" => self.declare(cursor),
+            b"explain" => self.explain(cursor),
+            b"copy" => self.copy(statement),
+            b"call" => {
+                self.sweep(statement);
+                Some(Shape::Call)
+            }
+            b"do" => self.inline_code(cursor),
+            b"load" => {
+                session::first_literal(&cursor)?;
+                facts.add(Effects::LOAD);
+                Some(Shape::Other)
+            }
+            b"truncate" => {
+                self.sweep(statement);
+                Some(Shape::Ddl)
+            }
+            b"create" | b"alter" | b"drop" | b"import" | b"reassign" => self.definition(statement),
+            b"comment" | b"grant" | b"revoke" | b"security" => {
+                facts.defines = true;
+                Some(Shape::Ddl)
+            }
+            _ => None,
+        }
+    }
+
+    /// SELECT and all that may stand after WITH.
+    fn query(&mut self, statement: Cursor<'_>) -> Option<Shape> {
+        let (into, locks) = (self.facts.into, self.facts.locks);
+        (self.facts.into, self.facts.locks) = (false, false);
+        self.sweep(statement);
+        let (makes_table, locking) = (self.facts.into, self.facts.locks);
+        (self.facts.into, self.facts.locks) = (into | makes_table, locks | locking);
+        if makes_table {
+            self.facts.defines = true;
+            self.facts.add(Effects::DDL);
+            return Some(Shape::Ddl);
+        }
+        Some(match main_verb(statement) {
+            Some("insert") => Shape::Insert,
+            Some("update") => Shape::Update,
+            Some("delete") => Shape::Delete,
+            Some("merge") => Shape::Merge,
+            Some("values") => Shape::Values,
+            _ => Shape::Select { locking },
+        })
+    }
+
+    /// After PREPARE.
+    fn prepare(&mut self, mut cursor: Cursor<'_>) -> Option<Shape> {
+        if cursor.is("transaction") && cursor.kind_at(1).is_some_and(Kind::is_string) {
+            cursor.bump();
+            return transaction::prepare(cursor);
+        }
+        let name = cursor.name()?;
+        cursor.parenthesised();
+        if !cursor.eat("as") {
+            return None;
+        }
+        self.facts.needs_text = true;
+        self.facts.add(Effects::SQL_PREPARE);
+        let Some(catalogue) = self.catalogue else {
+            self.statement_or_unknown(cursor);
+            return Some(Shape::Other);
+        };
+        let mut inner = Reader {
+            mode: self.mode,
+            catalogue: Some(catalogue),
+            dialect: self.dialect,
+            reading: self.reading,
+            facts: Facts::default(),
+            level: self.level + 1,
+        };
+        if inner.level > LEVELS_MAX {
+            return None;
+        }
+        let shape = inner.statement_or_unknown(cursor);
+        let body = Arc::new(inner.finish(shape, None));
+        Some(Shape::Prepare { name: name.to_name(), body })
+    }
+
+    /// After EXECUTE.
+    fn execute(&mut self, mut cursor: Cursor<'_>) -> Option<Shape> {
+        let name = cursor.name()?;
+        self.facts.needs_text = true;
+        self.facts.add(Effects::SQL_EXECUTE);
+        self.sweep(cursor);
+        Some(Shape::Execute(name.to_name()))
+    }
+
+    fn declare(&mut self, cursor: Cursor<'_>) -> Option<Shape> {
+        let (hold, query) = session::declare(cursor, &mut self.facts)?;
+        self.query(query)?;
+        Some(Shape::Declare { hold })
+    }
+
+    /// After EXPLAIN. Planning alone may call functions, so that ANALYZE makes no difference here.
+    fn explain(&mut self, mut cursor: Cursor<'_>) -> Option<Shape> {
+        let is_query = |word: &&str| cursor.is_at(1, word);
+        let is_query = ["select", "with", "values", "table"].iter().any(is_query);
+        if !is_query && cursor.kind_at(1) != Some(Kind::Open) {
+            cursor.parenthesised();
+        }
+        while cursor.is_any(&["analyze", "analyse", "verbose"]) {
+            cursor.bump();
+        }
+        // What may be explained is no EXPLAIN itself, so this goes one level deep.
+        if cursor.is_done() || cursor.is("explain") {
+            return None;
+        }
+        self.statement(cursor)?;
+        Some(Shape::Explain)
+    }
+
+    fn copy(&mut self, statement: Cursor<'_>) -> Option<Shape> {
+        let mut cursor = statement;
+        cursor.eat("copy");
+        if let Some(query) = cursor.parenthesised() {
+            self.query(query)?;
+        } else {
+            cursor.eat("binary");
+            cursor.until(|cursor| cursor.is_any(&["from", "to"]));
+            self.sweep(statement);
+        }
+        let into_table = cursor.is("from");
+        if !into_table && !cursor.is("to") {
+            return None;
+        }
+        cursor.bump();
+        self.facts.writes |= into_table;
+        let stdio = cursor.is_any(&["stdin", "stdout"]);
+        Some(Shape::Copy { into_table, stdio })
+    }
+
+    /// After DO.
+    fn inline_code(&mut self, cursor: Cursor<'_>) -> Option<Shape> {
+        let code = session::first_literal(&cursor)?;
+        self.facts.needs_text = true;
+        let language = cursor.tokens.iter().position(|token| is_word(cursor.text, *token, "language"));
+        let (code, language) = match language {
+            None => (code, None),
+            Some(at) => {
+                let language = *cursor.tokens.get(at + 1)?;
+                let is_body = |token: &&Token| token.kind.is_string() && **token != language;
+                (*cursor.tokens.iter().find(is_body)?, Some(language))
+            }
+        };
+        let is_plpgsql = language.is_none_or(|token| {
+            let name = token.of(cursor.text);
+            sweep::holds(name, "plpgsql") && name.len() <= "'plpgsql'".len()
+        });
+        match literal(cursor.text, code).filter(|_| is_plpgsql) {
+            Some(code) => body::nested(self, &code, Mode::Plpgsql),
+            None => self.facts.add(Effects::UNKNOWN),
+        }
+        Some(Shape::Do)
+    }
+
+    /// CREATE, ALTER, DROP and kin.
+    fn definition(&mut self, statement: Cursor<'_>) -> Option<Shape> {
+        let mut cursor = statement;
+        let verb = cursor.name()?;
+        self.facts.defines = true;
+        let is_drop = verb.is_word("drop");
+        let _ = cursor.eat_all(&["or", "replace"]);
+        let _ = cursor.eat("global") || cursor.eat("local");
+        let names_temp = |token: &Token| sweep::holds(token.of(statement.text), "pg_temp");
+        let is_temp = cursor.eat("temp") || cursor.eat("temporary");
+        let may_be_temp = is_temp || statement.tokens.iter().any(|t| t.kind.is_name() && names_temp(t));
+        if may_be_temp && !is_drop {
+            self.facts.add(Effects::TEMP);
+        }
+        if is_drop {
+            self.facts.add(Effects::TEMP_DROP);
+        }
+        let _ = cursor.eat("unlogged");
+        const NOT_OF_CATALOGUE: [&str; 9] = [
+            "system",
+            "role",
+            "user",
+            "group",
+            "database",
+            "tablespace",
+            "publication",
+            "subscription",
+            "statistics",
+        ];
+        if !is_temp && !cursor.is_any(&NOT_OF_CATALOGUE) {
+            self.facts.add(Effects::DDL);
+        }
+        if verb.is_word("create") && (cursor.is("table") || cursor.is("materialized")) {
+            self.table_as(cursor);
+        } else if cursor.is_any(&["table", "index", "unique", "domain", "sequence", "type"]) && !is_drop {
+            self.sweep_definition(cursor);
+        }
+        Some(Shape::Ddl)
+    }
+
+    /// CREATE TABLE, which may run a query: AS SELECT, AS EXECUTE.
+    fn table_as(&mut self, mut cursor: Cursor<'_>) {
+        let head = cursor.until(|cursor| cursor.is("as"));
+        self.sweep_definition(head);
+        cursor.bump();
+        if cursor.is_done() {
+            return;
+        }
+        if cursor.is("execute") {
+            self.facts.add(Effects::SQL_EXECUTE);
+        }
+        self.sweep(cursor);
+    }
+
+    /// Expressions in a definition may be run (on rows that are there), but hardly ever hold an unknown function: what
+    /// looks like one is a type with a length.
+    fn sweep_definition(&mut self, cursor: Cursor<'_>) {
+        let writes = self.facts.writes;
+        sweep(cursor, Mode::Sql, &mut self.facts);
+        // ON DELETE CASCADE changes nothing now.
+        self.facts.writes = writes;
+    }
+}
+
+/// The verb after the WITH list: the first at the statement's own level that isn't a query's name.
+fn main_verb(statement: Cursor<'_>) -> Option<&'static str> {
+    const VERBS: [&str; 7] = ["select", "insert", "update", "delete", "merge", "values", "table"];
+    let mut cursor = statement;
+    let mut found = None;
+    cursor.until(|cursor| {
+        // A query of the list may be named like a verb: then AS or its columns follow.
+        let is_query_name = cursor.is_at(1, "as") || cursor.kind_at(1) == Some(Kind::Open);
+        let verb = VERBS.into_iter().find(|verb| cursor.is(verb));
+        verb.is_some_and(|verb| !is_query_name || matches!(verb, "select" | "values" | "table"))
+    });
+    if !cursor.is_done() {
+        found = VERBS.into_iter().find(|verb| cursor.is(verb));
+    }
+    found
+}
+
+/// The statements of a text, those that are nothing but a semicolon left out.
+fn statements(cursor: Cursor<'_>) -> impl Iterator<Item = Cursor<'_>> {
+    let mut rest = cursor;
+    std::iter::from_fn(move || {
+        while rest.eat_kind(Kind::Semicolon) {}
+        if rest.is_done() {
+            return None;
+        }
+        Some(next_statement(&mut rest))
+    })
+}
+
+/// Up to the next semicolon. `CREATE FUNCTION … BEGIN ATOMIC …; … END` is one statement with semicolons inside.
+fn next_statement<'a>(rest: &mut Cursor<'a>) -> Cursor<'a> {
+    let start = *rest;
+    let is_create = rest.is("create");
+    let mut depth = 0_usize;
+    let mut atomic = 0_usize;
+    while let Some(kind) = rest.kind() {
+        match kind {
+            Kind::Semicolon if depth == 0 && atomic == 0 => break,
+            Kind::Open => depth += 1,
+            Kind::Close => depth = depth.saturating_sub(1),
+            Kind::Word if atomic > 0 && rest.is("case") => atomic += 1,
+            Kind::Word if atomic > 0 && rest.is("end") => atomic -= 1,
+            Kind::Word if is_create && rest.is("begin") && rest.is_at(1, "atomic") => atomic = 1,
+            _ => {}
+        }
+        rest.bump();
+    }
+    let taken = start.tokens.len() - rest.tokens.len();
+    Cursor::new(start.text, start.tokens.get(..taken).unwrap_or_default())
+}
+
+/// A decision for what could not be read.
+pub(crate) fn unreadable() -> Decision {
+    Decision { needs_text: true, ..Decision::unknown(Fingerprint::default()) }
+}

@@ -1,0 +1,247 @@
+//! The sweep: every name in a statement, wherever it stands, and what it could be.
+//!
+//! **Intuition.** A full parser would know which names are tables and which are functions. It isn't needed: what is
+//! asked is whether anything risky *may* be called or touched, and the risky names are few. So every `name(` counts as
+//! a call, every name as a relation, and only where a name is found nowhere does its place decide whether it was
+//! certainly a call of something unknown.
+//!
+//! **Mechanism.** One pass over the tokens with the one before in view. `set_config` is read with its arguments, since
+//! what it sets, and for how long, is in them.
+//!
+//! **Failure.** A mistaken column costs an effect too many, never one too few: the only names passed over are
+//! reserved words, and places where a call cannot stand.
+
+use super::Mode;
+use super::cursor::{Cursor, is_word};
+use super::facts::{Facts, Form, setting_name};
+use crate::effects::Effects;
+use crate::ident::{Ident, literal};
+use crate::keyword::{Category, category};
+use crate::lex::{Kind, Token};
+
+/// Stands for a name that a function makes at run time, where its statement is read as a template.
+pub(crate) const ANY_NAME: &str = "tenfold_any_name";
+
+/// Nested WITH clauses told apart; within deeper ones every doubtful name counts as a call.
+const WITHS_MAX: usize = 32;
+/// Calls of `set_config` read with their arguments; they may nest, so that each costs its length.
+const SET_CONFIGS_MAX: usize = 16;
+
+/// Gathers names and verbs of `cursor` into `facts`.
+pub(crate) fn sweep(cursor: Cursor<'_>, mode: Mode, facts: &mut Facts) {
+    let mut sweep = Sweep { cursor, mode, facts, at: 0, depth: 0, withs: Vec::new() };
+    while sweep.at < cursor.tokens.len() {
+        sweep.token();
+        sweep.at += 1;
+    }
+}
+
+struct Sweep<'a, 'f> {
+    cursor: Cursor<'a>,
+    mode: Mode,
+    facts: &'f mut Facts,
+    at: usize,
+    depth: usize,
+    /// Nesting of each WITH whose list of queries is under way.
+    withs: Vec<usize>,
+}
+
+impl Sweep<'_, '_> {
+    fn before(&self, back: usize) -> Option<Token> {
+        self.cursor.tokens.get(self.at.checked_sub(back)?).copied()
+    }
+
+    fn is_before(&self, back: usize, word: &str) -> bool {
+        self.before(back).is_some_and(|token| is_word(self.cursor.text, token, word))
+    }
+
+    fn kind_after(&self, ahead: usize) -> Option<Kind> {
+        self.cursor.kind_at(self.at + ahead)
+    }
+
+    fn token(&mut self) {
+        let Some(&token) = self.cursor.tokens.get(self.at) else { return };
+        match token.kind {
+            Kind::Open | Kind::OpenBracket => self.depth += 1,
+            Kind::Close | Kind::CloseBracket => {
+                self.depth = self.depth.saturating_sub(1);
+                while self.withs.last().is_some_and(|with| *with > self.depth) {
+                    self.withs.pop();
+                }
+            }
+            Kind::Op => {
+                let operator = Ident::exact(token.of(self.cursor.text));
+                self.facts.operators.push(operator);
+            }
+            kind if kind.is_name() => self.name(token),
+            _ => {}
+        }
+    }
+
+    fn name(&mut self, token: Token) {
+        let Some(ident) = Ident::of(self.cursor.text, token) else { return };
+        let is_qualified = self.before(1).is_some_and(|before| before.kind == Kind::Dot);
+        let category = if ident.is_plain { category(ident.as_bytes()) } else { None };
+        if category.is_some() && !is_qualified {
+            self.keyword(&ident);
+        }
+        if category == Some(Category::Reserved) && !is_qualified {
+            return;
+        }
+        let name = ident.as_bytes();
+        if name == b"pg_temp" || name.starts_with(b"pg_temp_") {
+            self.facts.add(Effects::TEMP);
+        }
+        self.facts.mentions.push(ident);
+        match self.kind_after(1) {
+            Some(Kind::Open) => self.called(ident, category, is_qualified),
+            Some(Kind::Dot) => {}
+            _ if is_qualified => self.facts.call(ident, Form::Attribute),
+            _ => {}
+        }
+    }
+
+    /// Words that say what kind of statement this is, or part of it.
+    fn keyword(&mut self, ident: &Ident) {
+        match ident.as_bytes() {
+            b"update" if self.is_before(1, "for") || self.is_before(1, "key") => self.facts.locks = true,
+            b"share" if self.is_before(1, "for") || self.is_before(1, "key") => self.facts.locks = true,
+            b"insert" | b"update" | b"delete" | b"merge" | b"truncate" => self.facts.writes = true,
+            b"into" => self.into(),
+            b"with" => self.with(),
+            b"select" | b"values" | b"table" => self.end_with(),
+            _ => {}
+        }
+        if matches!(ident.as_bytes(), b"insert" | b"update" | b"delete" | b"merge") {
+            self.end_with();
+        }
+    }
+
+    /// SELECT … INTO makes a table; INSERT INTO and MERGE INTO do not, and in a function's body it sets variables.
+    fn into(&mut self) {
+        if self.mode == Mode::Plpgsql || self.is_before(1, "insert") || self.is_before(1, "merge") {
+            return;
+        }
+        self.facts.into = true;
+        let mut target = self.cursor;
+        target.tokens = target.tokens.get(self.at + 1..).unwrap_or_default();
+        let _ = target.eat("local") || target.eat("global");
+        if target.is_any(&["temp", "temporary"]) {
+            self.facts.add(Effects::TEMP);
+        }
+    }
+
+    /// WITH name AS (…), or WITH name (columns) AS (…): from here to the statement's verb commas part queries.
+    fn with(&mut self) {
+        let after = self.at + 1 + usize::from(self.cursor.is_at(self.at + 1, "recursive"));
+        let is_list = self.cursor.kind_at(after).is_some_and(Kind::is_name)
+            && (self.cursor.is_at(after + 1, "as") || self.cursor.kind_at(after + 1) == Some(Kind::Open));
+        if is_list && self.withs.len() < WITHS_MAX {
+            self.withs.push(self.depth);
+        }
+    }
+
+    fn end_with(&mut self) {
+        if self.withs.last() == Some(&self.depth) {
+            self.withs.pop();
+        }
+    }
+
+    /// A name before an opening bracket.
+    fn called(&mut self, ident: Ident, category: Option<Category>, is_qualified: bool) {
+        if category == Some(Category::ColumnName) && !is_qualified {
+            return;
+        }
+        if ident.as_bytes() == b"set_config" {
+            return self.set_config();
+        }
+        let back = self.chain_start();
+        if self.is_before(back, "into") {
+            return;
+        }
+        let is_keyword = category == Some(Category::Unreserved) && !is_qualified;
+        let is_certain = self.mode == Mode::Query && !is_keyword && self.call_may_follow(back);
+        self.facts.call(ident, if is_certain { Form::Certain } else { Form::Perhaps });
+    }
+
+    /// How far back the token before `a.b.name` is.
+    fn chain_start(&self) -> usize {
+        let mut back = 1;
+        while self.before(back).is_some_and(|token| token.kind == Kind::Dot)
+            && self.before(back + 1).is_some_and(|token| token.kind.is_name())
+        {
+            back += 2;
+        }
+        back
+    }
+
+    /// Whether a call can stand after the token `back` tokens ago.
+    fn call_may_follow(&self, back: usize) -> bool {
+        let Some(before) = self.before(back) else { return true };
+        match before.kind {
+            Kind::Word => self.call_may_follow_word(before),
+            Kind::Quoted | Kind::QuotedUnicode | Kind::Close | Kind::CloseBracket | Kind::Typecast => false,
+            Kind::Comma => {
+                // The next query of a WITH list: `), name (columns) AS`.
+                let in_with = self.withs.last() == Some(&self.depth);
+                !(in_with && self.before(back + 1).is_some_and(|token| token.kind == Kind::Close))
+            }
+            kind => !kind.is_value(),
+        }
+    }
+
+    fn call_may_follow_word(&self, before: Token) -> bool {
+        const NOT_BEFORE_CALLS: [&str; 7] =
+            ["as", "table", "references", "copy", "with", "recursive", "only"];
+        let word = before.of(self.cursor.text).to_ascii_lowercase();
+        let is_keyword = category(&word).is_some();
+        is_keyword && !NOT_BEFORE_CALLS.iter().any(|other| other.as_bytes() == word)
+    }
+
+    /// `set_config(name, value, is_local)`.
+    fn set_config(&mut self) {
+        self.facts.set_configs += 1;
+        self.facts.needs_text = true;
+        if self.facts.set_configs > SET_CONFIGS_MAX {
+            return self.facts.setting(None);
+        }
+        let mut cursor = self.cursor;
+        cursor.tokens = cursor.tokens.get(self.at + 1..).unwrap_or_default();
+        let Some(mut arguments) = cursor.parenthesised() else { return self.facts.setting(None) };
+        let text = arguments.text;
+        let mut next = || {
+            let argument = arguments.until(|cursor| cursor.kind() == Some(Kind::Comma));
+            arguments.bump();
+            argument
+        };
+        let (name, value, is_local) = (next(), next(), next());
+        if is_local.tokens.first().is_some_and(|token| is_local.tokens.len() == 1 && is_true(text, *token)) {
+            return;
+        }
+        let name = match name.tokens {
+            [token] => literal(text, *token).filter(|name| !holds(name, ANY_NAME)),
+            _ => None,
+        };
+        let name = name.and_then(|name| setting_name(&name));
+        let is_path = name.as_deref() == Some("search_path");
+        let names_temp = value.tokens.iter().any(|token| holds(token.of(text), "pg_temp"));
+        if is_path && names_temp {
+            self.facts.add(Effects::UNKNOWN);
+        }
+        self.facts.setting(name);
+    }
+}
+
+/// TRUE, or a literal that means it.
+fn is_true(text: &[u8], token: Token) -> bool {
+    if token.kind == Kind::Word {
+        return is_word(text, token, "true");
+    }
+    let value = literal(text, token).map(|value| value.to_ascii_lowercase());
+    value.is_some_and(|value| [&b"t"[..], b"true", b"on", b"yes", b"1"].contains(&value.as_slice()))
+}
+
+/// Whether `needle`, in lower case, stands anywhere in `hay`, in any case.
+pub(crate) fn holds(hay: &[u8], needle: &str) -> bool {
+    hay.windows(needle.len()).any(|window| window.eq_ignore_ascii_case(needle.as_bytes()))
+}

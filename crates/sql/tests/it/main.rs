@@ -1,0 +1,5 @@
+//! The crate from outside: tables of statements, properties, a real server's catalogue and lexer, fuzz corpora.
+
+mod fingerprints;
+mod statements;
+mod support;
