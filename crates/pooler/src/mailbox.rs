@@ -1,1 +1,193 @@
-//! (being written)
+//! What threads tell each other: orders to workers, questions to the control side.
+//!
+//! **Mechanism.** A worker's mailbox is a queue and the waker of its event loop; posting wakes it at most once until it
+//! has looked. Orders come from bounded causes (a connection, a lending, a look-up each), so the queue needs no limit
+//! of its own.
+//!
+//! **Failure.** Posting to a worker that has ended drops the order, and with it the connection it carried.
+
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
+
+use tenfold_service::{
+    acceptor::{Accepted, Stream},
+    limits::Permit,
+};
+use tokio::sync::oneshot;
+
+use crate::{
+    auth::{Credential, Derivation, LookupKey, SaltedPassword},
+    hot::HotPermit,
+    pool::Pool,
+    shared::Database,
+    worker::{Server, WorkerRows},
+};
+
+pub use crate::worker::{ClientKey, Deriving};
+
+/// To a worker.
+pub(crate) enum Order {
+    /// A client has connected.
+    Client(Box<Accepted>),
+    /// A server connection, lent by another worker.
+    Lent(Box<Server>),
+    /// Another worker asks for an idle connection.
+    Lend { pool: Arc<Pool>, to: usize },
+    /// The worker that was asked has none.
+    NothingToLend { pool: Arc<Pool> },
+    /// Somebody may go on: places came free, a pause ended, a target changed.
+    Wake { database: Arc<Database> },
+    /// A cancel request for a client of this worker.
+    Cancel { place: u32, secret: Vec<u8> },
+    /// What [`Ask::Lookup`] asked for is where look-ups find it.
+    Found { client: ClientKey },
+    /// The answer to [`Ask::Derive`].
+    Derived { of: Deriving, salted: SaltedPassword },
+    /// It is a parked client's turn on a row.
+    HotTurn { client: u64, permit: HotPermit },
+    /// The hub listens to all of these now.
+    Listening { client: ClientKey },
+    /// A whole NotificationResponse, for these clients.
+    Notify { clients: Vec<ClientKey>, message: Arc<[u8]> },
+    /// The hub's connection is lost: its listeners are closed.
+    HubLost { database: Arc<Database> },
+    /// Rows for the console.
+    Report { reply: oneshot::Sender<WorkerRows> },
+    /// Close a database's clients and servers at once; all of them for `None`.
+    Kill { database: Option<Arc<Database>> },
+    /// Close one client.
+    KillClient { id: u64 },
+    /// Server connections opened before now are replaced when free.
+    Reconnect { database: Option<Arc<Database>> },
+    /// The configuration changed.
+    Reloaded,
+    /// Finish what runs, take nothing new.
+    Drain,
+    /// End now.
+    Stop,
+}
+
+/// To the control side.
+pub enum Ask {
+    /// Who is this user? The answer goes to the [`UserDirectory`](crate::auth::UserDirectory).
+    Lookup {
+        /// Who waits for it.
+        worker: usize,
+        /// Whom it concerns.
+        client: ClientKey,
+        /// The user and the database it asks for.
+        key: LookupKey,
+    },
+    /// As [`Ask::Lookup`], but nobody waits.
+    Refresh {
+        /// The user and the database it asks for.
+        key: LookupKey,
+    },
+    /// A password is to be salted.
+    Derive {
+        /// Who waits for it.
+        worker: usize,
+        /// For which login.
+        of: Deriving,
+        /// What is to be computed.
+        derivation: Derivation,
+    },
+    /// Listen to these channels for a client.
+    Listen {
+        /// Where the answer goes.
+        worker: usize,
+        /// Whom it concerns.
+        client: ClientKey,
+        /// In which database.
+        database: Arc<Database>,
+        /// Channels, as the server names them: all of the client's.
+        channels: Vec<Arc<str>>,
+    },
+    /// A client of this worker no longer listens to these.
+    Unlisten {
+        /// Which worker.
+        worker: usize,
+        /// Which client.
+        client: ClientKey,
+        /// In which database.
+        database: Arc<Database>,
+    },
+    /// A client of the console, logged in; it has yet to be sent its parameters and ReadyForQuery.
+    Console {
+        /// Its socket, non-blocking, and what keeps it counted.
+        stream: Stream,
+        /// Keep it as long as the socket.
+        permit: Permit,
+        /// Who.
+        user: Arc<str>,
+        /// May command, not only look.
+        admin: bool,
+        /// The client's id.
+        id: u64,
+    },
+    /// DDL passed: read the catalogue again.
+    CatalogueStale {
+        /// Whose.
+        database: Arc<Database>,
+    },
+    /// The target did not answer: look at once.
+    TargetFailed {
+        /// Whose.
+        database: Arc<Database>,
+    },
+    /// First use of a database: monitor it.
+    Watch {
+        /// Which.
+        database: Arc<Database>,
+        /// What a client proved itself with, for databases without a secret of their own.
+        credential: Option<Arc<Credential>>,
+    },
+}
+
+/// One worker's.
+#[derive(Clone)]
+pub(crate) struct Mailbox {
+    shared: Arc<Inner>,
+}
+
+struct Inner {
+    orders: Mutex<Vec<Order>>,
+    waker: mio::Waker,
+    woken: AtomicBool,
+}
+
+impl std::fmt::Debug for Mailbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Mailbox").finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Ask {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Ask")
+    }
+}
+
+impl Mailbox {
+    pub(crate) fn new(waker: mio::Waker) -> Self {
+        let inner = Inner { orders: Mutex::default(), waker, woken: AtomicBool::new(false) };
+        Self { shared: Arc::new(inner) }
+    }
+
+    /// Leaves an order.
+    pub(crate) fn post(&self, order: Order) {
+        self.shared.orders.lock().unwrap_or_else(PoisonError::into_inner).push(order);
+        if !self.shared.woken.swap(true, Ordering::AcqRel) {
+            // Fails only if the event loop is gone, and with it whoever would read the order.
+            let _ = self.shared.waker.wake();
+        }
+    }
+
+    /// All orders left so far, oldest first.
+    pub(crate) fn take(&self) -> Vec<Order> {
+        self.shared.woken.store(false, Ordering::Release);
+        std::mem::take(&mut *self.shared.orders.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}

@@ -1,1 +1,232 @@
-//! (being written)
+//! One pool: the server connections of one (database, user), shared by all workers.
+//!
+//! **Intuition.** Workers keep their own idle connections and their own queues, so the usual transaction touches nothing
+//! that another core touches. What must hold over all of them is a few counters: how many connections are open, who has
+//! idle ones, who waits since when.
+//!
+//! **Mechanism.** A place among the open connections is a [`Place`]: taken before connecting, given back when it is
+//! dropped. Limits are `size` (and `reserve`, for whoever has waited long enough) and the database's own.
+//!
+//! **Failure.** There is no way to connect without a place, and none to keep one without the connection.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+
+use crate::{
+    auth::Credential,
+    config::{Mode, PoolSettings},
+    shared::Database,
+    worker::Stats,
+};
+
+/// No one waits.
+const NOBODY: u64 = u64::MAX;
+
+/// The pool of one (database, user).
+#[derive(Debug)]
+pub struct Pool {
+    /// Unique in this process, never reused.
+    pub id: u32,
+    /// Whose it is.
+    pub database: Arc<Database>,
+    /// The user it logs in as.
+    pub user: Arc<str>,
+    /// What holds for it now.
+    pub settings: ArcSwap<PoolSettings>,
+    /// What proves [`Pool::user`] to the server: the client's, where the database has none of its own.
+    pub credential: ArcSwapOption<Credential>,
+    open: AtomicUsize,
+    slots: Box<[Slot]>,
+    /// Broken soft pins cost `currval()`: from its first use on, they are not broken.
+    pub reads_sequences: AtomicBool,
+    /// Clients logged in to it.
+    pub clients: AtomicUsize,
+    /// No new connection before this moment, in milliseconds of the process; after failures.
+    pub connect_after_ms: AtomicU64,
+    /// Failures in a row.
+    pub connect_failures: AtomicU32,
+    last_failure: Mutex<Option<Arc<str>>>,
+}
+
+/// What one worker shows the others.
+#[derive(Debug)]
+#[repr(align(64))]
+struct Slot {
+    idle: AtomicUsize,
+    waiting: AtomicUsize,
+    oldest_ms: AtomicU64,
+    stats: [AtomicU64; Stats::FIELDS],
+}
+
+/// The right to one open server connection.
+#[derive(Debug)]
+pub struct Place {
+    pool: Arc<Pool>,
+}
+
+impl Pool {
+    /// An empty pool, for so many workers.
+    #[must_use]
+    pub fn new(
+        id: u32,
+        database: Arc<Database>,
+        user: Arc<str>,
+        settings: PoolSettings,
+        workers: usize,
+    ) -> Self {
+        let slot = || Slot {
+            idle: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
+            oldest_ms: AtomicU64::new(NOBODY),
+            stats: std::array::from_fn(|_| AtomicU64::new(0)),
+        };
+        Self {
+            id,
+            database,
+            user,
+            settings: ArcSwap::from_pointee(settings),
+            credential: ArcSwapOption::empty(),
+            open: AtomicUsize::new(0),
+            slots: (0..workers).map(|_| slot()).collect(),
+            reads_sequences: AtomicBool::new(false),
+            clients: AtomicUsize::new(0),
+            connect_after_ms: AtomicU64::new(0),
+            connect_failures: AtomicU32::new(0),
+            last_failure: Mutex::default(),
+        }
+    }
+
+    /// How it pools.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.settings.load().mode
+    }
+
+    /// Server connections open or being opened.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// Takes a place among the open connections; `waited`: how long the one it is for has waited.
+    #[must_use]
+    pub fn take_place(self: &Arc<Self>, waited: Duration) -> Option<Place> {
+        let settings = self.settings.load();
+        let reserve = if waited >= settings.reserve_wait { settings.reserve } else { 0 };
+        let max = settings.size + reserve;
+        let take = |open: usize| (open < max).then_some(open + 1);
+        self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok()?;
+        if self.database.take_server(settings.database_max) {
+            return Some(Place { pool: Arc::clone(self) });
+        }
+        self.open.fetch_sub(1, Ordering::Relaxed);
+        None
+    }
+
+    /// Whether the database's own limit is what keeps this pool from opening a connection.
+    #[must_use]
+    pub fn is_held_by_database(&self) -> bool {
+        let settings = self.settings.load();
+        self.open() < settings.size
+            && settings.database_max > 0
+            && self.database.servers() >= settings.database_max
+    }
+
+    /// Says how many idle connections a worker has.
+    pub fn set_idle(&self, worker: usize, idle: usize) {
+        self.slots[worker].idle.store(idle, Ordering::Relaxed);
+    }
+
+    /// Says how many wait at a worker, and since when the first of them.
+    pub fn set_waiting(&self, worker: usize, waiting: usize, oldest_ms: Option<u64>) {
+        let slot = &self.slots[worker];
+        slot.waiting.store(waiting, Ordering::Relaxed);
+        slot.oldest_ms.store(oldest_ms.unwrap_or(NOBODY), Ordering::Relaxed);
+    }
+
+    /// Another worker with an idle connection and nobody waiting for it.
+    #[must_use]
+    pub fn lender(&self, borrower: usize) -> Option<usize> {
+        (0..self.slots.len()).find(|&worker| {
+            let slot = &self.slots[worker];
+            worker != borrower
+                && slot.idle.load(Ordering::Relaxed) > 0
+                && slot.waiting.load(Ordering::Relaxed) == 0
+        })
+    }
+
+    /// The other worker whose first waiter has waited longest, if it waits since before `than_ms`.
+    #[must_use]
+    pub fn waiting_longer(&self, worker: usize, than_ms: u64) -> Option<usize> {
+        let others = self.slots.iter().enumerate().filter(|&(other, _)| other != worker);
+        let (other, oldest_ms) = others
+            .map(|(other, slot)| (other, slot.oldest_ms.load(Ordering::Relaxed)))
+            .min_by_key(|&(_, oldest_ms)| oldest_ms)?;
+        (oldest_ms < than_ms).then_some(other)
+    }
+
+    /// Tells what happened in one worker's part.
+    pub(crate) fn publish(&self, worker: usize, stats: &Stats) {
+        for (cell, value) in self.slots[worker].stats.iter().zip(stats.values()) {
+            cell.store(value, Ordering::Relaxed);
+        }
+    }
+
+    /// What happened in all parts, up to a tick ago.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let mut sums = [0_u64; Stats::FIELDS];
+        for slot in &self.slots {
+            for (sum, cell) in sums.iter_mut().zip(&slot.stats) {
+                *sum = sum.wrapping_add(cell.load(Ordering::Relaxed));
+            }
+        }
+        Stats::of(sums)
+    }
+
+    /// Why the last connection could not be opened, while none can.
+    #[must_use]
+    pub fn last_failure(&self) -> Option<Arc<str>> {
+        if self.connect_failures.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        self.last_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set_last_failure(&self, why: &str) {
+        *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(why.into());
+    }
+
+    /// Clients waiting, over all workers.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.slots.iter().map(|slot| slot.waiting.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Idle connections, over all workers.
+    #[must_use]
+    pub fn idle(&self) -> usize {
+        self.slots.iter().map(|slot| slot.idle.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Since when the longest waiter waits.
+    #[must_use]
+    pub fn oldest_ms(&self) -> Option<u64> {
+        let oldest = self.slots.iter().map(|slot| slot.oldest_ms.load(Ordering::Relaxed)).min()?;
+        (oldest != NOBODY).then_some(oldest)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.pool.open.fetch_sub(1, Ordering::Relaxed);
+        self.pool.database.give_server();
+    }
+}

@@ -1,1 +1,476 @@
-//! (being written)
+//! What all threads of the tier share: the databases, their pools, and the way to each worker.
+//!
+//! **Mechanism.** A [`Database`] is made once per name and lives as long as the process: a reload changes what it points
+//! at. Names that only the wildcard covers are made on the fly, up to [`WILDCARD_DATABASES_MAX`].
+//!
+//! **Failure.** Locks here are taken at login, at the console and on reload, never for a transaction.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Instant,
+};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use tenfold_service::{clock::Clock, drain::Drain, metrics::Registry};
+use tenfold_sql::Catalogue;
+use tokio::sync::mpsc;
+
+use crate::{
+    auth::{Hba, SaltedCache, UserDirectory},
+    config::{self, ANY_DATABASE, Config},
+    counters::Counters,
+    hot::HotRows,
+    image::{Image, Images},
+    mailbox::{Ask, Mailbox, Order},
+    pool::Pool,
+    pooler::Deps,
+    statements::Statements,
+};
+
+/// Databases that only `*` covers, at most.
+pub const WILDCARD_DATABASES_MAX: usize = 1_000;
+/// Pools of one database, at most: one per user.
+pub const POOLS_MAX: usize = 10_000;
+/// Distinct sets of startup parameters remembered per database.
+pub const STARTUPS_MAX: usize = 1_000;
+/// Questions to the control side that wait at once.
+pub const ASKS_MAX: usize = 16_384;
+
+/// Users counted at once.
+pub const USERS_MAX: usize = 100_000;
+
+/// Takes lines for the log.
+pub type Log = Arc<dyn Fn(Level, &str) + Send + Sync>;
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// As it should be.
+    Info,
+    /// Somebody should look.
+    Warn,
+}
+
+/// Everything the tier's threads share.
+pub struct Shared {
+    /// The process's clock.
+    pub clock: Clock,
+    /// When the tier was built: milliseconds count from here.
+    pub started: Instant,
+    /// What holds now.
+    pub config: ArcSwap<Config>,
+    /// Parsed from [`Config::hba`].
+    pub hba: ArcSwapOption<Hba>,
+    /// Who is known.
+    pub users: UserDirectory,
+    /// Salted passwords.
+    pub salted: Arc<SaltedCache>,
+    /// Session images.
+    pub images: Images,
+    /// Prepared statements.
+    pub statements: Statements,
+    /// Rows everybody wants.
+    pub hot: HotRows,
+    /// What happened.
+    pub counters: Counters,
+    /// Where it is told.
+    pub registry: Registry,
+    log: Log,
+    /// The process's end.
+    pub drain: Drain,
+    /// Clients of all databases.
+    pub clients: AtomicUsize,
+    /// Clients in the middle of logging in.
+    pub logins: AtomicUsize,
+    /// Set by SHUTDOWN and by a drain.
+    pub closing: AtomicBool,
+    pub(crate) mailboxes: OnceLock<Box<[Mailbox]>>,
+    pub(crate) loads: OnceLock<Box<[AtomicUsize]>>,
+    /// To the control side.
+    pub asks: mpsc::Sender<Ask>,
+    /// Seeds what must not be guessed or must agree between workers.
+    pub seed: u64,
+    databases: RwLock<HashMap<Arc<str>, Arc<Database>>>,
+    users_open: Mutex<HashMap<Arc<str>, Arc<UserCount>>>,
+    next_id: AtomicU64,
+    next_pool_id: AtomicU32,
+}
+
+/// Clients of one user, over all databases.
+#[derive(Debug)]
+pub struct UserCount {
+    /// The user.
+    pub name: Arc<str>,
+    /// How many are logged in.
+    pub clients: AtomicUsize,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
+/// One database, as clients name it.
+#[derive(Debug)]
+pub struct Database {
+    /// The name clients ask for.
+    pub name: Arc<str>,
+    /// What was configured for it, or for `*`.
+    pub spec: ArcSwap<config::Database>,
+    /// Where its primary is now.
+    pub target: ArcSwap<Target>,
+    /// What its functions and tables hide.
+    pub catalogue: ArcSwap<Catalogue>,
+    /// Paused at the console.
+    pub paused: AtomicBool,
+    /// Closed to new clients at the console, or no longer configured.
+    pub disabled: AtomicBool,
+    /// Server connections opened under an earlier number are replaced when free.
+    pub epoch: AtomicU32,
+    /// What a fresh server connection reports at login.
+    pub welcome: ArcSwapOption<Vec<(String, String)>>,
+    /// Clients logged in.
+    pub clients: AtomicUsize,
+    /// Whether the control side watches it already.
+    pub watched: AtomicBool,
+    servers: AtomicUsize,
+    pools: RwLock<HashMap<Arc<str>, Arc<Pool>>>,
+    startups: Mutex<HashMap<Startup, Arc<Started>>>,
+}
+
+/// A client's startup parameters, as sent, sorted.
+pub type Startup = Vec<(String, String)>;
+
+/// What a set of startup parameters means in one database.
+#[derive(Debug)]
+pub struct Started {
+    /// The session they make.
+    pub image: Arc<Image>,
+    /// What the server reports with them.
+    pub reports: Vec<(String, String)>,
+}
+
+/// Where to connect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Changes whenever anything else here does.
+    pub generation: u64,
+    /// Tried in this order; empty while no name was resolved yet.
+    pub addresses: Vec<Address>,
+}
+
+/// One way to a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// Index among the configured hosts.
+    pub host: usize,
+    /// Name for TLS, and for people.
+    pub name: Arc<str>,
+    /// Where.
+    pub at: Endpoint,
+}
+
+/// A socket to connect to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// TCP.
+    Tcp(SocketAddr),
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+impl Shared {
+    /// The next unique id.
+    pub fn next_id(&self) -> u64 {
+        self.next_id.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Milliseconds since the tier was built.
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "half a billion years")]
+    pub fn ms(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.started).as_millis() as u64
+    }
+
+    pub(crate) fn new(
+        config: Config,
+        hba: Option<Hba>,
+        deps: Deps,
+        counters: Counters,
+        users: UserDirectory,
+        asks: mpsc::Sender<Ask>,
+    ) -> Self {
+        Self {
+            started: deps.clock.now(),
+            clock: deps.clock,
+            config: ArcSwap::from_pointee(config),
+            hba: ArcSwapOption::from_pointee(hba),
+            users,
+            salted: Arc::new(SaltedCache::default()),
+            images: Images::new(),
+            statements: Statements::new(),
+            hot: HotRows::new(),
+            counters,
+            registry: deps.registry,
+            log: deps.log,
+            drain: deps.drain,
+            clients: AtomicUsize::new(0),
+            logins: AtomicUsize::new(0),
+            closing: AtomicBool::new(false),
+            mailboxes: OnceLock::new(),
+            loads: OnceLock::new(),
+            asks,
+            seed: deps.seed,
+            databases: RwLock::default(),
+            users_open: Mutex::default(),
+            next_id: AtomicU64::new(0),
+            next_pool_id: AtomicU32::new(0),
+        }
+    }
+
+    /// Makes the databases that are named.
+    pub(crate) fn make_databases(&self) {
+        for spec in &self.config.load().databases {
+            if &*spec.name != ANY_DATABASE {
+                self.add(Arc::clone(&spec.name), spec);
+            }
+        }
+    }
+
+    /// Writes a line.
+    pub fn log(&self, level: Level, line: &str) {
+        (self.log)(level, line);
+    }
+
+    /// The count of a user's clients.
+    #[must_use]
+    pub fn user_count(&self, user: &Arc<str>) -> Arc<UserCount> {
+        let mut users = self.users_open.lock().unwrap_or_else(PoisonError::into_inner);
+        if users.len() >= USERS_MAX {
+            users.retain(|_, count| Arc::strong_count(count) > 1);
+        }
+        let make = || Arc::new(UserCount { name: Arc::clone(user), clients: AtomicUsize::new(0) });
+        Arc::clone(users.entry(Arc::clone(user)).or_insert_with(make))
+    }
+
+    /// All users counted.
+    #[must_use]
+    pub fn user_counts(&self) -> Vec<Arc<UserCount>> {
+        let users = self.users_open.lock().unwrap_or_else(PoisonError::into_inner);
+        users.values().cloned().collect()
+    }
+
+    pub(crate) fn log_connect_failure(&self, pool: &Pool, failures: u32, why: &str) {
+        let line = format!("{}/{}: cannot connect: {why}", pool.database.name, pool.user);
+        pool.set_last_failure(why);
+        // The first ones are news, later ones only now and then.
+        if failures <= 3 || failures.is_power_of_two() {
+            self.log(Level::Warn, &line);
+        }
+    }
+
+    pub(crate) fn log_server_broken(&self, pool: &Pool, why: &str) {
+        self.log(Level::Warn, &format!("{}/{}: server connection closed: {why}", pool.database.name, pool.user));
+    }
+
+    fn add(&self, name: Arc<str>, spec: &config::Database) -> Arc<Database> {
+        let database = Arc::new(Database::new(Arc::clone(&name), spec.clone()));
+        let mut databases = self.databases.write().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(databases.entry(name).or_insert(database))
+    }
+
+    /// The database of this name; made on the fly where only `*` covers it.
+    #[must_use]
+    pub fn database(&self, name: &str) -> Option<Arc<Database>> {
+        if let Some(found) = self.databases.read().unwrap_or_else(PoisonError::into_inner).get(name) {
+            return Some(Arc::clone(found));
+        }
+        let config = self.config.load();
+        let wildcard = config.databases.iter().find(|spec| &*spec.name == ANY_DATABASE)?;
+        let full = {
+            let databases = self.databases.read().unwrap_or_else(PoisonError::into_inner);
+            databases.len() >= config.databases.len() + WILDCARD_DATABASES_MAX
+        };
+        if full {
+            self.forget_unused();
+        }
+        let room = self.databases.read().unwrap_or_else(PoisonError::into_inner).len()
+            < config.databases.len() + WILDCARD_DATABASES_MAX;
+        room.then(|| self.add(name.into(), wildcard))
+    }
+
+    /// Drops databases made on the fly that no client and no server uses.
+    fn forget_unused(&self) {
+        let config = self.config.load();
+        let mut databases = self.databases.write().unwrap_or_else(PoisonError::into_inner);
+        databases.retain(|name, database| {
+            config.databases.iter().any(|spec| spec.name == *name)
+                || database.clients.load(Ordering::Relaxed) > 0
+                || database.servers() > 0
+        });
+    }
+
+    /// All databases, by name.
+    #[must_use]
+    pub fn databases(&self) -> Vec<Arc<Database>> {
+        let databases = self.databases.read().unwrap_or_else(PoisonError::into_inner);
+        let mut all: Vec<_> = databases.values().cloned().collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+
+    /// The pool of a database for a client's user; the server's user is the database's own where it has one.
+    #[must_use]
+    pub fn pool(&self, database: &Arc<Database>, user: &Arc<str>) -> Option<Arc<Pool>> {
+        let spec = database.spec.load();
+        let server_user: Arc<str> = spec.user.as_deref().map_or_else(|| Arc::clone(user), Into::into);
+        if let Some(pool) = database.pools.read().unwrap_or_else(PoisonError::into_inner).get(&server_user) {
+            return Some(Arc::clone(pool));
+        }
+        let mut pools = database.pools.write().unwrap_or_else(PoisonError::into_inner);
+        if pools.len() >= POOLS_MAX {
+            return None;
+        }
+        let workers = self.mailboxes.get().map_or(1, |mailboxes| mailboxes.len());
+        let (settings, _) = self.config.load().settings_of(&spec, &server_user);
+        let make = || {
+            let id = self.next_pool_id.fetch_add(1, Ordering::Relaxed) + 1;
+            let pool = Pool::new(id, Arc::clone(database), Arc::clone(&server_user), settings, workers);
+            Arc::new(pool)
+        };
+        Some(Arc::clone(pools.entry(Arc::clone(&server_user)).or_insert_with(make)))
+    }
+
+    /// Puts another configuration in force: databases are added, changed, or closed to new clients.
+    pub(crate) fn reload(&self, config: Config, hba: Option<Hba>) {
+        let config = Arc::new(config);
+        self.config.store(Arc::clone(&config));
+        self.hba.store(hba.map(Arc::new));
+        self.users.reload(&config);
+        let wildcard = config.databases.iter().find(|spec| &*spec.name == ANY_DATABASE);
+        for database in self.databases() {
+            let spec = config.databases.iter().find(|spec| spec.name == database.name).or(wildcard);
+            match spec {
+                Some(spec) => database.set_spec(&config, spec),
+                None => database.disabled.store(true, Ordering::Relaxed),
+            }
+        }
+        for spec in config.databases.iter().filter(|spec| &*spec.name != ANY_DATABASE) {
+            if self.database(&spec.name).is_none() {
+                self.add(Arc::clone(&spec.name), spec);
+            }
+        }
+        self.tell_all(|| Order::Reloaded);
+    }
+
+    pub(crate) fn mailbox(&self, worker: usize) -> Option<&Mailbox> {
+        self.mailboxes.get()?.get(worker)
+    }
+
+    pub(crate) fn tell(&self, worker: usize, order: Order) {
+        if let Some(mailbox) = self.mailbox(worker) {
+            mailbox.post(order);
+        }
+    }
+
+    pub(crate) fn tell_all(&self, order: impl Fn() -> Order) {
+        for mailbox in self.mailboxes.get().map(|boxes| &**boxes).unwrap_or_default() {
+            mailbox.post(order());
+        }
+    }
+
+    /// Asks the control side; false if it has more to do than it will remember.
+    pub(crate) fn ask(&self, ask: Ask) -> bool {
+        self.asks.try_send(ask).is_ok()
+    }
+}
+
+impl Database {
+    fn new(name: Arc<str>, spec: config::Database) -> Self {
+        Self {
+            name,
+            spec: ArcSwap::from_pointee(spec),
+            target: ArcSwap::from_pointee(Target { generation: 0, addresses: Vec::new() }),
+            catalogue: ArcSwap::new(Catalogue::empty()),
+            paused: AtomicBool::new(false),
+            disabled: AtomicBool::new(false),
+            epoch: AtomicU32::new(0),
+            welcome: ArcSwapOption::empty(),
+            clients: AtomicUsize::new(0),
+            watched: AtomicBool::new(false),
+            servers: AtomicUsize::new(0),
+            pools: RwLock::default(),
+            startups: Mutex::default(),
+        }
+    }
+
+    /// Server connections open, over all its pools.
+    #[must_use]
+    pub fn servers(&self) -> usize {
+        self.servers.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn take_server(&self, max: usize) -> bool {
+        let take = |open: usize| (max == 0 || open < max).then_some(open + 1);
+        self.servers.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
+    }
+
+    pub(crate) fn give_server(&self) {
+        self.servers.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Its pools, by user.
+    #[must_use]
+    pub fn pools(&self) -> Vec<Arc<Pool>> {
+        let pools = self.pools.read().unwrap_or_else(PoisonError::into_inner);
+        let mut all: Vec<_> = pools.values().cloned().collect();
+        all.sort_by(|a, b| a.user.cmp(&b.user));
+        all
+    }
+
+    /// Has every server connection replaced once it is free.
+    pub fn reconnect(&self) {
+        self.epoch.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn set_spec(&self, config: &Config, spec: &config::Database) {
+        let old = self.spec.load_full();
+        let moved = old.hosts != spec.hosts
+            || old.dbname != spec.dbname
+            || old.user != spec.user
+            || old.password != spec.password
+            || old.connect_query != spec.connect_query
+            || !old.server_tls.is_same(&spec.server_tls);
+        self.spec.store(Arc::new(spec.clone()));
+        self.disabled.store(false, Ordering::Relaxed);
+        for pool in self.pools() {
+            pool.settings.store(Arc::new(config.settings_of(spec, &pool.user).0));
+        }
+        if moved {
+            self.startups.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            self.reconnect();
+        }
+    }
+
+    /// What these startup parameters were found to mean.
+    #[must_use]
+    pub fn started(&self, startup: &Startup) -> Option<Arc<Started>> {
+        self.startups.lock().unwrap_or_else(PoisonError::into_inner).get(startup).cloned()
+    }
+
+    /// Remembers it.
+    pub fn remember(&self, startup: Startup, started: Arc<Started>) {
+        let mut startups = self.startups.lock().unwrap_or_else(PoisonError::into_inner);
+        if startups.len() >= STARTUPS_MAX {
+            startups.clear();
+        }
+        startups.insert(startup, started);
+    }
+}

@@ -1,0 +1,230 @@
+//! The tier as the binary sees it: built, started, given connections, reloaded, drained.
+//!
+//! **Mechanism.** [`Pooler::build`] checks the configuration and makes what is shared; [`Pooler::start`] makes the worker
+//! threads; [`Pooler::control`] is to be run on the control thread; [`Pooler::accept`] hands a socket to the worker with
+//! the fewest clients.
+//!
+//! **Failure.** Mistakes in the configuration are told by path, all at once. A worker that ends by an error of the
+//! operating system is reported by [`PoolerThreads::join`].
+
+use std::{
+    io,
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    thread::JoinHandle,
+};
+
+use tenfold_service::{acceptor::Accepted, clock::Clock, drain::Drain, metrics::Registry, rng::Rng};
+use tenfold_sql::{Classifier, Seed};
+use tokio::sync::mpsc;
+
+use crate::{
+    auth::{Hba, UserDirectory},
+    config::{Config, ConfigError},
+    control,
+    counters::Counters,
+    mailbox::{Ask, Order},
+    pool::Pool,
+    shared::{ASKS_MAX, Database, Log, Shared},
+    worker::Worker,
+};
+
+/// What the tier needs from the process.
+#[derive(Clone)]
+pub struct Deps {
+    /// Time.
+    pub clock: Clock,
+    /// Where it counts.
+    pub registry: Registry,
+    /// The process's end.
+    pub drain: Drain,
+    /// What is worth a line.
+    pub log: Log,
+    /// Randomness that must not be guessed.
+    pub seed: u64,
+    /// Worker threads.
+    pub workers: usize,
+}
+
+/// The pooler. Clones are the same one.
+#[derive(Clone)]
+pub struct Pooler {
+    shared: Arc<Shared>,
+    asks: Arc<Mutex<Option<mpsc::Receiver<Ask>>>>,
+    workers: usize,
+}
+
+/// The worker threads.
+#[derive(Debug)]
+pub struct PoolerThreads {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<io::Result<()>>>,
+}
+
+/// How hard a database is pressed, for whoever sends it work.
+#[derive(Clone, Debug)]
+pub struct Pressure {
+    shared: Arc<Shared>,
+    database: Arc<Database>,
+}
+
+impl std::fmt::Debug for Pooler {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pooler").finish_non_exhaustive()
+    }
+}
+
+impl Pooler {
+    /// Checks everything, opens nothing.
+    ///
+    /// # Errors
+    /// Every mistake in the configuration.
+    pub fn build(config: Config, deps: Deps) -> Result<Self, Vec<ConfigError>> {
+        config.validate()?;
+        let hba = parse_hba(&config)?;
+        let (asks, asked) = mpsc::channel(ASKS_MAX);
+        let users = UserDirectory::new(&config);
+        let counters = Counters::new(deps.workers);
+        let workers = deps.workers.max(1);
+        let shared = Arc::new(Shared::new(config, hba, deps, counters, users, asks));
+        crate::metrics::register(&shared);
+        Ok(Self { shared, asks: Arc::new(Mutex::new(Some(asked))), workers })
+    }
+
+    /// Starts the workers.
+    ///
+    /// # Errors
+    /// If the operating system gives no thread or no epoll.
+    pub fn start(&self) -> io::Result<PoolerThreads> {
+        let mut parts = Vec::new();
+        for _ in 0..self.workers {
+            parts.push(Worker::parts()?);
+        }
+        let mailboxes: Box<[_]> = parts.iter().map(|(_, mailbox)| mailbox.clone()).collect();
+        let loads = (0..self.workers).map(|_| std::sync::atomic::AtomicUsize::new(0)).collect();
+        if self.shared.mailboxes.set(mailboxes).is_err() || self.shared.loads.set(loads).is_err() {
+            return Err(io::Error::other("the pooler was started already"));
+        }
+        self.shared.make_databases();
+        let seed = Seed::new(self.shared.seed);
+        let mut rng = Rng::new(self.shared.seed);
+        let mut threads = Vec::new();
+        for (index, (poll, mailbox)) in parts.into_iter().enumerate() {
+            let classifier = Classifier::new(seed.clone());
+            let worker =
+                Worker::new(index, Arc::clone(&self.shared), poll, mailbox, classifier, rng.split());
+            let thread = std::thread::Builder::new().name(format!("pooler-{index}"));
+            threads.push(thread.spawn(move || worker.run())?);
+        }
+        Ok(PoolerThreads { shared: Arc::clone(&self.shared), threads })
+    }
+
+    /// Hands over a client that has connected.
+    pub fn accept(&self, accepted: Accepted) {
+        let Some(loads) = self.shared.loads.get() else { return };
+        let least = (0..loads.len()).min_by_key(|&worker| loads[worker].load(Ordering::Relaxed)).unwrap_or(0);
+        loads[least].fetch_add(1, Ordering::Relaxed);
+        self.shared.tell(least, Order::Client(Box::new(accepted)));
+    }
+
+    /// What runs on the control thread, to be spawned there once.
+    pub fn control(&self) -> impl Future<Output = ()> + 'static {
+        let asked = self.asks.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let shared = Arc::clone(&self.shared);
+        async move {
+            if let Some(asked) = asked {
+                control::run(shared, asked).await;
+            }
+        }
+    }
+
+    /// Puts another configuration in force.
+    ///
+    /// # Errors
+    /// Every mistake in it; nothing is changed then.
+    pub fn reload(&self, config: Config) -> Result<(), Vec<ConfigError>> {
+        config.validate()?;
+        let hba = parse_hba(&config)?;
+        self.shared.reload(config, hba);
+        Ok(())
+    }
+
+    /// Takes nothing new, lets transactions finish.
+    pub fn drain(&self) {
+        self.shared.closing.store(true, Ordering::Relaxed);
+        self.shared.tell_all(|| Order::Drain);
+    }
+
+    /// Clients connected.
+    #[must_use]
+    pub fn open_clients(&self) -> usize {
+        let loads = self.shared.loads.get();
+        loads.map_or(0, |loads| loads.iter().map(|load| load.load(Ordering::Relaxed)).sum())
+    }
+
+    /// Everything shared, for the console and for status.
+    #[must_use]
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// How hard a database is pressed; `None` if there is none of this name.
+    #[must_use]
+    pub fn pressure(&self, database: &str) -> Option<Pressure> {
+        let database = self.shared.database(database)?;
+        Some(Pressure { shared: Arc::clone(&self.shared), database })
+    }
+}
+
+impl Pressure {
+    /// How long the client that waits longest has waited; zero if nobody does.
+    #[must_use]
+    pub fn oldest_wait(&self) -> std::time::Duration {
+        let now = self.shared.ms(self.shared.clock.now());
+        let oldest = self.database.pools().iter().filter_map(|pool| pool.oldest_ms()).min();
+        std::time::Duration::from_millis(oldest.map_or(0, |since| now.saturating_sub(since)))
+    }
+
+    /// Which part of the server connections is in use, from 0 to 1, of the pool that is fullest.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "connections far below 2^53")]
+    pub fn saturation(&self) -> f64 {
+        let part = |pool: &Arc<Pool>| {
+            let settings = pool.settings.load();
+            let used = pool.open().saturating_sub(pool.idle());
+            used as f64 / settings.size.max(1) as f64
+        };
+        self.database.pools().iter().map(part).fold(0.0, f64::max).min(1.0)
+    }
+}
+
+impl PoolerThreads {
+    /// Ends the workers and waits for them.
+    ///
+    /// # Errors
+    /// Why a worker ended by itself.
+    pub fn stop(self) -> io::Result<()> {
+        self.shared.tell_all(|| Order::Stop);
+        self.join()
+    }
+
+    /// Waits for the workers.
+    ///
+    /// # Errors
+    /// Why a worker ended by itself.
+    pub fn join(self) -> io::Result<()> {
+        for thread in self.threads {
+            thread.join().map_err(|_| io::Error::other("a pooler worker panicked"))??;
+        }
+        Ok(())
+    }
+}
+
+fn parse_hba(config: &Config) -> Result<Option<Hba>, Vec<ConfigError>> {
+    let Some(text) = &config.hba else { return Ok(None) };
+    Hba::parse(text).map(Some).map_err(|errors| {
+        errors
+            .into_iter()
+            .map(|error| ConfigError { path: "pooler.hba".into(), message: error.to_string() })
+            .collect()
+    })
+}

@@ -1,0 +1,173 @@
+//! A client's side of the books: small while it is idle, since there are ten thousand of them.
+
+use std::{sync::Arc, time::Instant};
+
+use tenfold_service::limits::Permit;
+
+use super::{
+    login::Login,
+    slab::Key,
+    wire::Wire,
+};
+use crate::{
+    hot::{HotPermit, HotWait},
+    image::Image,
+    pool::Pool,
+    shared::Started,
+    statements::{ClientStatements, Statement},
+};
+
+/// Names a client of one worker, for other threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ClientKey(pub(crate) Key);
+
+/// One client.
+#[derive(Debug)]
+pub(crate) struct Client {
+    /// Unique in the process.
+    pub(crate) id: u64,
+    pub(crate) wire: Wire,
+    pub(crate) state: State,
+    /// Set once logged in.
+    pub(crate) seat: Option<Box<Seat>>,
+    /// What its session holds.
+    pub(crate) image: Arc<Image>,
+    pub(crate) statements: ClientStatements,
+    /// What the unnamed statement holds.
+    pub(crate) unnamed: Option<Arc<Statement>>,
+    /// Read and not yet handled: part of a message, or what came while waiting.
+    pub(crate) stash: Vec<u8>,
+    /// Bytes of a large message that are still to be passed on.
+    pub(crate) passing: usize,
+    /// The socket may hold more than was read.
+    pub(crate) unread: bool,
+    /// After an error of ours in an extended-query series: everything up to Sync is dropped.
+    pub(crate) skipping: bool,
+    /// It is queued to be looked at again.
+    pub(crate) queued: bool,
+    /// A BEGIN that was answered and not yet sent.
+    pub(crate) held: Option<Box<[u8]>>,
+    /// The error of a server that was lost between two statements of a transaction.
+    pub(crate) broken: Option<Box<[u8]>>,
+    /// Its turn on a row has come.
+    pub(crate) turn: Option<HotPermit>,
+    /// Notifications that came in the middle of something.
+    pub(crate) notifications: Vec<u8>,
+    /// Proves a cancel request.
+    pub(crate) secret: [u8; 4],
+    /// Waits, or is served, or is idle, since then.
+    pub(crate) since: Instant,
+    pub(crate) permit: Permit,
+}
+
+/// What is known of a client once it is logged in.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    pub(crate) pool: Arc<Pool>,
+    /// Index of the worker's own part of the pool.
+    pub(crate) local: usize,
+    pub(crate) user: Arc<str>,
+    pub(crate) startup: Arc<Started>,
+    /// The startup parameters as sent.
+    pub(crate) raw: Arc<crate::shared::Startup>,
+    pub(crate) priority: i8,
+    pub(crate) session: bool,
+    /// `replication=…`: a server connection of its own.
+    pub(crate) replication: Option<Box<str>>,
+    pub(crate) listens: bool,
+    pub(crate) minor: u16,
+    pub(crate) times: Times,
+    pub(crate) peer: tenfold_service::acceptor::Peer,
+    pub(crate) connected: Instant,
+    pub(crate) connected_unix_ms: u64,
+    pub(crate) counted: Counted,
+}
+
+/// What holds for this client, in the pool's terms; zero: no limit.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Times {
+    pub(crate) query: std::time::Duration,
+    pub(crate) idle_in_transaction: std::time::Duration,
+    pub(crate) transaction: std::time::Duration,
+    pub(crate) client_idle: std::time::Duration,
+}
+
+/// Counts a logged-in client, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Counted {
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) user: Arc<crate::shared::UserCount>,
+}
+
+/// What a client is doing.
+#[derive(Debug)]
+pub(crate) enum State {
+    /// Logging in.
+    Login(Box<Login>),
+    /// Between transactions: holds no server.
+    Idle,
+    /// Wants a server.
+    Waiting,
+    /// Wants its turn on a hot row.
+    Parked(HotWait),
+    /// Holds a server.
+    Active(Key),
+}
+
+impl Client {
+    pub(crate) fn is_logged_in(&self) -> bool {
+        self.is_ready()
+    }
+
+    pub(crate) fn server(&self) -> Option<Key> {
+        match self.state {
+            State::Active(server) => Some(server),
+            _ => None,
+        }
+    }
+}
+
+impl Client {
+    /// How the log names it.
+    pub(crate) fn label(&self) -> String {
+        match &self.seat {
+            Some(seat) => {
+                format!("client {} ({}@{}, {})", self.id, seat.user, seat.pool.database.name, peer_text(&seat.peer))
+            }
+            None => format!("client {}", self.id),
+        }
+    }
+
+    /// Logged in and told so.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.seat.is_some() && !matches!(self.state, State::Login(_))
+    }
+}
+
+/// An address as people read it.
+pub(crate) fn peer_text(peer: &tenfold_service::acceptor::Peer) -> String {
+    match peer {
+        tenfold_service::acceptor::Peer::Tcp(address) => address.to_string(),
+        tenfold_service::acceptor::Peer::Unix { .. } => "unix".to_owned(),
+    }
+}
+
+impl Counted {
+    /// Counts a client in.
+    pub(crate) fn enter(pool: &Arc<Pool>, user: &Arc<crate::shared::UserCount>) -> Self {
+        use std::sync::atomic::Ordering::Relaxed;
+        pool.clients.fetch_add(1, Relaxed);
+        pool.database.clients.fetch_add(1, Relaxed);
+        user.clients.fetch_add(1, Relaxed);
+        Self { pool: Arc::clone(pool), user: Arc::clone(user) }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        use std::sync::atomic::Ordering::Relaxed;
+        self.pool.clients.fetch_sub(1, Relaxed);
+        self.pool.database.clients.fetch_sub(1, Relaxed);
+        self.user.clients.fetch_sub(1, Relaxed);
+    }
+}

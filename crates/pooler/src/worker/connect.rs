@@ -1,0 +1,421 @@
+//! Opening a server connection: connect, TLS, login, the connect query.
+//!
+//! **Mechanism.** The socket connects without waiting; `auth` says what to send and what the answers mean. Addresses of
+//! the target are tried in their order, one per attempt; a failure moves on to the next, and after the last the pool
+//! pauses for `connect_retry`, so a server that is down is asked a few times a second by everyone together.
+//!
+//! **Failure.** A server that cannot be reached, is starting up or has no room leaves the clients waiting, up to their
+//! `query_wait`. One that refuses the login (wrong password, no such database) will not change its mind: the clients
+//! that wait get its error.
+
+use std::{sync::Arc, sync::atomic::Ordering, time::Duration};
+
+use socket2::{Domain, Protocol, SockAddr, Socket as RawSocket, Type};
+use tenfold_pgwire::{
+    frame::{self, HEADER_BYTES},
+    write,
+};
+
+use super::{
+    Readiness, Worker,
+    server::{Opening, Phase, Server, Why},
+    slab::{Key, Kind},
+    wire::{Socket, Wire},
+};
+use crate::{
+    counters::Counter,
+    auth::{FailureKind, ServerLogin, ServerStep, TlsNegotiation, TlsStep},
+    config::{Tcp, TlsMode},
+    image::Image,
+    mailbox::Ask,
+    pool::{Place, Pool},
+    shared::{Address, Endpoint, Startup},
+    statements::ServerStatements,
+};
+
+/// A login's message is no larger than this.
+const MESSAGE_BYTES_MAX: usize = 64 * 1_024;
+
+impl Worker {
+    /// Whether the pause after a failure is over, and there is somewhere to connect to.
+    pub(super) fn may_connect(&self, pool: &Pool) -> bool {
+        !self.is_draining_hard()
+            && !pool.database.target.load().addresses.is_empty()
+            && self.shared.ms(self.now) >= pool.connect_after_ms.load(Ordering::Relaxed)
+    }
+
+    /// Begins to open a connection. False if that failed at once.
+    pub(super) fn connect(&mut self, local: usize, place: Place, reserved: Option<Key>) -> bool {
+        let pool = Arc::clone(&self.pools[local].pool);
+        let target = pool.database.target.load();
+        let failures = pool.connect_failures.load(Ordering::Relaxed) as usize;
+        let Some(address) = target.addresses.get(failures % target.addresses.len().max(1)) else {
+            return false;
+        };
+        let spec = pool.database.spec.load();
+        let is_unix = matches!(address.at, Endpoint::Unix(_));
+        let negotiation = TlsNegotiation::new(spec.server_tls.mode, is_unix);
+        self.connect_to(local, place, reserved, address.clone(), negotiation)
+    }
+
+    fn connect_to(
+        &mut self,
+        local: usize,
+        place: Place,
+        reserved: Option<Key>,
+        address: Address,
+        negotiation: TlsNegotiation,
+    ) -> bool {
+        let pool = Arc::clone(&self.pools[local].pool);
+        let socket = match open_socket(&address.at, &self.shared.config.load().tcp) {
+            Ok(socket) => socket,
+            Err(error) => {
+                drop(place);
+                self.connect_failed(&pool, &format!("{}: {error}", address.name));
+                return false;
+            }
+        };
+        let settings = pool.settings.load();
+        let deadline = self.now + settings.connect_timeout;
+        let startup = reserved.and_then(|key| self.startup_of(key));
+        let login = self.server_login(&pool, startup.as_deref());
+        let connect_query = pool.database.spec.load().connect_query.as_deref().map(Into::into);
+        let opening =
+            Opening { login, tls: Some(negotiation), deadline, reserved, connect_query };
+        let server = Server {
+            id: self.shared.next_id(),
+            wire: Wire::new(socket),
+            epoch: pool.database.epoch.load(Ordering::Relaxed),
+            statements: ServerStatements::new(self.shared.config.load().statements_max),
+            image: Image::empty(),
+            startup,
+            opened: self.now,
+            opened_unix_ms: self.shared.clock.unix_ms_at(self.now),
+            ..Server::new(pool, local, place, address, opening, self.now)
+        };
+        let key = self.servers.insert_with(|_| server);
+        self.pools[local].connecting += 1;
+        let registry = self.poll.registry();
+        let Some(server) = self.servers.get_mut(key) else { return false };
+        if server.wire.register(registry, key.token(Kind::Server), true).is_err() {
+            self.opening_failed(key, "the socket could not be watched", None);
+            return false;
+        }
+        true
+    }
+
+    fn startup_of(&self, key: Key) -> Option<Arc<Startup>> {
+        self.clients.get(key)?.seat.as_ref().map(|seat| Arc::clone(&seat.raw))
+    }
+
+    fn server_login(&mut self, pool: &Arc<Pool>, startup: Option<&Startup>) -> ServerLogin {
+        let database = &pool.database;
+        let spec = database.spec.load();
+        let dbname = spec.dbname.as_deref().unwrap_or(&database.name);
+        let credential = pool.credential.load();
+        let (user, secret) = match credential.as_deref() {
+            Some(credential) if spec.user.is_none() => self.shared.users.server_login(&spec, credential),
+            _ => self.shared.users.own_login(&spec, &pool.user),
+        };
+        let mut params: Vec<(String, String)> = Vec::new();
+        for (name, value) in startup.map(Vec::as_slice).unwrap_or_default() {
+            params.push((name.clone(), value.clone()));
+        }
+        let salted = Arc::clone(&self.shared.salted);
+        ServerLogin::new(&user, dbname, &params, secret, self.nonce(), salted)
+    }
+
+    pub(super) fn nonce(&mut self) -> [u8; 18] {
+        let mut nonce = [0; 18];
+        // Without randomness from the operating system no login would be safe; aws-lc aborts rather than fail here.
+        let _ = tenfold_pgwire::random(&mut nonce);
+        nonce
+    }
+
+    /// Something happened on a socket that is being opened.
+    pub(super) fn opening_ready(&mut self, key: Key, ready: Readiness) {
+        let Some(server) = self.servers.get_mut(key) else { return };
+        if matches!(server.phase, Phase::Connecting(_)) {
+            let error = server.wire.socket().take_error().ok().flatten();
+            if let Some(error) = error {
+                self.opening_failed(key, &error.to_string(), None);
+                return;
+            }
+            if !server.wire.socket().is_connected() {
+                return;
+            }
+            self.connected(key);
+        }
+        if ready.writable {
+            self.flush_server(key);
+        }
+        let is_still_opening = self.servers.get(key).is_some_and(Server::is_opening);
+        if is_still_opening && (ready.readable || ready.hangup) {
+            self.read_server(key, ready.hangup);
+        }
+    }
+
+    fn connected(&mut self, key: Key) {
+        let Some(server) = self.servers.get_mut(key) else { return };
+        let mut out = Vec::new();
+        let Phase::Connecting(opening) = std::mem::replace(&mut server.phase, Phase::Idle) else { return };
+        let step = opening.tls.as_ref().map_or(TlsStep::Plain, |tls| tls.begin(&mut out));
+        match step {
+            TlsStep::AwaitAnswer => server.phase = Phase::Negotiating(opening),
+            _ => {
+                opening.login.startup(&mut out);
+                server.phase = Phase::LoggingIn(opening);
+            }
+        }
+        self.send_server(key, &out);
+    }
+
+    /// What a server said that is being opened.
+    pub(super) fn opening_bytes(&mut self, key: Key, data: &[u8]) -> usize {
+        let Some(server) = self.servers.get_mut(key) else { return data.len() };
+        if let Phase::Negotiating(opening) = &mut server.phase {
+            let step = opening.tls.as_mut().map_or(TlsStep::Plain, |tls| tls.answer(data));
+            self.negotiated(key, step);
+            return data.len();
+        }
+        let mut at = 0;
+        while self.servers.get(key).is_some_and(|server| matches!(server.phase, Phase::LoggingIn(_))) {
+            if self.servers.get(key).is_some_and(|server| !server.due.is_empty()) {
+                return at + self.downstream(key, &data[at..]);
+            }
+            let header = match frame::header(&data[at..]) {
+                Ok(Some(header)) if header.len <= MESSAGE_BYTES_MAX => header,
+                Ok(None) => break,
+                _ => {
+                    self.opening_failed(key, "the server does not speak PostgreSQL's protocol", None);
+                    return data.len();
+                }
+            };
+            if data.len() - at < header.len {
+                break;
+            }
+            let body = &data[at + HEADER_BYTES..at + header.len];
+            at += header.len;
+            self.login_message(key, header.tag, body);
+        }
+        if self.servers.get(key).is_none() { data.len() } else { at }
+    }
+
+    fn negotiated(&mut self, key: Key, step: TlsStep) {
+        let Some(server) = self.servers.get_mut(key) else { return };
+        match step {
+            TlsStep::AwaitAnswer => {}
+            TlsStep::Handshake => self.start_tls(key),
+            TlsStep::Plain => {
+                let Phase::Negotiating(opening) = std::mem::replace(&mut server.phase, Phase::Idle) else {
+                    return;
+                };
+                let mut out = Vec::new();
+                opening.login.startup(&mut out);
+                server.phase = Phase::LoggingIn(opening);
+                self.send_server(key, &out);
+            }
+            TlsStep::Failed(why) => self.opening_failed(key, why, None),
+        }
+    }
+
+    fn start_tls(&mut self, key: Key) {
+        let Some(server) = self.servers.get_mut(key) else { return };
+        let spec = server.pool.database.spec.load();
+        let session = spec.server_tls.config.as_ref().and_then(|config| {
+            let name = rustls::pki_types::ServerName::try_from(server.address.name.to_string()).ok()?;
+            rustls::ClientConnection::new(Arc::clone(config), name).ok()
+        });
+        let Some(session) = session else {
+            let why = "TLS towards the server has no usable configuration or host name";
+            self.opening_failed(key, why, None);
+            return;
+        };
+        server.wire.start_tls(session.into());
+        let Phase::Negotiating(opening) = std::mem::replace(&mut server.phase, Phase::Idle) else { return };
+        let mut out = Vec::new();
+        // rustls keeps it until the handshake is done. Channel binding needs the certificate, which is not there yet.
+        opening.login.startup(&mut out);
+        server.phase = Phase::LoggingIn(opening);
+        self.send_server(key, &out);
+    }
+
+    fn login_message(&mut self, key: Key, tag: u8, body: &[u8]) {
+        let Some(server) = self.servers.get_mut(key) else { return };
+        let end_point = server.wire.tls().and_then(super::wire::end_point);
+        let Phase::LoggingIn(opening) = &mut server.phase else { return };
+        let mut out = Vec::new();
+        if let Some(end_point) = end_point {
+            opening.login.set_end_point(end_point);
+        }
+        let step = opening.login.message(tag, body, &mut out);
+        if !out.is_empty() {
+            self.send_server(key, &out);
+        }
+        self.login_step(key, step);
+    }
+
+    pub(super) fn login_step(&mut self, key: Key, step: ServerStep) {
+        match step {
+            ServerStep::Continue => {}
+            ServerStep::Derive(derivation) => {
+                let ask = Ask::Derive { worker: self.index, of: super::Deriving::Server(key), derivation };
+                if !self.shared.ask(ask) {
+                    self.opening_failed(key, "too much to do to compute a password's proof", None);
+                }
+            }
+            ServerStep::Ready(ready) => {
+                let Some(server) = self.servers.get_mut(key) else { return };
+                server.process_id = ready.process_id;
+                server.key = ready.key;
+                let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+                let params: Vec<(String, String)> =
+                    ready.params.iter().map(|(name, value)| (text(name), text(value))).collect();
+                server.status = b'I';
+                self.logged_in(key, params);
+            }
+            ServerStep::Failed { error, kind } => self.login_refused(key, &error, kind),
+        }
+    }
+
+    /// The salted password that a server's login waited for.
+    pub(super) fn server_derived(&mut self, key: Key, salted: &crate::auth::SaltedPassword) {
+        let Some(server) = self.servers.get_mut(key) else { return };
+        let Phase::LoggingIn(opening) = &mut server.phase else { return };
+        let mut out = Vec::new();
+        let step = opening.login.derived(salted, &mut out);
+        self.send_server(key, &out);
+        self.login_step(key, step);
+    }
+
+    fn logged_in(&mut self, key: Key, params: Vec<(String, String)>) {
+        let Some(server) = self.servers.get_mut(key) else { return };
+        let is_standby =
+            params.iter().any(|(name, value)| name == "in_hot_standby" && value == "on");
+        let database = Arc::clone(&server.pool.database);
+        if is_standby && database.target.load().addresses.len() > 1 {
+            self.opening_failed(key, "the server is a standby", None);
+            return;
+        }
+        let Some(server) = self.servers.get_mut(key) else { return };
+        if server.startup.is_none() {
+            database.welcome.store(Some(Arc::new(params)));
+        } else {
+            server.reports = params;
+        }
+        let Phase::LoggingIn(opening) = &mut server.phase else { return };
+        if let Some(sql) = opening.connect_query.take() {
+            let mut out = Vec::new();
+            write::query(&mut out, sql.as_bytes());
+            server.push_ours(Why::Connect);
+            self.send_server(key, &out);
+            return;
+        }
+        self.opened(key);
+    }
+
+    pub(super) fn connect_query_ended(&mut self, key: Key, failed: bool) {
+        if failed {
+            let error = self.servers.get_mut(key).and_then(|server| server.last_words.take());
+            self.opening_failed(key, "the connect query failed", error.as_deref());
+            return;
+        }
+        self.opened(key);
+    }
+
+    fn opened(&mut self, key: Key) {
+        let Some(server) = self.servers.get_mut(key) else { return };
+        let Phase::LoggingIn(opening) = std::mem::replace(&mut server.phase, Phase::Idle) else { return };
+        let (pool, local) = (Arc::clone(&server.pool), server.local);
+        server.since = self.now;
+        self.pools[local].connecting = self.pools[local].connecting.saturating_sub(1);
+        pool.connect_failures.store(0, Ordering::Relaxed);
+        pool.connect_after_ms.store(0, Ordering::Relaxed);
+        self.shared.counters.count(self.index, Counter::ServersOpened);
+        if let Some(client) = opening.reserved {
+            self.own_server_opened(client, key);
+            return;
+        }
+        self.give(key);
+        self.welcome_known(local);
+        self.seek(local);
+    }
+
+    /// A connection could not be opened; those who wait go on waiting.
+    pub(super) fn opening_failed(&mut self, key: Key, why: &str, error: Option<&[u8]>) {
+        let Some(mut server) = self.servers.remove(key) else { return };
+        let _ = server.wire.deregister(self.poll.registry());
+        let (pool, local) = (Arc::clone(&server.pool), server.local);
+        self.pools[local].connecting = self.pools[local].connecting.saturating_sub(1);
+        let opening = match server.phase {
+            Phase::Connecting(opening) | Phase::Negotiating(opening) | Phase::LoggingIn(opening) => opening,
+            _ => return,
+        };
+        let Opening { tls, reserved, .. } = *opening;
+        if let Some(mut tls) = tls
+            && tls.retry(error.is_some())
+        {
+            self.connect_to(local, server._place, reserved, server.address, tls);
+            return;
+        }
+        let name = Arc::clone(&server.address.name);
+        drop(server._place);
+        self.connect_failed(&pool, &format!("{name}: {why}"));
+        if let Some(client) = reserved {
+            self.own_server_failed(client, error);
+        }
+    }
+
+    /// After a failure: a pause, and a look at the target.
+    fn connect_failed(&mut self, pool: &Arc<Pool>, why: &str) {
+        let retry = pool.settings.load().connect_retry;
+        let failures = pool.connect_failures.fetch_add(1, Ordering::Relaxed) + 1;
+        let addresses = pool.database.target.load().addresses.len().max(1);
+        let pause = if failures as usize % addresses == 0 { retry } else { Duration::ZERO };
+        let until = self.shared.ms(self.now + pause);
+        pool.connect_after_ms.store(until, Ordering::Relaxed);
+        self.shared.counters.count(self.index, Counter::ConnectFailures);
+        self.shared.log_connect_failure(pool, failures, why);
+        self.shared.ask(Ask::TargetFailed { database: Arc::clone(&pool.database) });
+    }
+
+    /// The server refused the login: whether that may pass decides who hears of it.
+    fn login_refused(&mut self, key: Key, error: &[u8], kind: FailureKind) {
+        let Some(server) = self.servers.get(key) else { return };
+        let local = server.local;
+        let text = super::refuse::message_of(error);
+        self.opening_failed(key, &text, Some(error));
+        if !kind.may_pass() {
+            self.refuse_waiters(local, error);
+        }
+    }
+}
+
+/// A socket that is connecting.
+fn open_socket(at: &Endpoint, tcp: &Tcp) -> std::io::Result<Socket> {
+    let (domain, address, protocol) = match at {
+        Endpoint::Tcp(address) => (Domain::for_address(*address), SockAddr::from(*address), Some(Protocol::TCP)),
+        Endpoint::Unix(path) => (Domain::UNIX, SockAddr::unix(path)?, None),
+    };
+    let socket = RawSocket::new(domain, Type::STREAM, protocol)?;
+    socket.set_nonblocking(true)?;
+    if protocol.is_some() {
+        socket.set_tcp_nodelay(true)?;
+        super::wire::set_keepalive(&socket, tcp)?;
+    }
+    match socket.connect(&address) {
+        Ok(()) => {}
+        Err(error) if error.raw_os_error() == Some(nix::errno::Errno::EINPROGRESS as i32) => {}
+        Err(error) => return Err(error),
+    }
+    Ok(match at {
+        Endpoint::Tcp(_) => Socket::Tcp(mio::net::TcpStream::from_std(socket.into())),
+        Endpoint::Unix(_) => Socket::Unix(mio::net::UnixStream::from_std(socket.into())),
+    })
+}
+
+/// Whether TLS is asked of a server in this mode.
+#[must_use]
+pub(super) fn is_verified(mode: TlsMode) -> bool {
+    mode >= TlsMode::VerifyCa
+}

@@ -1,0 +1,500 @@
+//! From a server to its client: which reply is whose, and when an exchange has ended.
+//!
+//! **Intuition.** Replies come in the order of what was sent, so a queue of what is due tells for each whether the client
+//! gets it, whether it is ours, and which ones we owe in its place.
+//!
+//! **Mechanism.** [`Worker::downstream`] walks the messages of what was read. Rows are not looked into. A message that is
+//! not all there yet is passed on as far as it goes, unless it is one we must read whole. After an error in a series,
+//! everything due up to Sync is dropped, ours and invented ones too, and what they had noted is undone.
+//!
+//! **Failure.** A reply that is not due, or a length that cannot be, closes the server connection: nothing that follows
+//! on it can be trusted.
+
+use std::sync::Arc;
+
+use tenfold_pgwire::{
+    backend,
+    frame::{self, HEADER_BYTES, Header, backend as tag},
+    write,
+};
+use tenfold_sql::Effects;
+
+use super::{
+    Worker,
+    batch::Batch,
+    server::{Due, Named, Ours, Phase, Server, Why},
+    slab::Key,
+};
+
+/// Messages that must be seen whole are no larger than this; larger ones are passed on unread, or refused.
+const WHOLE_BYTES_MAX: usize = 1_024 * 1_024;
+
+/// What becomes of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// The client gets it.
+    Pass,
+    /// It was ours.
+    Swallow,
+    /// The client gets it, and the exchange may be over.
+    Ready,
+    /// Ours has ended.
+    OurReady,
+    /// Nothing on this connection can be trusted.
+    Broken(&'static str),
+}
+
+impl Worker {
+    /// Handles what a server sent; returns how much of it was used.
+    pub(super) fn downstream(&mut self, key: Key, data: &[u8]) -> usize {
+        let mut batch = Batch::new(data, self.spare());
+        let mut at = 0;
+        loop {
+            let Some(server) = self.servers.get_mut(key) else { break };
+            if server.passing > 0 {
+                let take = server.passing.min(data.len() - at);
+                if take == 0 {
+                    break;
+                }
+                server.passing -= take;
+                if server.passing_on {
+                    batch.pass(at..at + take);
+                }
+                at += take;
+                continue;
+            }
+            let header = match frame::header(&data[at..]) {
+                Ok(Some(header)) => header,
+                Ok(None) => break,
+                Err(_) => {
+                    self.deliver(key, &mut batch);
+                    self.server_broken(key, "a message of impossible length");
+                    break;
+                }
+            };
+            let end = data.len().min(at + header.len);
+            let is_whole = end - at == header.len;
+            if !is_whole && must_be_whole(header) {
+                break;
+            }
+            let body = &data[(at + HEADER_BYTES).min(end)..end];
+            let fate = self.reply(key, header, body, &mut batch, at..end);
+            match fate {
+                Fate::Pass | Fate::Swallow => {
+                    let Some(server) = self.servers.get_mut(key) else { break };
+                    server.passing = header.len - (end - at);
+                    server.passing_on = fate == Fate::Pass;
+                    at = end;
+                }
+                Fate::Ready => {
+                    at = end;
+                    self.exchange_ended(key, &mut batch);
+                }
+                Fate::OurReady => {
+                    at = end;
+                    self.deliver(key, &mut batch);
+                    self.ours_ended(key);
+                }
+                Fate::Broken(why) => {
+                    self.deliver(key, &mut batch);
+                    self.server_broken(key, why);
+                    break;
+                }
+            }
+        }
+        self.deliver(key, &mut batch);
+        let spare = batch.into_buffer();
+        self.give_spare(spare);
+        if self.servers.get(key).is_none() { data.len() } else { at }
+    }
+
+    /// Sends to the client what has gathered for it.
+    pub(super) fn deliver(&mut self, key: Key, batch: &mut Batch<'_>) {
+        if batch.is_empty() {
+            return;
+        }
+        if let Some(server) = self.servers.get(key)
+            && let Some(client) = server.client
+        {
+            let local = server.local;
+            let bytes = batch.bytes();
+            self.pools[local].stats.bytes_sent += bytes.len() as u64;
+            self.send_client(client, bytes);
+        }
+        batch.clear();
+    }
+
+    /// One message. What the client gets is put into the batch here.
+    #[inline]
+    fn reply(
+        &mut self,
+        key: Key,
+        header: Header,
+        body: &[u8],
+        batch: &mut Batch<'_>,
+        range: std::ops::Range<usize>,
+    ) -> Fate {
+        let Some(server) = self.servers.get_mut(key) else { return Fate::Broken("gone") };
+        let fate = match header.tag {
+            tag::DATA_ROW | tag::COPY_DATA | tag::COPY_DONE | tag::FUNCTION_CALL_RESPONSE => {
+                if matches!(server.due.front(), Some(Due::Ours(_) | Due::OurExecute)) {
+                    if header.tag == tag::DATA_ROW {
+                        probe_row(server, body);
+                    }
+                    Fate::Swallow
+                } else {
+                    Fate::Pass
+                }
+            }
+            tag::READY_FOR_QUERY => ready(server, body),
+            tag::COMMAND_COMPLETE => self.complete(key, body),
+            tag::ROW_DESCRIPTION | tag::NO_DATA => described(server),
+            tag::ERROR_RESPONSE => return self.error(key, body, batch, range),
+            tag::PARAMETER_STATUS => self.parameter(key, body),
+            tag::NOTIFICATION_RESPONSE => notification(server),
+            tag::NOTICE_RESPONSE => notice(server),
+            tag::COPY_IN_RESPONSE | tag::COPY_BOTH_RESPONSE => copy_in(server),
+            tag::COPY_OUT_RESPONSE => Fate::Pass,
+            tag::EMPTY_QUERY_RESPONSE | tag::PORTAL_SUSPENDED => executed(server),
+            tag::PARSE_COMPLETE => parsed(server),
+            tag::BIND_COMPLETE => popped(server, |due| matches!(due, Due::Bind | Due::OurBind)),
+            tag::CLOSE_COMPLETE => popped(server, |due| matches!(due, Due::Close | Due::OurClose)),
+            tag::PARAMETER_DESCRIPTION => match server.due.front_mut() {
+                Some(due @ Due::DescribeStatement) => {
+                    *due = Due::Describe;
+                    Fate::Pass
+                }
+                _ if server.is_session() => Fate::Pass,
+                _ => Fate::Broken("a ParameterDescription that nobody asked for"),
+            },
+            _ => Fate::Broken("a message that has no place here"),
+        };
+        if matches!(fate, Fate::Pass | Fate::Ready) {
+            batch.pass(range);
+        }
+        let Some(server) = self.servers.get(key) else { return fate };
+        if matches!(server.due.front(), Some(Due::ParseInvented(_) | Due::CloseInvented(_))) {
+            self.stage_invented(key, batch);
+        }
+        fate
+    }
+
+    /// CommandComplete.
+    fn complete(&mut self, key: Key, body: &[u8]) -> Fate {
+        let Some(server) = self.servers.get_mut(key) else { return Fate::Pass };
+        if server.effects.intersects(Effects::DEALLOCATE_ALL.with(Effects::DISCARD_ALL))
+            && matches!(body, b"DEALLOCATE ALL\0" | b"DISCARD ALL\0")
+        {
+            server.statements.clear();
+            server.unnamed = 0;
+            if let Some(client) = server.client.and_then(|client| self.clients.get_mut(client)) {
+                client.statements.clear();
+            }
+        }
+        let Some(server) = self.servers.get_mut(key) else { return Fate::Pass };
+        if let Some(Due::Query | Due::Execute) = server.due.front() {
+            self.pools[server.local].stats.queries += 1;
+        }
+        executed(server)
+    }
+
+    /// ParameterStatus: the client hears of its own; what changed unannounced is looked into.
+    fn parameter(&mut self, key: Key, body: &[u8]) -> Fate {
+        let Some(server) = self.servers.get_mut(key) else { return Fate::Swallow };
+        let Ok(status) = backend::ParameterStatus::parse(body) else {
+            return Fate::Broken("a malformed ParameterStatus");
+        };
+        let name = String::from_utf8_lossy(status.name).to_ascii_lowercase();
+        let is_ours = matches!(server.due.front(), Some(Due::Ours(_)));
+        if matches!(server.due.front(), Some(Due::Ours(Ours { why: Why::Startup, .. }))) {
+            let value = String::from_utf8_lossy(status.value).into_owned();
+            server.reports.push((String::from_utf8_lossy(status.name).into_owned(), value));
+        }
+        if server.client.is_none() || is_ours {
+            return Fate::Swallow;
+        }
+        if !server.is_session()
+            && !matches!(&*name, "in_hot_standby" | "is_superuser" | "server_version")
+            && !server.effects.intersects(Effects::SETTINGS_UNKNOWN)
+        {
+            server.effects |= Effects::SETTINGS;
+            if !server.names.iter().any(|known| **known == *name) {
+                server.names.push(name.as_str().into());
+            }
+        }
+        Fate::Pass
+    }
+
+    /// ErrorResponse.
+    fn error(
+        &mut self,
+        key: Key,
+        body: &[u8],
+        batch: &mut Batch<'_>,
+        range: std::ops::Range<usize>,
+    ) -> Fate {
+        let Ok(report) = backend::Report::parse(body) else { return Fate::Broken("a malformed error") };
+        let is_fatal = report.is_fatal();
+        let Some(server) = self.servers.get_mut(key) else { return Fate::Swallow };
+        if is_fatal {
+            // Told when the connection's end is seen, in a form that fits what the client is doing.
+            server.last_words = Some(body.into());
+            return Fate::Swallow;
+        }
+        if let Some(Due::Ours(ours)) = server.due.front_mut() {
+            ours.failed = true;
+            server.last_words = Some(body.into());
+            return Fate::Swallow;
+        }
+        if server.client.is_none() {
+            self.skip_series(key);
+            return Fate::Swallow;
+        }
+        if server.is_session() {
+            server.copying_in = false;
+            batch.pass(range);
+            return Fate::Pass;
+        }
+        batch.pass(range);
+        server.copying_in = false;
+        match server.due.front() {
+            Some(Due::Query | Due::Sync) | None => {}
+            Some(_) => self.skip_series(key),
+        }
+        Fate::Pass
+    }
+
+    /// After an error in a series: nothing more of it is answered, up to Sync.
+    fn skip_series(&mut self, key: Key) {
+        let Some(server) = self.servers.get_mut(key) else { return };
+        let mut undone = Vec::new();
+        let mut is_first = true;
+        loop {
+            match server.due.front() {
+                None => {
+                    server.skipping = true;
+                    break;
+                }
+                Some(Due::Sync) => break,
+                Some(_) => {}
+            }
+            let Some(due) = server.due.pop_front() else { break };
+            match due {
+                Due::OurParse { id } => {
+                    server.statements.remove(id);
+                    server.unnamed = 0;
+                }
+                Due::Parse => {
+                    server.unnamed = 0;
+                    if is_first {
+                        undone.push(Undo::Unnamed);
+                    }
+                }
+                Due::ParseNamed(named) => {
+                    server.statements.remove(named.statement.id);
+                    undone.push(Undo::Parsed(named));
+                }
+                Due::ParseInvented(named) => undone.push(Undo::Parsed(named)),
+                Due::CloseInvented(Some(named)) => undone.push(Undo::Closed(named)),
+                // What was to be closed may still be there.
+                Due::OurClose => {}
+                _ => {}
+            }
+            is_first = false;
+        }
+        let Some(client) = server.client.and_then(|client| self.clients.get_mut(client)) else { return };
+        for undo in undone.into_iter().rev() {
+            match undo {
+                Undo::Unnamed => client.unnamed = None,
+                Undo::Parsed(named) => {
+                    client.statements.remove(&named.name);
+                }
+                Undo::Closed(named) => {
+                    // It was there a moment ago, so there is room.
+                    let _ = client.statements.insert(&named.name, named.statement);
+                }
+            }
+        }
+    }
+
+    /// Says what we owe, if it is the client's turn to hear it.
+    pub(super) fn say_invented(&mut self, key: Key, server_key: Key) {
+        let mut batch = Batch::new(&[], self.spare());
+        self.stage_invented(server_key, &mut batch);
+        let is_something = !batch.is_empty();
+        if is_something {
+            let bytes = batch.bytes();
+            self.send_client(key, bytes);
+        }
+        let spare = batch.into_buffer();
+        self.give_spare(spare);
+    }
+
+    fn stage_invented(&mut self, key: Key, batch: &mut Batch<'_>) {
+        let Some(server) = self.servers.get_mut(key) else { return };
+        loop {
+            match server.due.front() {
+                Some(Due::ParseInvented(_)) => write::parse_complete(batch.stage()),
+                Some(Due::CloseInvented(_)) => write::close_complete(batch.stage()),
+                _ => return,
+            }
+            server.due.pop_front();
+        }
+    }
+
+    /// A ReadyForQuery of the client's.
+    fn exchange_ended(&mut self, key: Key, batch: &mut Batch<'_>) {
+        let Some(server) = self.servers.get_mut(key) else { return };
+        let now = self.now;
+        server.touched = now;
+        if server.status != b'I' || server.due.iter().any(Due::is_clients) {
+            return;
+        }
+        if server.is_session() {
+            self.deliver(key, batch);
+            self.session_idle(key);
+            return;
+        }
+        if server.effects.intersects(Effects::LISTEN) {
+            // The client hears that it listens only when the hub does.
+            server.owes_ready = true;
+            batch.unpass(HEADER_BYTES + 1);
+        }
+        self.deliver(key, batch);
+        self.transaction_ended(key);
+    }
+}
+
+enum Undo {
+    Unnamed,
+    Parsed(Box<Named>),
+    Closed(Box<Named>),
+}
+
+/// Whether a message is handled only once all of it is there.
+fn must_be_whole(header: Header) -> bool {
+    match header.tag {
+        tag::DATA_ROW | tag::COPY_DATA | tag::FUNCTION_CALL_RESPONSE | tag::ROW_DESCRIPTION => false,
+        _ => header.len <= WHOLE_BYTES_MAX,
+    }
+}
+
+fn ready(server: &mut Server, body: &[u8]) -> Fate {
+    let &[status @ (b'I' | b'T' | b'E')] = body else { return Fate::Broken("a malformed ReadyForQuery") };
+    server.status = status;
+    match server.due.front() {
+        Some(Due::Ours(_)) => Fate::OurReady,
+        Some(Due::Query | Due::Sync) => {
+            server.due.pop_front();
+            server.copying_in = false;
+            if server.client.is_none() { Fate::OurReady } else { Fate::Ready }
+        }
+        _ => Fate::Broken("a ReadyForQuery that nobody asked for"),
+    }
+}
+
+fn executed(server: &mut Server) -> Fate {
+    match server.due.front() {
+        Some(Due::Execute) => {
+            server.due.pop_front();
+            Fate::Pass
+        }
+        Some(Due::OurExecute) => {
+            server.due.pop_front();
+            Fate::Swallow
+        }
+        Some(Due::Ours(_)) => Fate::Swallow,
+        _ => Fate::Pass,
+    }
+}
+
+fn described(server: &mut Server) -> Fate {
+    match server.due.front() {
+        Some(Due::Describe) => {
+            server.due.pop_front();
+            Fate::Pass
+        }
+        Some(Due::Ours(_)) => Fate::Swallow,
+        _ => Fate::Pass,
+    }
+}
+
+fn parsed(server: &mut Server) -> Fate {
+    match server.due.front() {
+        Some(Due::Parse | Due::ParseNamed(_)) => {
+            server.due.pop_front();
+            Fate::Pass
+        }
+        Some(Due::OurParse { .. }) => {
+            server.due.pop_front();
+            Fate::Swallow
+        }
+        _ if server.is_session() => Fate::Pass,
+        _ => Fate::Broken("a ParseComplete that nobody asked for"),
+    }
+}
+
+fn popped(server: &mut Server, is_it: impl Fn(&Due) -> bool) -> Fate {
+    if server.is_session() && !matches!(server.due.front(), Some(Due::Ours(_))) {
+        return Fate::Pass;
+    }
+    match server.due.front() {
+        Some(due) if is_it(due) => {
+            let is_clients = due.is_clients();
+            server.due.pop_front();
+            if is_clients { Fate::Pass } else { Fate::Swallow }
+        }
+        _ => Fate::Broken("a reply that nobody asked for"),
+    }
+}
+
+fn notification(server: &Server) -> Fate {
+    // Elsewhere the hub tells those who listen.
+    if server.is_session() { Fate::Pass } else { Fate::Swallow }
+}
+
+fn notice(server: &Server) -> Fate {
+    let is_ours = matches!(server.due.front(), Some(due) if !due.is_clients());
+    if server.client.is_none() || is_ours { Fate::Swallow } else { Fate::Pass }
+}
+
+/// COPY from the client begins: what was sent ahead as Sync is dropped by the server.
+fn copy_in(server: &mut Server) -> Fate {
+    if matches!(server.due.front(), Some(Due::Ours(_))) {
+        return Fate::Broken("copy mode that nobody asked for");
+    }
+    server.copying_in = true;
+    if matches!(server.due.front(), Some(Due::Execute)) {
+        while matches!(server.due.get(1), Some(Due::Sync)) {
+            server.due.remove(1);
+            server.in_series = true;
+        }
+    }
+    Fate::Pass
+}
+
+fn probe_row(server: &mut Server, body: &[u8]) {
+    let is_probe = matches!(server.due.front(), Some(Due::Ours(Ours { why: Why::Probe, .. })));
+    if !is_probe {
+        return;
+    }
+    let row = backend::DataRow::parse(body);
+    let read = match (&mut server.phase, row) {
+        (Phase::Settling(probing), Ok(row)) if row.columns_count() == 3 => {
+            let column = |index| row.column(index).flatten();
+            probing.reader.row(column(0), column(1), column(2)).is_ok()
+        }
+        _ => false,
+    };
+    if !read && let Some(Due::Ours(ours)) = server.due.front_mut() {
+        ours.failed = true;
+    }
+}
+
+/// The image a replay leads to.
+pub(super) fn image_after(ours: &Ours) -> Option<&Arc<crate::image::Image>> {
+    match &ours.why {
+        Why::Replay(image) | Why::ReplayAhead(image) => Some(image),
+        _ => None,
+    }
+}

@@ -1,0 +1,380 @@
+//! The end of a connection, on either side: what the other side hears, and what is cleaned up.
+//!
+//! **Intuition.** A client that goes in the middle of something must not take its server connection along, and a server
+//! that goes must not take its client along where the client can be told what happened.
+//!
+//! **Mechanism.** A server connection whose client has gone is *abandoned*: what runs is cancelled, its answers are
+//! dropped, then ROLLBACK, then DISCARD ALL if the session held anything, and back to the pool. A client whose server has
+//! gone gets the server's own last error; its connection stays, outside any transaction, unless part of a message was
+//! passed on already, or more than one answer is due, or the server was its own.
+//!
+//! **Failure.** Where the state of a server connection cannot be known, it is closed.
+
+use std::sync::Arc;
+
+use tenfold_pgwire::{backend::TransactionStatus, write};
+use tenfold_sql::Effects;
+
+use super::{
+    Worker,
+    client::{Client, ClientKey, State},
+    refuse,
+    server::{Due, Phase, Pins, Server, Why},
+    slab::Key,
+};
+use crate::{
+    counters::Counter,
+    image::Image,
+    mailbox::Ask,
+    refusal::Refusal,
+    shared::Database,
+};
+
+impl Worker {
+    /// A client said goodbye.
+    pub(super) fn client_leaves(&mut self, key: Key) {
+        self.client_gone(key);
+    }
+
+    /// A client is no more, for whatever reason.
+    pub(super) fn client_gone(&mut self, key: Key) {
+        let Some(mut client) = self.clients.remove(key) else { return };
+        client.wire.close_notify();
+        let _ = client.wire.deregister(self.poll.registry());
+        if let Some(seat) = &client.seat
+            && seat.listens
+        {
+            let database = Arc::clone(&seat.pool.database);
+            self.shared.ask(Ask::Unlisten { worker: self.index, client: ClientKey(key), database });
+        }
+        self.count_load(-1);
+        self.forget_waiting(key, &client);
+        if let Some(permit) = client.turn.take() {
+            self.leave_row(permit);
+        }
+        if let State::Active(server) = client.state {
+            self.abandon(server, &client);
+        }
+        self.give_spare(client.stash);
+    }
+
+    fn forget_waiting(&mut self, key: Key, client: &Client) {
+        let local = match &client.state {
+            State::Waiting => client.seat.as_ref().map(|seat| seat.local),
+            State::Login(login) => login.waiting_in(),
+            _ => None,
+        };
+        let Some(local) = local else { return };
+        if let Some(waiter) = self.pools[local].waiters.remove(key) {
+            self.say_waiting(local);
+            if let Some(permit) = waiter.hot {
+                self.leave_row(permit);
+            }
+        }
+    }
+
+    /// The client of a server connection has gone.
+    fn abandon(&mut self, key: Key, client: &Client) {
+        self.leave_hot(key);
+        let Some(server) = self.servers.get_mut(key) else { return };
+        server.client = None;
+        let is_torn = client.passing > 0 || !server.prefix.is_empty();
+        if is_torn || server.is_opening() || client.seat.as_ref().is_some_and(|seat| seat.replication.is_some()) {
+            self.close_server(key);
+            return;
+        }
+        let was_listening = matches!(server.phase, Phase::Settling(_) | Phase::Listening);
+        if was_listening {
+            server.effects |= Effects::UNKNOWN;
+        }
+        server.phase = Phase::Abandoned;
+        server.since = self.now;
+        let runs = server.due.iter().any(Due::is_clients);
+        let mut out = Vec::new();
+        if server.copying_in {
+            write::copy_fail(&mut out, b"the client has gone");
+            server.copying_in = false;
+        }
+        if server.in_series || server.skipping {
+            write::sync(&mut out);
+            server.due.push_back(Due::Sync);
+            server.in_series = false;
+            server.skipping = false;
+        }
+        self.send_server(key, &out);
+        if runs {
+            self.cancel_server(key, None);
+        }
+        if self.servers.get(key).is_some_and(|server| server.due.is_empty()) {
+            self.abandoned_goes_on(key);
+        }
+    }
+
+    /// An abandoned server connection has answered: the next step of cleaning it.
+    pub(super) fn abandoned_goes_on(&mut self, key: Key) {
+        let Some(server) = self.servers.get_mut(key) else { return };
+        let mut cleaned = false;
+        if let Some(Due::Ours(_)) = server.due.front()
+            && let Some(Due::Ours(ours)) = server.due.pop_front()
+        {
+            match ours.why {
+                Why::Replay(ref image) | Why::ReplayAhead(ref image) if !ours.failed => {
+                    server.image = Arc::clone(image);
+                }
+                Why::Rollback | Why::Clean if ours.failed => {
+                    self.close_server(key);
+                    return;
+                }
+                Why::Clean => {
+                    is_clean(server);
+                    cleaned = true;
+                }
+                _ => {}
+            }
+        }
+        let Some(server) = self.servers.get_mut(key) else { return };
+        if !server.due.is_empty() {
+            return;
+        }
+        if server.status != b'I' {
+            self.ask_server(key, b"ROLLBACK", Why::Rollback);
+            return;
+        }
+        if server.tainted || server.startup.is_some() {
+            self.close_server(key);
+            return;
+        }
+        let harmless = Effects::WRITES.with(Effects::SEQUENCE_MAYBE).with(Effects::DDL).with(Effects::SEQUENCE_READ);
+        let holds = !server.pins.is_empty() || !server.effects.without(harmless).is_empty();
+        if holds && !cleaned {
+            self.ask_server(key, b"DISCARD ALL", Why::Clean);
+            return;
+        }
+        if !cleaned && !server.effects.is_empty() {
+            server.sequences_of = u64::MAX;
+        }
+        if server.effects.intersects(Effects::DDL | Effects::UNKNOWN) {
+            let database = Arc::clone(&server.pool.database);
+            let catalogue = database.catalogue.load();
+            database.catalogue.store(catalogue.stale());
+            self.shared.ask(Ask::CatalogueStale { database });
+        }
+        let Some(server) = self.servers.get_mut(key) else { return };
+        server.effects = Effects::NONE;
+        server.names.clear();
+        server.reset_names.clear();
+        server.reset_all = false;
+        server.owes_ready = false;
+        server.owes_hub = false;
+        if server.image.channels().len() > 0 {
+            server.pins.set(super::Pin::Unknown, true);
+            self.ask_server(key, b"DISCARD ALL", Why::Clean);
+            return;
+        }
+        self.give(key);
+    }
+
+    fn ask_server(&mut self, key: Key, sql: &[u8], why: Why) {
+        let Some(server) = self.servers.get_mut(key) else { return };
+        server.push_ours(why);
+        let mut out = Vec::new();
+        write::query(&mut out, sql);
+        self.send_server(key, &out);
+    }
+
+    /// A server connection ended by itself.
+    pub(super) fn server_gone(&mut self, key: Key) {
+        let Some(server) = self.servers.get_mut(key) else { return };
+        let last_words = server.last_words.take();
+        if server.is_opening() {
+            let text = last_words.as_deref().map_or_else(
+                || "the server closed the connection".to_owned(),
+                refuse::message_of,
+            );
+            self.opening_failed(key, &text, None);
+            return;
+        }
+        let was_idle = matches!(server.phase, Phase::Idle);
+        self.lose(key, last_words.as_deref());
+        if was_idle {
+            // Where one goes others may; those that wait find out at once.
+            self.shared.counters.count(self.index, Counter::ServersLost);
+        }
+    }
+
+    /// Nothing on this connection can be trusted any more.
+    pub(super) fn server_broken(&mut self, key: Key, why: &str) {
+        if let Some(server) = self.servers.get(key) {
+            self.shared.log_server_broken(&server.pool, why);
+            if server.is_opening() {
+                self.opening_failed(key, why, None);
+                return;
+            }
+        }
+        let last_words = self.servers.get_mut(key).and_then(|server| server.last_words.take());
+        self.lose(key, last_words.as_deref());
+    }
+
+    fn lose(&mut self, key: Key, last_words: Option<&[u8]>) {
+        self.leave_hot(key);
+        let Some(mut server) = self.servers.remove(key) else { return };
+        let _ = server.wire.deregister(self.poll.registry());
+        let local = server.local;
+        self.pools[local].idle.retain(|idle| *idle != key);
+        self.say_idle(local);
+        if let Some(client) = server.client {
+            self.tell_lost(client, &server, last_words);
+        }
+        let pool = Arc::clone(&server.pool);
+        drop(server);
+        self.shared.ask(Ask::TargetFailed { database: Arc::clone(&pool.database) });
+        self.seek(local);
+    }
+
+    /// Tells a client that its server has gone.
+    fn tell_lost(&mut self, key: Key, server: &Server, last_words: Option<&[u8]>) {
+        let own = refuse::error_body(Refusal::ServerLost, refuse::SERVER_LOST);
+        let error = last_words.unwrap_or(&own);
+        let Some(client) = self.clients.get_mut(key) else { return };
+        let is_torn = server.passing > 0 && server.passing_on;
+        if is_torn {
+            self.client_gone_from(key);
+            return;
+        }
+        let ends = server.due.iter().filter(|due| matches!(due, Due::Query | Due::Sync)).count();
+        let is_own = !server.pins.is_empty() || client.seat.as_ref().is_none_or(|seat| seat.session);
+        if is_own || ends > 1 || !client.is_logged_in() {
+            let mut out = Vec::new();
+            refuse::write_error(&mut out, error, true);
+            self.send_client(key, &out);
+            self.client_gone_from(key);
+            return;
+        }
+        client.state = State::Idle;
+        client.since = self.now;
+        client.held = None;
+        let mut out = Vec::new();
+        let owes = server.owes_client() || server.owes_ready || matches!(server.phase, Phase::Preparing);
+        if ends == 1 || server.owes_ready {
+            refuse::write_error(&mut out, error, false);
+            write::ready_for_query(&mut out, TransactionStatus::Idle);
+        } else if matches!(server.phase, Phase::Preparing) {
+            // The message that began it all is still in the stash: it waits for another server.
+        } else if owes || server.in_series {
+            refuse::write_error(&mut out, error, false);
+            client.skipping = true;
+        } else if server.status != b'I' {
+            client.broken = Some(error.into());
+        }
+        if self.send_client(key, &out) {
+            if let Some(client) = self.clients.get_mut(key) {
+                client.unread = true;
+            }
+            self.resume_soon(key);
+        }
+    }
+
+    /// Ends a client whose server connection is gone already.
+    fn client_gone_from(&mut self, key: Key) {
+        if let Some(client) = self.clients.get_mut(key) {
+            client.state = State::Idle;
+        }
+        self.client_gone(key);
+    }
+
+    /// Closes a server connection that serves nobody.
+    pub(super) fn close_server(&mut self, key: Key) {
+        self.leave_hot(key);
+        let Some(mut server) = self.servers.remove(key) else { return };
+        let mut out = Vec::new();
+        write::terminate(&mut out);
+        let _ = server.wire.send(self.poll.registry(), key.token(super::Kind::Server), &out);
+        server.wire.close_notify();
+        let _ = server.wire.deregister(self.poll.registry());
+        let local = server.local;
+        if server.is_opening() {
+            self.pools[local].connecting = self.pools[local].connecting.saturating_sub(1);
+        }
+        self.pools[local].idle.retain(|idle| *idle != key);
+        self.say_idle(local);
+        drop(server);
+        if !self.pools[local].waiters.is_empty() {
+            self.pools[local].wants_seek = true;
+        }
+    }
+
+    /// In session mode the client has nothing running: it may be told of a shutdown, but keeps its server.
+    pub(super) fn session_idle(&mut self, key: Key) {
+        let Some(server) = self.servers.get_mut(key) else { return };
+        server.transaction_since = None;
+        let local = server.local;
+        self.pools[local].stats.transactions += 1;
+    }
+
+    /// Closes a database's clients and servers at once.
+    pub(super) fn kill(&mut self, database: Option<&Arc<Database>>) {
+        let is_meant =
+            |other: &Arc<Database>| database.is_none_or(|database| Arc::ptr_eq(database, other));
+        for key in self.clients.keys() {
+            let seat = self.clients.get(key).and_then(|client| client.seat.as_ref());
+            if seat.is_some_and(|seat| is_meant(&seat.pool.database)) {
+                self.refuse_and_end(key, Refusal::Killed, "terminated at the console");
+            }
+        }
+        for key in self.servers.keys() {
+            if self.servers.get(key).is_some_and(|server| is_meant(&server.pool.database)) {
+                self.close_server(key);
+            }
+        }
+    }
+
+    pub(super) fn kill_client(&mut self, id: u64) {
+        let key = self.clients.keys().into_iter().find(|key| self.clients.get(*key).is_some_and(|c| c.id == id));
+        if let Some(key) = key {
+            self.refuse_and_end(key, Refusal::Killed, "terminated at the console");
+        }
+    }
+
+    /// Closes idle connections that were opened before a change.
+    pub(super) fn replace_idle(&mut self, database: Option<&Arc<Database>>) {
+        for local in 0..self.pools.len() {
+            let pool = &self.pools[local].pool;
+            if database.is_some_and(|database| !Arc::ptr_eq(database, &pool.database)) {
+                continue;
+            }
+            for key in self.pools[local].idle.clone() {
+                if self.must_close(key) {
+                    self.close_server(key);
+                }
+            }
+            self.seek(local);
+        }
+    }
+
+    /// Nothing new is taken; who is idle is sent home, who is in a transaction may finish it.
+    pub(super) fn drain(&mut self) {
+        self.is_draining = true;
+        for key in self.clients.keys() {
+            let is_idle = self.clients.get(key).is_some_and(|client| match client.state {
+                State::Idle => client.held.is_none() && client.stash.is_empty(),
+                State::Active(server) => self.servers.get(server).is_some_and(|server| {
+                    server.status == b'I' && server.due.is_empty() && !server.in_series
+                }),
+                State::Login(_) => true,
+                State::Waiting | State::Parked(_) => false,
+            });
+            if is_idle {
+                self.refuse_and_end(key, Refusal::ShuttingDown, "the pooler is shutting down");
+            }
+        }
+    }
+}
+
+/// A session of which nothing is left.
+fn is_clean(server: &mut Server) {
+    server.image = Image::empty();
+    server.statements.clear();
+    server.unnamed = 0;
+    server.pins = Pins::default();
+    server.sequences_of = 0;
+}

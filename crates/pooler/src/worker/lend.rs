@@ -1,0 +1,655 @@
+//! Lending server connections: who gets one, who waits, when another is opened.
+//!
+//! **Intuition.** A connection that just came free is warm, so the last one in is the first one out, and the others age
+//! until they are closed. Clients wait in the order they came, within their priority.
+//!
+//! **Mechanism.** A worker lends its own idle connections; else it asks another worker for one of theirs, else it opens
+//! one if the pool has a place, else the client waits until one comes free here or is brought over: a worker that frees a
+//! connection gives it to another one's first waiter if that has waited [`SLACK_MS`] longer than its own.
+//!
+//! **Failure.** Connections are opened a few at a time ([`CONNECTING_MAX`]) and after a failure only when the pause is
+//! over (`connect`), so a server that comes back is not stormed. Those who wait too long are told by `tick`.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use tenfold_pgwire::write;
+use tenfold_sql::Effects;
+
+use super::{
+    Worker,
+    batch::Batch,
+    client::State,
+    server::{Phase, Server, Why},
+    slab::{Key, Kind},
+};
+use crate::{
+    counters::Counter,
+    config::Sequences,
+    hot::{self, Entered, HotPermit, HotRow},
+    image::{Needs, replay},
+    mailbox::Order,
+    pool::Pool,
+    shared::Database,
+};
+
+/// How much longer another worker's client must have waited to be served before one's own.
+const SLACK_MS: u64 = 5;
+/// Connections of one pool that one worker opens at once.
+pub(super) const CONNECTING_MAX: usize = 4;
+
+/// A worker's part of a pool.
+pub(super) struct LocalPool {
+    pub(super) pool: Arc<Pool>,
+    /// Last in, first out.
+    pub(super) idle: Vec<Key>,
+    pub(super) waiters: Waiters,
+    pub(super) connecting: usize,
+    /// Another worker was asked for a connection.
+    pub(super) borrowing: bool,
+    /// A place came free.
+    pub(super) wants_seek: bool,
+    pub(super) stats: Stats,
+}
+
+/// What happened in one worker's part of a pool, ever.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stats {
+    /// Transactions ended.
+    pub transactions: u64,
+    /// Statements ended.
+    pub queries: u64,
+    /// Bytes from clients.
+    pub bytes_received: u64,
+    /// Bytes to clients.
+    pub bytes_sent: u64,
+    /// Microseconds in transactions.
+    pub transaction_us: u64,
+    /// Microseconds in statements.
+    pub query_us: u64,
+    /// Microseconds clients waited for a server connection.
+    pub wait_us: u64,
+    /// Prepared statements the server had already.
+    pub prepared_hits: u64,
+    /// Prepared statements that were prepared.
+    pub prepared_misses: u64,
+}
+
+impl Stats {
+    /// How many there are.
+    pub(crate) const FIELDS: usize = 9;
+
+    pub(crate) fn values(&self) -> [u64; Self::FIELDS] {
+        [
+            self.transactions,
+            self.queries,
+            self.bytes_received,
+            self.bytes_sent,
+            self.transaction_us,
+            self.query_us,
+            self.wait_us,
+            self.prepared_hits,
+            self.prepared_misses,
+        ]
+    }
+
+    pub(crate) fn of(values: [u64; Self::FIELDS]) -> Self {
+        let [
+            transactions,
+            queries,
+            bytes_received,
+            bytes_sent,
+            transaction_us,
+            query_us,
+            wait_us,
+            prepared_hits,
+            prepared_misses,
+        ] = values;
+        Self {
+            transactions,
+            queries,
+            bytes_received,
+            bytes_sent,
+            transaction_us,
+            query_us,
+            wait_us,
+            prepared_hits,
+            prepared_misses,
+        }
+    }
+}
+
+/// Clients that wait, the first of the highest priority first.
+#[derive(Debug, Default)]
+pub(super) struct Waiters {
+    queues: Vec<(i8, VecDeque<Waiter>)>,
+    len: usize,
+}
+
+/// One that waits.
+#[derive(Debug)]
+pub(super) struct Waiter {
+    pub(super) key: Key,
+    pub(super) since: std::time::Instant,
+    pub(super) first: First,
+    pub(super) hot: Option<HotPermit>,
+}
+
+/// What the first message of a transaction says about it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct First {
+    pub(super) effects: Effects,
+    /// It begins a transaction block, of which nothing is known yet.
+    pub(super) is_begin: bool,
+    /// Extended protocol: others may follow before the server can be asked anything.
+    pub(super) is_series: bool,
+    /// The row it wants.
+    pub(super) hot: Option<HotRow>,
+    /// The client logs in, and its startup parameters are to be tried.
+    pub(super) is_startup: bool,
+}
+
+/// What became of the wish for a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lending {
+    Lent(Key),
+    Waiting,
+    Gone,
+}
+
+impl Waiters {
+    pub(super) fn push(&mut self, priority: i8, waiter: Waiter) {
+        let at = self.queues.partition_point(|(other, _)| *other > priority);
+        if self.queues.get(at).is_none_or(|(other, _)| *other != priority) {
+            self.queues.insert(at, (priority, VecDeque::new()));
+        }
+        self.queues[at].1.push_back(waiter);
+        self.len += 1;
+    }
+
+    pub(super) fn pop(&mut self) -> Option<Waiter> {
+        let waiter = self.queues.iter_mut().find_map(|(_, queue)| queue.pop_front())?;
+        self.len -= 1;
+        Some(waiter)
+    }
+
+    pub(super) fn remove(&mut self, key: Key) -> Option<Waiter> {
+        for (_, queue) in &mut self.queues {
+            if let Some(at) = queue.iter().position(|waiter| waiter.key == key) {
+                self.len -= 1;
+                return queue.remove(at);
+            }
+        }
+        None
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Since when the longest waiter waits.
+    pub(super) fn oldest(&self) -> Option<std::time::Instant> {
+        self.queues.iter().filter_map(|(_, queue)| queue.front()).map(|waiter| waiter.since).min()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Waiter> {
+        self.queues.iter().flat_map(|(_, queue)| queue.iter())
+    }
+}
+
+impl Worker {
+    /// This worker's part of a pool.
+    pub(super) fn local(&mut self, pool: &Arc<Pool>) -> usize {
+        if let Some(&local) = self.pool_index.get(&pool.id) {
+            return local;
+        }
+        let local = self.pools.len();
+        self.pools.push(LocalPool {
+            pool: Arc::clone(pool),
+            idle: Vec::new(),
+            waiters: Waiters::default(),
+            connecting: 0,
+            borrowing: false,
+            wants_seek: false,
+            stats: Stats::default(),
+        });
+        self.pool_index.insert(pool.id, local);
+        local
+    }
+
+    /// A server for a client: at once, or it waits.
+    pub(super) fn want_server(&mut self, key: Key, first: &First) -> Lending {
+        let Some(client) = self.clients.get(key) else { return Lending::Gone };
+        let Some(seat) = client.seat.as_ref() else { return Lending::Gone };
+        let (local, priority) = (seat.local, seat.priority);
+        let hot = match self.enter_hot(key, local, first) {
+            Ok(hot) => hot,
+            Err(Parked) => return Lending::Waiting,
+        };
+        let pool = &mut self.pools[local];
+        if pool.waiters.is_empty() && !is_held_back(&pool.pool.database, &self.shared) {
+            while let Some(server) = self.pools[local].idle.pop() {
+                self.say_idle(local);
+                if self.servers.get(server).is_some() {
+                    self.attach(key, server, hot, Duration::ZERO);
+                    return Lending::Lent(server);
+                }
+            }
+        }
+        self.wait(key, local, priority, *first, hot);
+        Lending::Waiting
+    }
+
+    fn wait(&mut self, key: Key, local: usize, priority: i8, first: First, hot: Option<HotPermit>) {
+        let now = self.now;
+        let Some(client) = self.clients.get_mut(key) else { return };
+        client.state = State::Waiting;
+        client.since = now;
+        self.pools[local].waiters.push(priority, Waiter { key, since: now, first, hot });
+        self.say_waiting(local);
+        self.seek(local);
+    }
+
+    /// Waits outside the queue for servers until a row is free.
+    fn enter_hot(&mut self, key: Key, local: usize, first: &First) -> Result<Option<HotPermit>, Parked> {
+        let Some(client) = self.clients.get_mut(key) else { return Ok(None) };
+        if let Some(turn) = client.turn.take() {
+            return Ok(Some(turn));
+        }
+        let Some(row) = first.hot else { return Ok(None) };
+        let settings = self.pools[local].pool.settings.load();
+        if settings.hot_row_percent >= 100 {
+            return Ok(None);
+        }
+        let waiter =
+            hot::Waiter { worker: u16::try_from(self.index).unwrap_or(u16::MAX), client: key.to_bits() };
+        match self.shared.hot.enter(row, row_limit(&settings), waiter) {
+            Entered::Permit(permit) => Ok(Some(permit)),
+            Entered::Wait(wait) => {
+                client.state = State::Parked(wait);
+                client.since = self.now;
+                self.shared.counters.count(self.index, Counter::HotWaits);
+                Err(Parked)
+            }
+        }
+    }
+
+    /// A server connection becomes a client's.
+    pub(super) fn attach(&mut self, key: Key, server_key: Key, hot: Option<HotPermit>, waited: Duration) {
+        let now = self.now;
+        let Some(server) = self.servers.get_mut(server_key) else { return };
+        let Some(client) = self.clients.get_mut(key) else { return };
+        client.state = State::Active(server_key);
+        client.since = now;
+        server.client = Some(key);
+        server.phase = Phase::Lent;
+        server.hot.extend(hot);
+        server.touched = now;
+        server.transaction_since = Some(now);
+        let stats = &mut self.pools[server.local].stats;
+        stats.wait_us += u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
+        self.shared.counters.waited(self.index, waited);
+    }
+
+    /// Brings a server to its client's state. True if the client's messages may follow at once; what goes ahead of them
+    /// is in `out`. False if they have to wait for an answer.
+    pub(super) fn prepare(
+        &mut self,
+        key: Key,
+        server_key: Key,
+        first: &First,
+        batch: &mut Batch<'_>,
+    ) -> bool {
+        let now = self.now;
+        if first.is_begin || first.effects.intersects(Effects::SEQUENCE_READ | Effects::UNKNOWN) {
+            self.discard_sequences(key, server_key, batch);
+        }
+        let Some(client) = self.clients.get_mut(key) else { return false };
+        let Some(server) = self.servers.get_mut(server_key) else { return false };
+        let check_after = server.pool.settings.load().check_after;
+        let mut is_confirmed = false;
+        if now.saturating_duration_since(server.since) >= check_after {
+            write::query(batch.stage(), b"");
+            server.push_ours(Why::Check);
+            is_confirmed = true;
+        }
+        let mut needs = Needs::from_effects(first.effects);
+        if first.is_series || first.is_begin {
+            needs = Needs { prepared: true, channels: needs.channels };
+        }
+        if let Some(replay) = replay(&server.image, &client.image, needs, &self.shared.images) {
+            write::query(batch.stage(), &replay.sql);
+            if replay.confirm {
+                server.push_ours(Why::Replay(replay.after));
+                is_confirmed = true;
+            } else {
+                server.push_ours(Why::ReplayAhead(replay.after));
+            }
+            self.shared.counters.count(self.index, Counter::Replays);
+        }
+        if is_confirmed {
+            server.phase = Phase::Preparing;
+            let bytes = std::mem::take(batch.stage());
+            self.send_server(server_key, &bytes);
+            return false;
+        }
+        if let Some(begin) = client.held.take() {
+            message_query(batch.stage(), &begin);
+            server.push_ours(Why::Begin);
+        }
+        true
+    }
+
+    /// What a later statement of a transaction can see beyond what was replayed.
+    pub(super) fn replay_ahead(&mut self, key: Key, server_key: Key, effects: Effects, batch: &mut Batch<'_>) {
+        let needs = Needs::from_effects(effects);
+        if needs == Needs::default() {
+            return;
+        }
+        let Some(client) = self.clients.get(key) else { return };
+        let Some(server) = self.servers.get_mut(server_key) else { return };
+        if !server.due.is_empty() || server.in_series {
+            return;
+        }
+        if let Some(replay) = replay(&server.image, &client.image, needs, &self.shared.images) {
+            write::query(batch.stage(), &replay.sql);
+            server.push_ours(Why::ReplayAhead(replay.after));
+        }
+    }
+
+    /// The server is in its client's state now: its held BEGIN follows, and its messages.
+    pub(super) fn prepared(&mut self, server_key: Key) {
+        let Some(server) = self.servers.get_mut(server_key) else { return };
+        let Some(key) = server.client else { return };
+        server.phase = Phase::Lent;
+        let Some(client) = self.clients.get_mut(key) else { return };
+        if let Some(begin) = client.held.take() {
+            message_query(&mut server.prefix, &begin);
+            server.push_ours(Why::Begin);
+        }
+        client.unread = true;
+        self.resume_soon(key);
+    }
+
+    /// A connection without a client: to the first who waits, here or at another worker, or to the idle ones.
+    pub(super) fn give(&mut self, server_key: Key) {
+        let Some(server) = self.servers.get_mut(server_key) else { return };
+        server.phase = Phase::Idle;
+        server.client = None;
+        server.since = self.now;
+        server.transaction_since = None;
+        let local = server.local;
+        if self.must_close(server_key) {
+            self.close_server(server_key);
+            self.seek(local);
+            return;
+        }
+        let Some(server) = self.servers.get(server_key) else { return };
+        if server.cancels > 0 {
+            // Whoever comes next must not get the cancel that was meant for the last one.
+            return;
+        }
+        let pool = Arc::clone(&self.pools[local].pool);
+        if is_held_back(&pool.database, &self.shared) {
+            self.rest(server_key, local);
+            return;
+        }
+        let oldest = self.pools[local].waiters.oldest();
+        let own_ms = oldest.map_or(u64::MAX, |since| self.shared.ms(since));
+        if let Some(other) = pool.waiting_longer(self.index, own_ms.saturating_sub(SLACK_MS)) {
+            self.hand_over(server_key, other);
+            return;
+        }
+        if !self.serve_next(server_key, local) {
+            self.rest(server_key, local);
+        }
+    }
+
+    /// Gives a connection to the next who waits here.
+    fn serve_next(&mut self, server_key: Key, local: usize) -> bool {
+        while let Some(waiter) = self.pools[local].waiters.pop() {
+            self.say_waiting(local);
+            let is_waiting = self
+                .clients
+                .get(waiter.key)
+                .is_some_and(|client| matches!(client.state, State::Waiting | State::Login(_)));
+            if !is_waiting {
+                continue;
+            }
+            let waited = self.now.saturating_duration_since(waiter.since);
+            if waiter.first.is_startup {
+                self.try_startup(waiter.key, server_key);
+                return true;
+            }
+            self.attach(waiter.key, server_key, waiter.hot, waited);
+            let spare = self.spare();
+            let mut batch = Batch::new(&[], spare);
+            let at_once = self.prepare(waiter.key, server_key, &waiter.first, &mut batch);
+            if at_once {
+                if let Some(server) = self.servers.get_mut(server_key) {
+                    server.prefix.append(batch.stage());
+                }
+                if let Some(client) = self.clients.get_mut(waiter.key) {
+                    client.unread = true;
+                }
+                self.resume_soon(waiter.key);
+            }
+            let spare = batch.into_buffer();
+            self.give_spare(spare);
+            return true;
+        }
+        false
+    }
+
+    fn rest(&mut self, server_key: Key, local: usize) {
+        self.pools[local].idle.push(server_key);
+        self.say_idle(local);
+    }
+
+    /// Sees to it that those who wait will get something.
+    pub(super) fn seek(&mut self, local: usize) {
+        let pool = Arc::clone(&self.pools[local].pool);
+        if is_held_back(&pool.database, &self.shared) {
+            return;
+        }
+        while !self.pools[local].waiters.is_empty() {
+            let Some(server) = self.pools[local].idle.pop() else { break };
+            self.say_idle(local);
+            if self.servers.get(server).is_some() && !self.must_close(server) {
+                self.serve_next(server, local);
+            } else {
+                self.close_server(server);
+            }
+        }
+        let Some(oldest) = self.pools[local].waiters.oldest() else { return };
+        if !self.pools[local].borrowing
+            && let Some(lender) = pool.lender(self.index)
+        {
+            self.pools[local].borrowing = true;
+            self.shared.tell(lender, Order::Lend { pool, to: self.index });
+            return;
+        }
+        let waited = self.now.saturating_duration_since(oldest);
+        loop {
+            let part = &self.pools[local];
+            if part.connecting >= CONNECTING_MAX.min(part.waiters.len()) || !self.may_connect(&pool) {
+                return;
+            }
+            let Some(place) = pool.take_place(waited) else { break };
+            if !self.connect(local, place, None) {
+                return;
+            }
+        }
+        if pool.is_held_by_database() {
+            self.evict_of_another_pool(local);
+        }
+        self.break_soft_pin(local);
+    }
+
+    /// Closes an idle connection of another pool of the same database, so that there is room for one of this.
+    fn evict_of_another_pool(&mut self, local: usize) {
+        let database = Arc::clone(&self.pools[local].pool.database);
+        let other = (0..self.pools.len()).find(|&other| {
+            let part = &self.pools[other];
+            other != local && Arc::ptr_eq(&part.pool.database, &database) && !part.idle.is_empty()
+        });
+        let Some(other) = other else { return };
+        if !self.pools[other].idle.is_empty() {
+            let server = self.pools[other].idle.remove(0);
+            self.say_idle(other);
+            self.close_server(server);
+            let pool = Arc::clone(&self.pools[local].pool);
+            if let Some(place) = pool.take_place(Duration::ZERO) {
+                self.connect(local, place, None);
+            }
+        }
+    }
+
+    /// Takes a connection from a client that only might ask for `currval()`.
+    fn break_soft_pin(&mut self, local: usize) {
+        let pool = &self.pools[local].pool;
+        let may_break = pool.settings.load().sequences == Sequences::Adaptive
+            && !pool.reads_sequences.load(std::sync::atomic::Ordering::Relaxed);
+        if !may_break || self.pools[local].waiters.is_empty() {
+            return;
+        }
+        let soft = self
+            .servers
+            .keys()
+            .into_iter()
+            .filter_map(|key| self.servers.get(key).map(|server| (key, server)))
+            .filter(|(_, server)| server.local == local && server.is_softly_pinned())
+            .min_by_key(|(_, server)| server.since)
+            .map(|(key, _)| key);
+        if let Some(key) = soft {
+            if let Some(server) = self.servers.get_mut(key) {
+                server.pins.set(super::Pin::Sequence, false);
+            }
+            self.release(key);
+        }
+    }
+
+    /// Another worker asks for an idle connection.
+    pub(super) fn lend_to(&mut self, pool: &Arc<Pool>, to: usize) {
+        let local = self.local(pool);
+        if self.pools[local].waiters.is_empty()
+            && let Some(server) = self.pools[local].idle.pop()
+        {
+            self.say_idle(local);
+            self.hand_over(server, to);
+            return;
+        }
+        self.shared.tell(to, Order::NothingToLend { pool: Arc::clone(pool) });
+    }
+
+    pub(super) fn nothing_lent(&mut self, pool: &Arc<Pool>) {
+        let local = self.local(pool);
+        self.pools[local].borrowing = false;
+        // What the other worker said about its idle connections was out of date; it no longer says so.
+        self.seek(local);
+    }
+
+    fn hand_over(&mut self, server_key: Key, to: usize) {
+        let Some(mut server) = self.servers.remove(server_key) else { return };
+        if server.wire.deregister(self.poll.registry()).is_err() {
+            return;
+        }
+        server.phase = Phase::Idle;
+        self.shared.tell(to, Order::Lent(Box::new(server)));
+    }
+
+    /// A connection from another worker.
+    pub(super) fn take_lent(&mut self, mut server: Server) {
+        let pool = Arc::clone(&server.pool);
+        let local = self.local(&pool);
+        self.pools[local].borrowing = false;
+        server.local = local;
+        let key = self.servers.insert_with(|_| server);
+        let registry = self.poll.registry();
+        let Some(server) = self.servers.get_mut(key) else { return };
+        if server.wire.register(registry, key.token(Kind::Server), false).is_err() {
+            self.servers.remove(key);
+            return;
+        }
+        // Whatever came while it was on its way is found by reading.
+        self.give_unchecked(key);
+        self.servers_again.push_back(key);
+    }
+
+    /// As [`Self::give`], but it stays here.
+    fn give_unchecked(&mut self, server_key: Key) {
+        let Some(server) = self.servers.get(server_key) else { return };
+        let local = server.local;
+        if self.must_close(server_key) {
+            self.close_server(server_key);
+            self.seek(local);
+        } else if is_held_back(&self.pools[local].pool.database, &self.shared)
+            || !self.serve_next(server_key, local)
+        {
+            self.rest(server_key, local);
+        }
+    }
+
+    /// Something changed for a database: those who wait may go on.
+    pub(super) fn wake_database(&mut self, database: &Arc<Database>) {
+        for local in 0..self.pools.len() {
+            if Arc::ptr_eq(&self.pools[local].pool.database, database) {
+                self.seek(local);
+            }
+        }
+    }
+
+    /// Whether a free connection is to be closed instead of lent.
+    pub(super) fn must_close(&self, key: Key) -> bool {
+        let Some(server) = self.servers.get(key) else { return false };
+        let settings = server.pool.settings.load();
+        let lifetime = settings.lifetime;
+        let is_old =
+            !lifetime.is_zero() && self.now.saturating_duration_since(server.opened) >= lifetime;
+        let epoch = server.pool.database.epoch.load(std::sync::atomic::Ordering::Relaxed);
+        server.tainted || server.epoch != epoch || is_old || server.startup.is_some()
+            || server.pool.open() > settings.size + settings.reserve
+    }
+
+    /// Tells the other workers how many idle connections there are here.
+    pub(super) fn say_idle(&self, local: usize) {
+        let part = &self.pools[local];
+        part.pool.set_idle(self.index, part.idle.len());
+    }
+
+    /// Tells the other workers how many wait here.
+    pub(super) fn say_waiting(&self, local: usize) {
+        let part = &self.pools[local];
+        let oldest = part.waiters.oldest().map(|since| self.shared.ms(since));
+        part.pool.set_waiting(self.index, part.waiters.len(), oldest);
+    }
+}
+
+/// The client was parked.
+struct Parked;
+
+/// How many connections one row may hold.
+pub(super) fn row_limit(settings: &crate::config::PoolSettings) -> usize {
+    (settings.size * settings.hot_row_percent as usize / 100).max(1)
+}
+
+/// Whether nobody gets a connection for now.
+fn is_held_back(database: &Database, shared: &crate::shared::Shared) -> bool {
+    let _ = shared;
+    database.paused.load(std::sync::atomic::Ordering::Relaxed)
+}
+
+fn message_query(out: &mut Vec<u8>, body: &[u8]) {
+    write::message::header(out, b'Q', body.len());
+    out.extend_from_slice(body);
+}
+
+impl Server {
+    /// Whether it stays with its client only for what `currval()` might say.
+    fn is_softly_pinned(&self) -> bool {
+        self.pins.is_soft() && self.due.is_empty() && self.status == b'I' && matches!(self.phase, Phase::Lent)
+    }
+}

@@ -1,0 +1,852 @@
+//! A client comes in: TLS, startup packet, proof of identity, and the session that its startup parameters make.
+//!
+//! **Mechanism.** [`Login`] exists only until the client is in. Who the user is may have to be asked of the control side,
+//! and a password's proof computed there; meanwhile nothing is read. Startup parameters are tried on a server once per
+//! distinct set and database ([`Worker::try_startup`]); the image and the reports they lead to are remembered, so later
+//! clients with the same set need no server.
+//!
+//! **Failure.** Whatever is wrong is FATAL, in PostgreSQL's words; databases and users cannot be probed, since unknown
+//! ones fail only after the password exchange. Nobody may take longer than `login_timeout`.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
+
+use tenfold_pgwire::{
+    SqlState,
+    backend::TransactionStatus,
+    frame::{self, HEADER_BYTES},
+    startup::{Initial, Replication, Startup as Packet, VERSION_MINOR_LATEST, options},
+    write,
+};
+use tenfold_service::acceptor::{Accepted, Address, Peer, Stream};
+
+use super::{
+    Deriving, Worker,
+    cancel::{client_of, process_id},
+    client::{Client, ClientKey, Counted, Seat, State, Times},
+    lend::{First, Waiter},
+    refuse,
+    server::{Phase, Pin, Probing, Why},
+    slab::{Key, Kind},
+    wire::{Socket, Wire},
+};
+use crate::{
+    counters::Counter,
+    auth::{self, Authenticated, ClientFacts, LoginSeeds, Lookup, LookupKey, SaltedPassword, Step, TlsFacts, UnixPeer},
+    config::{AuthMethod, Mode, TlsMode},
+    image::{Image, Needs, replay},
+    mailbox::{Ask, Order},
+    probe::{Found, Reader, Wanted},
+    refusal::Refusal,
+    shared::{self, CONSOLES, Database, Started, Startup},
+    statements::ClientStatements,
+};
+
+/// What a client sends before it is in is no larger.
+const LOGIN_BYTES_MAX: usize = 70_000;
+/// Values of startup parameters, together.
+const APPLICATION_NAME: &str = "application_name";
+
+/// A client that is not in yet.
+#[derive(Debug)]
+pub(crate) struct Login {
+    phase: LoginPhase,
+    peer: Peer,
+    tls_done: bool,
+    asked_for: Option<Box<AskedFor>>,
+    /// Waits for a server of this pool, to try the startup parameters.
+    waiting_in: Option<usize>,
+}
+
+/// What the startup packet asks for.
+#[derive(Debug)]
+struct AskedFor {
+    user: Arc<str>,
+    database: Arc<str>,
+    found: Option<Arc<Database>>,
+    startup: Startup,
+    minor: u16,
+    replication: Option<Box<str>>,
+    method: AuthMethod,
+    console: bool,
+}
+
+#[derive(Debug)]
+enum LoginPhase {
+    /// The startup packet, or a request before it.
+    Packet,
+    /// The control side was asked who the user is.
+    LookingUp,
+    /// Messages of the authentication.
+    Proving(Box<auth::Login>),
+    /// A password's proof is being computed.
+    Deriving(Box<auth::Login>),
+    /// In, but for the startup parameters.
+    Starting(Arc<auth::Credential>),
+}
+
+impl Login {
+    /// Whether it waits for something other than the client.
+    pub(crate) fn is_waiting(&self) -> bool {
+        !matches!(self.phase, LoginPhase::Packet | LoginPhase::Proving(_))
+    }
+
+    /// The pool whose server it waits for.
+    pub(crate) fn waiting_in(&self) -> Option<usize> {
+        self.waiting_in
+    }
+}
+
+impl Worker {
+    /// A client has connected.
+    pub(super) fn accept(&mut self, accepted: Accepted) {
+        let Accepted { stream, peer, local, permit } = accepted;
+        let _: Address = local;
+        let config = self.shared.config.load();
+        let socket = match stream {
+            Stream::Tcp(stream) => {
+                let raw = socket2::SockRef::from(&stream);
+                // Without keepalive a dead client is noticed later, by the limits of time.
+                let _ = super::wire::set_keepalive(&raw, &config.tcp);
+                Socket::Tcp(mio::net::TcpStream::from_std(stream))
+            }
+            Stream::Unix(stream) => Socket::Unix(mio::net::UnixStream::from_std(stream)),
+        };
+        let login =
+            Login { phase: LoginPhase::Packet, peer, tls_done: false, asked_for: None, waiting_in: None };
+        let deadline = self.now + config.login_timeout;
+        let client = Client {
+            id: self.shared.next_id(),
+            wire: Wire::new(socket),
+            state: State::Login(Box::new(login)),
+            seat: None,
+            image: Image::empty(),
+            statements: ClientStatements::default(),
+            unnamed: None,
+            stash: Vec::new(),
+            passing: 0,
+            unread: false,
+            skipping: false,
+            queued: false,
+            held: None,
+            broken: None,
+            turn: None,
+            secret: self.secret(),
+            since: self.now,
+            permit,
+        };
+        let key = self.clients.insert_with(|_| client);
+        self.logins.push_back((deadline, key));
+        let registry = self.poll.registry();
+        let Some(client) = self.clients.get_mut(key) else { return };
+        if client.wire.register(registry, key.token(Kind::Client), false).is_err() {
+            self.client_gone(key);
+            return;
+        }
+        if self.is_draining {
+            self.refuse_and_end(key, Refusal::ShuttingDown, "the pooler is shutting down");
+        }
+    }
+
+    fn secret(&mut self) -> [u8; 4] {
+        let nonce = self.nonce();
+        [nonce[0], nonce[1], nonce[2], nonce[3]]
+    }
+
+    /// What a client sent that is not in yet.
+    pub(super) fn login_bytes(&mut self, key: Key, data: &[u8]) -> usize {
+        let mut at = 0;
+        loop {
+            let Some(client) = self.clients.get(key) else { return data.len() };
+            let State::Login(login) = &client.state else { return at };
+            let rest = &data[at..];
+            let used = match &login.phase {
+                LoginPhase::Packet => self.packet(key, rest),
+                LoginPhase::Proving(_) => self.proof(key, rest),
+                _ if rest.len() > LOGIN_BYTES_MAX => {
+                    self.refuse_and_end(key, Refusal::Protocol, "too much was sent before the login was done");
+                    return data.len();
+                }
+                _ => None,
+            };
+            match used {
+                Some(used) => at += used,
+                None => return at,
+            }
+        }
+    }
+
+    /// The first packet, or what comes before it. `None`: more is needed.
+    fn packet(&mut self, key: Key, data: &[u8]) -> Option<usize> {
+        let initial = match Initial::parse(data) {
+            Ok(initial) => initial,
+            Err(error) => {
+                self.refuse_wire(key, &error);
+                return None;
+            }
+        };
+        let (initial, len) = initial?;
+        match initial {
+            Initial::TlsHello => self.direct_tls(key, data),
+            Initial::SslRequest => {
+                self.ssl_request(key, data.len() > len);
+                Some(len)
+            }
+            Initial::GssEncRequest => {
+                if self.send_client(key, b"N") { Some(len) } else { None }
+            }
+            Initial::Cancel(cancel) => {
+                if let Some((worker, place)) = client_of(cancel.process_id) {
+                    let secret = cancel.key.to_vec();
+                    self.shared.tell(worker, Order::Cancel { place, secret });
+                }
+                self.client_gone(key);
+                None
+            }
+            Initial::Startup(packet) => {
+                self.startup_packet(key, &packet);
+                Some(len)
+            }
+        }
+    }
+
+    fn refuse_wire(&mut self, key: Key, error: &tenfold_pgwire::Error) {
+        self.shared.counters.refused(self.index, Refusal::Protocol);
+        let mut out = Vec::new();
+        let text = error.to_string();
+        write::report::Report::fatal(error.sqlstate(), &text).append_error(&mut out);
+        if self.send_client(key, &out) {
+            self.client_gone(key);
+        }
+    }
+
+    fn ssl_request(&mut self, key: Key, has_more: bool) {
+        let config = self.shared.config.load();
+        let Some(client) = self.clients.get_mut(key) else { return };
+        let State::Login(login) = &mut client.state else { return };
+        let is_offered = config.client_tls.mode != TlsMode::Disable && !client.wire.is_unix() && !login.tls_done;
+        let Some(tls) = config.client_tls.config.as_ref().filter(|_| is_offered) else {
+            self.send_client(key, b"N");
+            return;
+        };
+        if has_more {
+            // CVE-2021-23214: what was sent in clear must not count as sent under TLS.
+            let text = "received unencrypted data after SSL request";
+            self.refuse_and_end(key, Refusal::Protocol, text);
+            return;
+        }
+        let Ok(session) = rustls::ServerConnection::new(Arc::clone(tls)) else {
+            self.client_gone(key);
+            return;
+        };
+        login.tls_done = true;
+        if self.send_client(key, b"S")
+            && let Some(client) = self.clients.get_mut(key)
+        {
+            client.wire.start_tls(session.into());
+        }
+    }
+
+    /// TLS without asking (PostgreSQL 17): what was read belongs to the handshake.
+    fn direct_tls(&mut self, key: Key, data: &[u8]) -> Option<usize> {
+        let config = self.shared.config.load();
+        let client = self.clients.get_mut(key)?;
+        let State::Login(login) = &mut client.state else { return None };
+        let session = config
+            .client_tls
+            .config
+            .as_ref()
+            .filter(|_| config.client_tls.mode != TlsMode::Disable && !login.tls_done)
+            .and_then(|tls| rustls::ServerConnection::new(Arc::clone(tls)).ok());
+        let Some(session) = session else {
+            self.client_gone(key);
+            return None;
+        };
+        login.tls_done = true;
+        client.wire.start_tls(session.into());
+        if client.wire.feed_tls(data).is_err() {
+            self.client_gone(key);
+            return None;
+        }
+        client.unread = true;
+        self.look_again(key);
+        Some(data.len())
+    }
+
+    fn startup_packet(&mut self, key: Key, packet: &Packet<'_>) {
+        let asked_for = match self.asked_for(key, packet) {
+            Ok(asked_for) => asked_for,
+            Err((refusal, text)) => {
+                self.refuse_and_end(key, refusal, &text);
+                return;
+            }
+        };
+        if let Some(minor) = packet.negotiation(VERSION_MINOR_LATEST) {
+            let mut out = Vec::new();
+            write::backend::negotiate_protocol_version(&mut out, minor, packet.protocol_options());
+            if !self.send_client(key, &out) {
+                return;
+            }
+        }
+        let Some(client) = self.clients.get_mut(key) else { return };
+        let State::Login(login) = &mut client.state else { return };
+        login.asked_for = Some(Box::new(asked_for));
+        self.look_up(key);
+    }
+
+    /// Reads the packet, and decides by rules how the client is to prove itself.
+    fn asked_for(&self, key: Key, packet: &Packet<'_>) -> Result<AskedFor, (Refusal, String)> {
+        let config = self.shared.config.load();
+        let text = |bytes: &[u8], what: &str| {
+            String::from_utf8(bytes.to_vec())
+                .map_err(|_| (Refusal::StartupParameter, format!("the {what} is not UTF-8")))
+        };
+        let user: Arc<str> = text(packet.user, "user name")?.into();
+        let database: Arc<str> = text(packet.database, "database name")?.into();
+        let startup = self.startup_parameters(key, packet)?;
+        let console = CONSOLES.contains(&&*database);
+        let replication = match packet.replication {
+            Replication::None => None,
+            Replication::Physical => Some("true".into()),
+            Replication::Database => Some("database".into()),
+        };
+        // A physical replication connection names no database; it goes to the one of its user's name, or the only one.
+        let database = if database.is_empty() { self.only_database(&user) } else { database };
+        let found = if console { None } else { self.shared.database(&database) };
+        let client = self.clients.get(key);
+        let is_tls = client.is_some_and(|client| client.wire.tls().is_some());
+        let is_unix = client.is_some_and(|client| client.wire.is_unix());
+        if config.client_tls.mode >= TlsMode::Require && !is_tls && !is_unix {
+            return Err((Refusal::TlsRequired, "SSL required".into()));
+        }
+        let method = self.method(key, &user, &database, replication.is_some())?;
+        Ok(AskedFor { user, database, found, startup, minor: packet.minor, replication, method, console })
+    }
+
+    fn only_database(&self, user: &Arc<str>) -> Arc<str> {
+        let all = self.shared.databases();
+        match all.as_slice() {
+            [only] => Arc::clone(&only.name),
+            _ => Arc::clone(user),
+        }
+    }
+
+    fn method(
+        &self,
+        key: Key,
+        user: &Arc<str>,
+        database: &Arc<str>,
+        replication: bool,
+    ) -> Result<AuthMethod, (Refusal, String)> {
+        let hba = self.shared.hba.load();
+        let Some(hba) = hba.as_ref() else { return Ok(self.shared.config.load().auth) };
+        let Some(facts) = self.facts(key, user, database, replication) else {
+            return Err((Refusal::Authentication, "gone".into()));
+        };
+        hba.decide(&facts).ok_or_else(|| {
+            let text = format!("no pg_hba rule lets user \"{user}\" into database \"{database}\" from here");
+            (Refusal::HbaReject, text)
+        })
+    }
+
+    /// The parameters that make the session, as the server is to be told them.
+    fn startup_parameters(&self, key: Key, packet: &Packet<'_>) -> Result<Startup, (Refusal, String)> {
+        let config = self.shared.config.load();
+        let is_ignored = |name: &str| {
+            config.ignore_startup_parameters.iter().any(|ignored| ignored.eq_ignore_ascii_case(name))
+        };
+        let refused = |text: String| (Refusal::StartupParameter, text);
+        let mut startup = Startup::new();
+        let mut add = |name: &[u8], value: &[u8]| {
+            let name = String::from_utf8(name.to_vec()).map(|name| name.to_ascii_lowercase());
+            let value = String::from_utf8(value.to_vec());
+            let (Ok(name), Ok(value)) = (name, value) else {
+                return Err(refused("a startup parameter is not UTF-8".into()));
+            };
+            if !is_ignored(&name) {
+                startup.retain(|(other, _)| *other != name);
+                startup.push((name, value));
+            }
+            Ok(())
+        };
+        if !is_ignored("options") {
+            let settings = options::settings(packet.options).map_err(|error| refused(error.to_string()))?;
+            for (name, value) in settings {
+                add(&name, &value)?;
+            }
+        }
+        for (name, value) in packet.settings() {
+            add(name, value)?;
+        }
+        if config.application_name_add_host {
+            self.add_host(key, &mut startup);
+        }
+        startup.sort();
+        Ok(startup)
+    }
+
+    fn add_host(&self, key: Key, startup: &mut Startup) {
+        let Some(State::Login(login)) = self.clients.get(key).map(|client| &client.state) else { return };
+        let host = match login.peer {
+            Peer::Tcp(address) => address.to_string(),
+            Peer::Unix { .. } => "unix".to_owned(),
+        };
+        match startup.iter_mut().find(|(name, _)| name == APPLICATION_NAME) {
+            Some((_, value)) => *value = format!("{value} - {host}"),
+            None => startup.push((APPLICATION_NAME.into(), format!("app - {host}"))),
+        }
+    }
+
+    fn facts(
+        &self,
+        key: Key,
+        user: &Arc<str>,
+        database: &Arc<str>,
+        replication: bool,
+    ) -> Option<ClientFacts> {
+        let client = self.clients.get(key)?;
+        let State::Login(login) = &client.state else { return None };
+        let config = self.shared.config.load();
+        let tls = client.wire.tls().map(|tls| TlsFacts {
+            peer_common_name: super::wire::common_name(tls),
+            peer_verified: tls.peer_certificates().is_some(),
+            end_point: config.client_tls.end_point.clone(),
+        });
+        let (addr, unix_peer) = match login.peer {
+            Peer::Tcp(addr) => (Some(addr), None),
+            Peer::Unix { uid, .. } => (None, Some(UnixPeer { uid, name: crate::auth::user_name(uid) })),
+        };
+        let (user, database) = (Arc::clone(user), Arc::clone(database));
+        Some(ClientFacts { user, database, addr, unix_peer, tls, replication })
+    }
+
+    /// Who is the user?
+    fn look_up(&mut self, key: Key) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        let State::Login(login) = &mut client.state else { return };
+        let Some(asked_for) = &login.asked_for else { return };
+        let lookup_key =
+            LookupKey { database: Arc::clone(&asked_for.database), user: Arc::clone(&asked_for.user) };
+        let spec = asked_for.found.as_ref().map(|database| database.spec.load_full());
+        let method = asked_for.method;
+        match self.shared.users.lookup(spec.as_deref(), &lookup_key, method, self.now) {
+            Lookup::Ask(lookup_key) => {
+                login.phase = LoginPhase::LookingUp;
+                let ask = Ask::Lookup { worker: self.index, client: ClientKey(key), key: lookup_key };
+                if !self.shared.ask(ask) {
+                    self.prove(key, None);
+                }
+            }
+            Lookup::Found { credential, refresh } => {
+                if let Some(lookup_key) = refresh {
+                    self.shared.ask(Ask::Refresh { key: lookup_key });
+                }
+                self.prove(key, Some(credential));
+            }
+            Lookup::Unknown => self.prove(key, None),
+        }
+    }
+
+    /// The control side has asked; the answer is where look-ups find it.
+    pub(super) fn login_found(&mut self, key: Key) {
+        let Some(client) = self.clients.get(key) else { return };
+        let State::Login(login) = &client.state else { return };
+        let (LoginPhase::LookingUp, Some(asked_for)) = (&login.phase, &login.asked_for) else { return };
+        let lookup_key =
+            LookupKey { database: Arc::clone(&asked_for.database), user: Arc::clone(&asked_for.user) };
+        let spec = asked_for.found.as_ref().map(|database| database.spec.load_full());
+        let found = match self.shared.users.lookup(spec.as_deref(), &lookup_key, asked_for.method, self.now) {
+            Lookup::Found { credential, .. } => Some(credential),
+            _ => None,
+        };
+        self.prove(key, found);
+    }
+
+    fn prove(&mut self, key: Key, credential: Option<Arc<auth::Credential>>) {
+        let nonce = self.nonce();
+        let Some(client) = self.clients.get(key) else { return };
+        let State::Login(login) = &client.state else { return };
+        let Some(asked_for) = &login.asked_for else { return };
+        let (user, database) = (Arc::clone(&asked_for.user), Arc::clone(&asked_for.database));
+        let (method, replication) = (asked_for.method, asked_for.replication.is_some());
+        let Some(facts) = self.facts(key, &user, &database, replication) else { return };
+        let seeds = LoginSeeds { nonce, salt_seed: self.shared.config.load().salt_seed };
+        let mut out = Vec::new();
+        let (proving, step) = auth::Login::begin(facts, method, credential, seeds, &mut out);
+        let Some(client) = self.clients.get_mut(key) else { return };
+        if let State::Login(login) = &mut client.state {
+            login.phase = LoginPhase::Proving(Box::new(proving));
+        }
+        self.step(key, step, out);
+    }
+
+    /// A message of the proof. `None`: more is needed, or it is over.
+    fn proof(&mut self, key: Key, data: &[u8]) -> Option<usize> {
+        let header = match frame::header(data) {
+            Ok(header) => header?,
+            Err(error) => {
+                self.refuse_wire(key, &error);
+                return None;
+            }
+        };
+        if header.tag != b'p' || header.len > LOGIN_BYTES_MAX {
+            let text = "expected a password response";
+            self.refuse_and_end(key, Refusal::Protocol, text);
+            return None;
+        }
+        let body = data.get(HEADER_BYTES..header.len)?;
+        let client = self.clients.get_mut(key)?;
+        let State::Login(login) = &mut client.state else { return None };
+        let LoginPhase::Proving(proving) = &mut login.phase else { return None };
+        let mut out = Vec::new();
+        let step = proving.message(header.tag, body, &mut out);
+        self.step(key, step, out);
+        self.clients.get(key).is_some().then_some(header.len)
+    }
+
+    fn step(&mut self, key: Key, step: Step, out: Vec<u8>) {
+        if !out.is_empty() && !self.send_client(key, &out) {
+            return;
+        }
+        match step {
+            Step::Continue => {}
+            Step::Derive(derivation) => {
+                let Some(client) = self.clients.get_mut(key) else { return };
+                let State::Login(login) = &mut client.state else { return };
+                let phase = std::mem::replace(&mut login.phase, LoginPhase::LookingUp);
+                if let LoginPhase::Proving(proving) = phase {
+                    login.phase = LoginPhase::Deriving(proving);
+                }
+                let of = Deriving::Client(ClientKey(key));
+                if !self.shared.ask(Ask::Derive { worker: self.index, of, derivation }) {
+                    self.refuse_and_end(key, Refusal::LoginTimeout, "too many logins at once; try again");
+                }
+            }
+            Step::Done(Authenticated { credential }) => self.proven(key, credential),
+            Step::Refused(denial) => {
+                self.shared.counters.refused(self.index, denial.refusal);
+                self.log_refusal(key, denial.refusal, &denial.detail);
+                self.client_gone(key);
+            }
+        }
+    }
+
+    /// The salted password a login waited for.
+    pub(super) fn client_derived(&mut self, key: Key, salted: &SaltedPassword) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        let State::Login(login) = &mut client.state else { return };
+        let phase = std::mem::replace(&mut login.phase, LoginPhase::LookingUp);
+        let LoginPhase::Deriving(mut proving) = phase else { return };
+        let mut out = Vec::new();
+        let step = proving.derived(salted, &mut out);
+        login.phase = LoginPhase::Proving(proving);
+        client.unread = true;
+        self.step(key, step, out);
+        self.resume_soon(key);
+    }
+
+    /// The client is who it claims to be: may it come in, and what does its session hold?
+    fn proven(&mut self, key: Key, credential: Arc<auth::Credential>) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        let State::Login(login) = &mut client.state else { return };
+        let Some(asked_for) = login.asked_for.take() else { return };
+        login.phase = LoginPhase::Starting(credential);
+        if asked_for.console {
+            self.open_console(key, &asked_for);
+            return;
+        }
+        let Some(database) = asked_for.found.clone() else {
+            let text = format!("database \"{}\" does not exist", asked_for.database);
+            self.refuse_and_end(key, Refusal::UnknownDatabase, &text);
+            return;
+        };
+        if database.disabled.load(Ordering::Relaxed) {
+            let text = format!("database \"{}\" is disabled", asked_for.database);
+            self.refuse_and_end(key, Refusal::DatabaseDisabled, &text);
+            return;
+        }
+        match self.take_seat(key, &asked_for, &database) {
+            Ok(()) => self.start(key, *asked_for, &database),
+            Err((refusal, text)) => self.refuse_and_end(key, refusal, &text),
+        }
+    }
+
+    /// Counts the client in, if there is room.
+    fn take_seat(
+        &mut self,
+        key: Key,
+        asked_for: &AskedFor,
+        database: &Arc<Database>,
+    ) -> Result<(), (Refusal, String)> {
+        let too_many = |refusal, what: &str| (refusal, format!("too many clients of {what} already"));
+        let pool = self
+            .shared
+            .pool(database, &asked_for.user)
+            .ok_or_else(|| too_many(Refusal::DatabaseClientsMax, "different users"))?;
+        let spec = database.spec.load();
+        let (settings, own) = self.shared.config.load().settings_of(&spec, &asked_for.user);
+        let user = self.shared.user_count(&asked_for.user);
+        let counted = Counted::enter(&pool, &user);
+        if settings.clients_max > 0 && database.clients.load(Ordering::Relaxed) > settings.clients_max {
+            return Err(too_many(Refusal::DatabaseClientsMax, &format!("database \"{}\"", database.name)));
+        }
+        let all = self.shared.config.load().user_limit(&asked_for.user);
+        let in_database = own.clients_max.is_some_and(|max| pool.clients.load(Ordering::Relaxed) > max);
+        if in_database || all.is_some_and(|max| user.clients.load(Ordering::Relaxed) > max) {
+            return Err(too_many(Refusal::UserClientsMax, &format!("user \"{}\"", asked_for.user)));
+        }
+        let local = self.local(&pool);
+        let session = settings.mode == Mode::Session || asked_for.replication.is_some();
+        let Some(client) = self.clients.get_mut(key) else { return Ok(()) };
+        let State::Login(login) = &client.state else { return Ok(()) };
+        let LoginPhase::Starting(credential) = &login.phase else { return Ok(()) };
+        if spec.user.is_none() && credential.has_secret() {
+            pool.credential.store(Some(Arc::clone(credential)));
+        }
+        if !database.watched.swap(true, Ordering::AcqRel) {
+            let credential = Some(Arc::clone(credential));
+            self.shared.ask(Ask::Watch { database: Arc::clone(database), credential });
+        }
+        client.seat = None;
+        let seat = Seat {
+            pool,
+            local,
+            user: Arc::clone(&asked_for.user),
+            startup: Arc::new(Started { image: Image::empty(), reports: Vec::new() }),
+            raw: Arc::new(asked_for.startup.clone()),
+            priority: own.priority,
+            session,
+            replication: asked_for.replication.clone(),
+            listens: false,
+            times: Times::of(&settings),
+            peer: login.peer,
+            connected: self.now,
+            connected_unix_ms: self.shared.clock.unix_ms_at(self.now),
+            counted,
+            minor: asked_for.minor,
+        };
+        client.seat = Some(Box::new(seat));
+        Ok(())
+    }
+
+    /// The session's beginning: known from an earlier client, or tried on a server.
+    fn start(&mut self, key: Key, asked_for: AskedFor, database: &Arc<Database>) {
+        if asked_for.replication.is_some() {
+            self.want_own_server(key);
+            return;
+        }
+        let known = if asked_for.startup.is_empty() {
+            Some(Arc::new(Started { image: Image::empty(), reports: Vec::new() }))
+        } else {
+            database.started(&asked_for.startup)
+        };
+        if let (Some(started), Some(_)) = (known, database.welcome.load().as_ref()) {
+            self.welcome(key, started);
+            return;
+        }
+        let now = self.now;
+        let Some(client) = self.clients.get_mut(key) else { return };
+        let Some(seat) = &client.seat else { return };
+        let (local, priority) = (seat.local, seat.priority);
+        if let State::Login(login) = &mut client.state {
+            login.waiting_in = Some(local);
+        }
+        let first = First { is_startup: true, ..First::default() };
+        self.pools[local].waiters.push(priority, Waiter { key, since: now, first, hot: None });
+        self.say_waiting(local);
+        self.seek(local);
+    }
+
+    /// A server is there to try a client's startup parameters on.
+    pub(super) fn try_startup(&mut self, key: Key, server_key: Key) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        if let State::Login(login) = &mut client.state {
+            login.waiting_in = None;
+        }
+        let Some(seat) = client.seat.as_ref() else { return };
+        let database = Arc::clone(&seat.pool.database);
+        let raw = Arc::clone(&seat.raw);
+        let known = if raw.is_empty() {
+            Some(Arc::new(Started { image: Image::empty(), reports: Vec::new() }))
+        } else {
+            database.started(&raw)
+        };
+        if let Some(started) = known {
+            // Another client of the same kind was first.
+            self.welcome(key, started);
+            self.give(server_key);
+            return;
+        }
+        let settings: Vec<(Arc<str>, Option<String>)> =
+            raw.iter().map(|(name, value)| (name.as_str().into(), Some(value.clone()))).collect();
+        let Ok(image) = self.shared.images.with_settings(&Image::empty(), &settings) else {
+            self.refuse_and_end(key, Refusal::StartupParameter, "the startup parameters are too many, or too long");
+            self.give(server_key);
+            return;
+        };
+        let Some(server) = self.servers.get_mut(server_key) else { return };
+        server.client = Some(key);
+        server.phase = Phase::Preparing;
+        server.touched = self.now;
+        server.reports.clear();
+        if let Some(replay) = replay(&server.image, &image, Needs::default(), &self.shared.images) {
+            let mut out = Vec::new();
+            write::query(&mut out, &replay.sql);
+            server.image = replay.after;
+            server.push_ours(Why::Startup);
+            self.send_server(server_key, &out);
+        } else {
+            self.startup_tried(server_key, false);
+        }
+    }
+
+    /// The server took the parameters, or did not.
+    pub(super) fn startup_tried(&mut self, server_key: Key, failed: bool) {
+        let Some(server) = self.servers.get_mut(server_key) else { return };
+        let Some(key) = server.client else { return };
+        if failed {
+            let error = server.last_words.take().unwrap_or_default();
+            server.client = None;
+            self.close_server(server_key);
+            self.end_with(key, &error);
+            return;
+        }
+        let raw = self.clients.get(key).and_then(|client| client.seat.as_ref()).map(|seat| Arc::clone(&seat.raw));
+        let mut wanted = Wanted::default();
+        for (name, _) in raw.iter().flat_map(|raw| raw.iter()) {
+            // More than can be asked for was refused above.
+            let _ = wanted.add_setting(name);
+        }
+        let mut out = Vec::new();
+        write::query(&mut out, &wanted.sql());
+        let Some(server) = self.servers.get_mut(server_key) else { return };
+        server.phase = Phase::Settling(Box::new(Probing { wanted, reader: Reader::default() }));
+        server.push_ours(Why::Probe);
+        self.send_server(server_key, &out);
+    }
+
+    /// What the parameters led to.
+    pub(super) fn startup_probed(&mut self, server_key: Key, found: Option<Found>) {
+        let Some(server) = self.servers.get_mut(server_key) else { return };
+        let Some(key) = server.client.take() else { return };
+        let reports = std::mem::take(&mut server.reports);
+        let image = found.and_then(|found| self.shared.images.with_settings(&Image::empty(), &found.settings).ok());
+        let Some(image) = image else {
+            self.close_server(server_key);
+            self.refuse_and_end(key, Refusal::StartupParameter, "the startup parameters could not be read back");
+            return;
+        };
+        server.image = Arc::clone(&image);
+        let started = Arc::new(Started { image, reports });
+        if let Some(seat) = self.clients.get(key).and_then(|client| client.seat.as_ref()) {
+            seat.pool.database.remember(seat.raw.to_vec(), Arc::clone(&started));
+        }
+        self.give(server_key);
+        self.welcome(key, started);
+    }
+
+    /// Somebody's login made the reports of a fresh connection known: those who need nothing else come in.
+    pub(super) fn welcome_known(&mut self, local: usize) {
+        let ready: Vec<Key> = self.pools[local]
+            .waiters
+            .iter()
+            .filter(|waiter| waiter.first.is_startup)
+            .map(|waiter| waiter.key)
+            .collect();
+        for key in ready {
+            let Some(seat) = self.clients.get(key).and_then(|client| client.seat.as_ref()) else { continue };
+            let known = if seat.raw.is_empty() {
+                Some(Arc::new(Started { image: Image::empty(), reports: Vec::new() }))
+            } else {
+                seat.pool.database.started(&seat.raw)
+            };
+            if let Some(started) = known {
+                self.pools[local].waiters.remove(key);
+                self.say_waiting(local);
+                self.welcome(key, started);
+            }
+        }
+    }
+
+    /// The client is in: its parameters, its key, ready.
+    pub(super) fn welcome(&mut self, key: Key, started: Arc<Started>) {
+        let worker = self.index;
+        let Some(client) = self.clients.get_mut(key) else { return };
+        let Some(seat) = client.seat.as_mut() else { return };
+        let welcome = seat.pool.database.welcome.load_full();
+        let mut out = Vec::new();
+        let fresh = welcome.as_deref().map(Vec::as_slice).unwrap_or_default();
+        for (name, value) in fresh {
+            let own = started.reports.iter().rev().find(|(other, _)| other == name);
+            let value = own.map_or(value, |(_, value)| value);
+            let value = if name == "session_authorization" && seat.pool.database.spec.load().user.is_none() {
+                &*seat.user
+            } else {
+                value
+            };
+            write::parameter_status(&mut out, name.as_bytes(), value.as_bytes());
+        }
+        for (name, value) in &started.reports {
+            if !fresh.iter().any(|(other, _)| other == name) {
+                write::parameter_status(&mut out, name.as_bytes(), value.as_bytes());
+            }
+        }
+        write::backend_key_data(&mut out, process_id(worker, key.place), &client.secret);
+        write::ready_for_query(&mut out, TransactionStatus::Idle);
+        client.image = Arc::clone(&started.image);
+        seat.startup = started;
+        client.state = State::Idle;
+        client.since = self.now;
+        client.unread = true;
+        self.shared.counters.count(self.index, Counter::Logins);
+        self.log_login(key);
+        if self.send_client(key, &out) {
+            self.look_again(key);
+        }
+    }
+
+    /// The console: its answers come through a socket of this process, as if it were a server.
+    fn open_console(&mut self, key: Key, asked_for: &AskedFor) {
+        let config = self.shared.config.load();
+        let is_admin = config.admin_users.iter().any(|name| **name == *asked_for.user);
+        let is_viewer = config.stats_users.iter().any(|name| **name == *asked_for.user);
+        let is_tls = self.clients.get(key).is_some_and(|client| client.wire.tls().is_some());
+        if is_tls {
+            let text = "the console is reached without TLS: by the Unix socket, or with sslmode=disable";
+            self.refuse_and_end(key, Refusal::Protocol, text);
+            return;
+        }
+        if !is_admin && !is_viewer {
+            let text = "only users of admin_users and stats_users may use the console";
+            self.refuse_and_end(key, Refusal::Authentication, text);
+            return;
+        }
+        let Some(mut client) = self.clients.remove(key) else { return };
+        let _ = client.wire.deregister(self.poll.registry());
+        self.count_load(-1);
+        let (id, user) = (client.id, Arc::clone(&asked_for.user));
+        // A console that cannot be reached drops the socket, which ends the client.
+        if let Some(stream) = client.wire.into_stream() {
+            let ask = Ask::Console { stream, permit: client.permit, user, admin: is_admin, id };
+            self.shared.ask(ask);
+        }
+    }
+}
+
+impl Times {
+    fn of(settings: &crate::config::PoolSettings) -> Self {
+        Self {
+            query: settings.query_timeout,
+            idle_in_transaction: settings.idle_in_transaction,
+            transaction: settings.transaction_timeout,
+            client_idle: settings.client_idle,
+        }
+    }
+}
+
+/// How long a login may still take.
+pub(super) fn is_overdue(client: &Client, deadline: Instant, now: Instant) -> bool {
+    matches!(client.state, State::Login(_)) && now >= deadline
+}

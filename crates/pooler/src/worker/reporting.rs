@@ -1,0 +1,138 @@
+//! What a worker tells: rows for the console, counters, the log.
+
+use std::{sync::Arc, sync::atomic::Ordering};
+
+use super::{Worker, client::State, server::Phase, slab::Key};
+use crate::{
+    hot::HotPermit,
+    mailbox::Order,
+    refusal::Refusal,
+    shared::{Database, Level},
+};
+
+impl Worker {
+    /// A permit for a row goes to whoever waits for it.
+    pub(super) fn leave_row(&mut self, permit: HotPermit) {
+        let mut permit = permit;
+        while let Some((waiter, next)) = permit.leave() {
+            if usize::from(waiter.worker) != self.index {
+                let order = Order::HotTurn { client: waiter.client, permit: next };
+                self.shared.tell(usize::from(waiter.worker), order);
+                return;
+            }
+            match self.take_turn(waiter.client, next) {
+                Some(back) => permit = back,
+                None => return,
+            }
+        }
+    }
+
+    /// It is a parked client's turn. The permit comes back if the client does not wait any more.
+    pub(super) fn take_turn(&mut self, client: u64, permit: HotPermit) -> Option<HotPermit> {
+        let key = Key::from_bits(client);
+        let Some(client) = self.clients.get_mut(key) else { return Some(permit) };
+        if !matches!(client.state, State::Parked(_)) {
+            return Some(permit);
+        }
+        client.state = State::Idle;
+        client.turn = Some(permit);
+        client.unread = true;
+        self.resume_soon(key);
+        None
+    }
+
+    /// A notification for those who listen.
+    pub(super) fn notify(&mut self, clients: &[super::ClientKey], message: &[u8]) {
+        for client in clients {
+            let key = client.0;
+            let is_between = self.clients.get(key).is_some_and(|client| client.is_between_messages(&self.servers));
+            if is_between {
+                self.send_client(key, message);
+            } else if let Some(client) = self.clients.get_mut(key)
+                && client.notifications.len() + message.len() <= super::NOTIFICATIONS_BYTES_MAX
+            {
+                client.notifications.extend_from_slice(message);
+            }
+        }
+    }
+
+    /// The hub's connection is lost: those who listened may have missed something.
+    pub(super) fn hub_lost(&mut self, database: &Arc<Database>) {
+        for key in self.clients.keys() {
+            let seat = self.clients.get(key).and_then(|client| client.seat.as_ref());
+            if seat.is_some_and(|seat| seat.listens && Arc::ptr_eq(&seat.pool.database, database)) {
+                let text = "the connection that listens for notifications was lost; some may have been missed";
+                self.refuse_and_end(key, Refusal::HubLost, text);
+            }
+        }
+    }
+
+    pub(super) fn log_refusal(&self, key: Key, refusal: Refusal, text: &str) {
+        let who = self.clients.get(key).map_or_else(|| "a client".to_owned(), super::client::Client::label);
+        self.shared.log(Level::Info, &format!("{who}: {}: {text}", refusal.as_str()));
+    }
+
+    pub(super) fn log_login(&self, key: Key) {
+        if self.shared.config.load().log_connections
+            && let Some(client) = self.clients.get(key)
+        {
+            self.shared.log(Level::Info, &format!("{}: login", client.label()));
+        }
+    }
+
+    pub(super) fn count_transaction(&mut self, key: Key) {
+        if let Some(seat) = self.clients.get(key).and_then(|client| client.seat.as_ref()) {
+            self.pools[seat.local].stats.transactions += 1;
+            self.pools[seat.local].stats.queries += 2;
+        }
+    }
+
+    pub(super) fn count_prepared(&mut self, server: Key, was_there: bool) {
+        if let Some(server) = self.servers.get(server) {
+            let stats = &mut self.pools[server.local].stats;
+            if was_there {
+                stats.prepared_hits += 1;
+            } else {
+                stats.prepared_misses += 1;
+            }
+        }
+    }
+
+    pub(super) fn count_load(&self, change: isize) {
+        if let Some(loads) = self.shared.loads.get() {
+            loads[self.index].fetch_add(change.cast_unsigned(), Ordering::Relaxed);
+        }
+    }
+
+    /// Counters for others to read.
+    pub(super) fn publish(&self) {
+        for part in &self.pools {
+            part.pool.publish(self.index, &part.stats);
+        }
+    }
+
+    pub(super) fn reloaded(&mut self) {
+        for local in 0..self.pools.len() {
+            self.seek(local);
+        }
+        for key in self.clients.keys() {
+            let Some(client) = self.clients.get_mut(key) else { continue };
+            if let Some(seat) = client.seat.as_mut() {
+                let spec = seat.pool.database.spec.load();
+                let (settings, own) = self.shared.config.load().settings_of(&spec, &seat.user);
+                seat.times = super::client::Times::of(&settings);
+                seat.priority = own.priority;
+            }
+        }
+        self.replace_idle(None);
+    }
+
+    pub(super) fn is_draining_hard(&self) -> bool {
+        self.is_stopped
+    }
+
+    /// Whether a server connection is lent.
+    pub(super) fn is_lent(phase: &Phase) -> bool {
+        !matches!(phase, Phase::Idle | Phase::Connecting(_) | Phase::Negotiating(_) | Phase::LoggingIn(_))
+    }
+}

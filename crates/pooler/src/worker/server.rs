@@ -1,0 +1,378 @@
+//! A server connection's side of the books: whom it serves, which replies are due, what state its session is in.
+
+use std::{collections::VecDeque, sync::Arc, time::Instant};
+
+use tenfold_sql::Effects;
+
+use super::{slab::Key, wire::Wire};
+use crate::{
+    auth::{ServerLogin, TlsNegotiation},
+    hot::HotPermit,
+    image::Image,
+    pool::{Place, Pool},
+    probe::{Reader, Wanted},
+    shared::{Address, Startup},
+    statements::{ServerStatements, Statement},
+};
+
+/// One server connection.
+#[derive(Debug)]
+pub(crate) struct Server {
+    /// Unique in the process.
+    pub(crate) id: u64,
+    pub(crate) wire: Wire,
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) local: usize,
+    pub(crate) phase: Phase,
+    /// Whom it serves.
+    pub(crate) client: Option<Key>,
+    /// Replies due, in order.
+    pub(crate) due: VecDeque<Due>,
+    /// How many of them the client waits for (ours not counted).
+    pub(crate) status: u8,
+    /// Bytes of a large message still to come, and whether the client gets them.
+    pub(crate) passing: usize,
+    pub(crate) passing_on: bool,
+    /// The beginning of a message.
+    pub(crate) partial: Vec<u8>,
+    /// The socket may hold more than was read.
+    pub(crate) unread: bool,
+    /// The server drops everything up to Sync.
+    pub(crate) skipping: bool,
+    /// The client's series goes on until Sync.
+    pub(crate) in_series: bool,
+    /// COPY data is expected from the client.
+    pub(crate) copying_in: bool,
+    /// What this transaction may have left.
+    pub(crate) effects: Effects,
+    pub(crate) names: Vec<Arc<str>>,
+    /// What its session holds.
+    pub(crate) image: Arc<Image>,
+    pub(crate) statements: ServerStatements,
+    /// Id of what the unnamed statement holds; 0 for none, or something unknown.
+    pub(crate) unnamed: u64,
+    pub(crate) pins: Pins,
+    /// RESET ALL or DISCARD ALL passed.
+    pub(crate) reset_all: bool,
+    pub(crate) reset_names: Vec<Arc<str>>,
+    /// Goes ahead of the client's next message.
+    pub(crate) prefix: Vec<u8>,
+    /// What the server reported while a startup image was tried.
+    pub(crate) reports: Vec<(String, String)>,
+    /// Undone by nothing but its end.
+    pub(crate) tainted: bool,
+    /// The client whose sequence values it remembers; 0 for nobody's.
+    pub(crate) sequences_of: u64,
+    pub(crate) hot: Vec<HotPermit>,
+    /// A ReadyForQuery that the client gets once the hub listens.
+    pub(crate) owes_ready: bool,
+    /// The hub was asked to listen, and has not answered.
+    pub(crate) owes_hub: bool,
+    /// Cancel requests under way for it.
+    pub(crate) cancels: usize,
+    pub(crate) epoch: u32,
+    pub(crate) startup: Option<Arc<Startup>>,
+    pub(crate) opened: Instant,
+    pub(crate) opened_unix_ms: u64,
+    /// Since when it is idle, or lent.
+    pub(crate) since: Instant,
+    /// When the statement that runs was sent, or the last answer came.
+    pub(crate) touched: Instant,
+    pub(crate) transaction_since: Option<Instant>,
+    pub(crate) address: Address,
+    pub(crate) process_id: u32,
+    pub(crate) key: Box<[u8]>,
+    /// The last FATAL error, for whoever is told of its end.
+    pub(crate) last_words: Option<Box<[u8]>>,
+    pub(crate) _place: Place,
+}
+
+/// Where a server connection is in its life.
+#[derive(Debug)]
+pub(crate) enum Phase {
+    /// The socket is connecting.
+    Connecting(Box<Opening>),
+    /// SSLRequest was sent.
+    Negotiating(Box<Opening>),
+    /// The TLS handshake, or the login, is under way.
+    LoggingIn(Box<Opening>),
+    /// Nobody's.
+    Idle,
+    /// Serves its client.
+    Lent,
+    /// Is brought to the client's state; the client's messages wait.
+    Preparing,
+    /// Is asked what the client's transaction left; the client's next messages wait.
+    Settling(Box<Probing>),
+    /// The hub is asked to listen; the client waits.
+    Listening,
+    /// Its client has gone: what runs is finished or cancelled, and cleaned.
+    Abandoned,
+}
+
+/// While a connection is opened.
+#[derive(Debug)]
+pub(crate) struct Opening {
+    pub(crate) login: ServerLogin,
+    pub(crate) tls: Option<TlsNegotiation>,
+    pub(crate) deadline: Instant,
+    /// For a client that wants a connection of its own.
+    pub(crate) reserved: Option<Key>,
+    /// Steps of ours after the login: the connect query.
+    pub(crate) connect_query: Option<Box<str>>,
+}
+
+/// While a probe runs.
+#[derive(Debug)]
+pub(crate) struct Probing {
+    pub(crate) wanted: Wanted,
+    pub(crate) reader: Reader,
+}
+
+/// A reply that is due.
+#[derive(Debug)]
+pub(crate) enum Due {
+    /// To a simple query or a function call of the client: ends with ReadyForQuery.
+    Query,
+    /// To Sync.
+    Sync,
+    /// ParseComplete of a Parse of the unnamed statement.
+    Parse,
+    /// ParseComplete of a Parse of a named one.
+    ParseNamed(Box<Named>),
+    /// ParseComplete that we say ourselves: the server has the statement.
+    ParseInvented(Box<Named>),
+    /// BindComplete.
+    Bind,
+    /// ParameterDescription, and then what [`Due::Describe`] is.
+    DescribeStatement,
+    /// RowDescription or NoData.
+    Describe,
+    /// CommandComplete, EmptyQueryResponse or PortalSuspended.
+    Execute,
+    /// CloseComplete.
+    Close,
+    /// CloseComplete that we say ourselves.
+    CloseInvented(Option<Box<Named>>),
+    /// A Parse of ours: the client never sees its answer.
+    OurParse { id: u64 },
+    /// A Close of ours.
+    OurClose,
+    /// A BindComplete and CommandComplete of ours, within the client's series.
+    OurBind,
+    OurExecute,
+    /// A simple query of ours.
+    Ours(Ours),
+}
+
+/// A statement and the client's name for it.
+#[derive(Debug)]
+pub(crate) struct Named {
+    pub(crate) name: Box<[u8]>,
+    pub(crate) statement: Arc<Statement>,
+}
+
+/// Why we asked something ourselves.
+#[derive(Debug)]
+pub(crate) struct Ours {
+    pub(crate) why: Why,
+    /// It failed.
+    pub(crate) failed: bool,
+}
+
+/// See [`Ours`].
+#[derive(Debug)]
+pub(crate) enum Why {
+    /// The client's state is replayed, and its messages wait for it.
+    Replay(Arc<Image>),
+    /// The client's state is replayed ahead of its message.
+    ReplayAhead(Arc<Image>),
+    /// Is it alive?
+    Check,
+    /// The client's held BEGIN.
+    Begin,
+    /// Sequence values of others are dropped.
+    DiscardSequences,
+    /// What is in the session?
+    Probe,
+    /// The hub listens instead.
+    Unlisten,
+    /// The transaction of a client that has gone.
+    Rollback,
+    /// Everything a client left.
+    Clean,
+    /// The connect query.
+    Connect,
+    /// A client's startup parameters are tried.
+    Startup,
+}
+
+/// Why a server connection stays with its client between transactions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Pin {
+    /// Session mode, or replication.
+    Session,
+    /// Temporary objects.
+    Temporary,
+    /// Session-level advisory locks.
+    AdvisoryLock,
+    /// Cursors that outlive their transaction.
+    HeldCursor,
+    /// Something that could not be read, or not be moved.
+    Unknown,
+    /// `setseed()`.
+    Seed,
+    /// LOAD and the like.
+    Load,
+    /// `nextval()`: `currval()` may follow. Given up where others wait.
+    Sequence,
+}
+
+/// A set of reasons.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Pins(u16);
+
+impl Pins {
+    pub(crate) fn has(self, pin: Pin) -> bool {
+        self.0 & 1 << pin as u16 != 0
+    }
+
+    pub(crate) fn set(&mut self, pin: Pin, on: bool) {
+        let bit = 1 << pin as u16;
+        self.0 = if on { self.0 | bit } else { self.0 & !bit };
+    }
+
+    pub(crate) fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Only reasons that may be given up when others wait.
+    pub(crate) fn is_soft(self) -> bool {
+        self.0 == 1 << Pin::Sequence as u16
+    }
+
+    pub(crate) fn iter(self) -> impl Iterator<Item = Pin> {
+        Pin::ALL.into_iter().filter(move |pin| self.has(*pin))
+    }
+}
+
+impl Pin {
+    /// All of them, for metrics.
+    pub const ALL: [Self; 8] = [
+        Self::Session,
+        Self::Temporary,
+        Self::AdvisoryLock,
+        Self::HeldCursor,
+        Self::Unknown,
+        Self::Seed,
+        Self::Load,
+        Self::Sequence,
+    ];
+
+    /// The word for metrics and the console.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Session => "session",
+            Self::Temporary => "temporary",
+            Self::AdvisoryLock => "advisory_lock",
+            Self::HeldCursor => "held_cursor",
+            Self::Unknown => "unknown",
+            Self::Seed => "seed",
+            Self::Load => "load",
+            Self::Sequence => "sequence",
+        }
+    }
+}
+
+impl Due {
+    /// Whether the client waits for it.
+    pub(crate) fn is_clients(&self) -> bool {
+        !matches!(
+            self,
+            Self::OurParse { .. } | Self::OurClose | Self::OurBind | Self::OurExecute | Self::Ours(_)
+        )
+    }
+
+    /// Whether an error drops it, up to the next Sync.
+    pub(crate) fn is_of_series(&self) -> bool {
+        !matches!(self, Self::Query | Self::Sync | Self::Ours(_))
+    }
+}
+
+impl Server {
+    /// A connection that is being opened.
+    pub(crate) fn new(
+        pool: Arc<Pool>,
+        local: usize,
+        wire: Wire,
+        place: Place,
+        address: Address,
+        opening: Opening,
+        now: Instant,
+    ) -> Self {
+        Self {
+            id: 0,
+            wire,
+            pool,
+            local,
+            phase: Phase::Connecting(Box::new(opening)),
+            client: None,
+            due: VecDeque::new(),
+            status: b'I',
+            passing: 0,
+            passing_on: false,
+            partial: Vec::new(),
+            unread: false,
+            skipping: false,
+            in_series: false,
+            copying_in: false,
+            effects: Effects::NONE,
+            names: Vec::new(),
+            image: Image::empty(),
+            statements: ServerStatements::new(1),
+            unnamed: 0,
+            pins: Pins::default(),
+            reset_all: false,
+            reset_names: Vec::new(),
+            prefix: Vec::new(),
+            reports: Vec::new(),
+            tainted: false,
+            sequences_of: 0,
+            hot: Vec::new(),
+            owes_ready: false,
+            owes_hub: false,
+            cancels: 0,
+            epoch: 0,
+            startup: None,
+            opened: now,
+            opened_unix_ms: 0,
+            since: now,
+            touched: now,
+            transaction_since: None,
+            address,
+            process_id: 0,
+            key: Box::default(),
+            last_words: None,
+            _place: place,
+        }
+    }
+
+    /// Whether the client still waits for an answer.
+    pub(crate) fn owes_client(&self) -> bool {
+        self.due.iter().any(Due::is_clients)
+    }
+
+    /// Whether it is its client's alone, messages and all.
+    pub(crate) fn is_session(&self) -> bool {
+        self.pins.has(Pin::Session)
+    }
+
+    pub(crate) fn is_opening(&self) -> bool {
+        matches!(self.phase, Phase::Connecting(_) | Phase::Negotiating(_) | Phase::LoggingIn(_))
+    }
+
+    pub(crate) fn push_ours(&mut self, why: Why) {
+        self.due.push_back(Due::Ours(Ours { why, failed: false }));
+    }
+}

@@ -1,0 +1,395 @@
+//! The end of a transaction: what it left in the session, and whether the connection may go.
+//!
+//! **Intuition.** Nearly all transactions leave nothing, and are let go at once. For the others the server is asked what
+//! is true now, in one query of ours: no bookkeeping of rollbacks, savepoints or functions could know better.
+//!
+//! **Mechanism.** [`Worker::transaction_ended`] → (probe) → [`Worker::settled`] → the client's new image, the channels to
+//! the hub, the reasons to stay → released, or not. While it is settled the client's next messages wait.
+//!
+//! **Failure.** A probe that fails leaves the connection with its client: nothing is known, so nothing is shared.
+
+use std::{sync::Arc, sync::atomic::Ordering};
+
+use tenfold_pgwire::{backend::TransactionStatus, write};
+use tenfold_sql::Effects;
+
+use super::{
+    Worker,
+    client::{ClientKey, State},
+    downstream::image_after,
+    server::{Due, Ours, Phase, Pin, Probing, Server, Why},
+    slab::Key,
+};
+use crate::{
+    config::Sequences,
+    image::{Image, Images},
+    mailbox::Ask,
+    probe::{Found, Reader, Wanted},
+};
+
+/// Effects that a probe can tell about, and those that need none.
+const NOTHING_TO_ASK: Effects =
+    Effects::WRITES.with(Effects::DDL).with(Effects::SEQUENCE_MAYBE).with(Effects::SEQUENCE_READ);
+
+impl Worker {
+    /// The client's transaction is over, and it has been told (but for LISTEN).
+    #[inline]
+    pub(super) fn transaction_ended(&mut self, key: Key) {
+        self.leave_hot(key);
+        let now = self.now;
+        let Some(server) = self.servers.get_mut(key) else { return };
+        let stats = &mut self.pools[server.local].stats;
+        stats.transactions += 1;
+        if let Some(since) = server.transaction_since {
+            let us = u64::try_from(now.saturating_duration_since(since).as_micros()).unwrap_or(u64::MAX);
+            stats.transaction_us += us;
+            stats.query_us += us;
+        }
+        server.in_series = false;
+        if server.effects.is_empty() && server.pins.is_empty() {
+            self.release(key);
+            return;
+        }
+        self.settle(key);
+    }
+
+    fn settle(&mut self, key: Key) {
+        let Some(server) = self.servers.get_mut(key) else { return };
+        let effects = server.effects;
+        if effects.without(NOTHING_TO_ASK).is_empty() && server.pins.is_empty() {
+            self.note_lasting(key, effects);
+            self.let_go(key);
+            return;
+        }
+        let names: Vec<Arc<str>> = std::mem::take(&mut server.names);
+        let mut wanted = Wanted::from_effects(effects, names.iter().map(|name| &**name));
+        if effects.intersects(Effects::UNKNOWN | Effects::DISCARD_ALL) {
+            let wanted = wanted.get_or_insert_with(Wanted::default);
+            (wanted.prepared, wanted.channels) = (true, true);
+            (wanted.temp, wanted.advisory, wanted.held) = (true, true, true);
+        }
+        server.names = names;
+        self.note_lasting(key, effects);
+        let Some(server) = self.servers.get_mut(key) else { return };
+        let is_unknown = wanted.is_none() || effects.intersects(Effects::UNKNOWN);
+        server.pins.set(Pin::Unknown, (server.pins.has(Pin::Unknown) || is_unknown) && !is_cleaning(effects));
+        match wanted.filter(|wanted| !wanted.is_empty()) {
+            Some(wanted) => self.probe(key, wanted),
+            None => self.settled(key, None),
+        }
+    }
+
+    fn probe(&mut self, key: Key, wanted: Wanted) {
+        let Some(server) = self.servers.get_mut(key) else { return };
+        let mut out = Vec::new();
+        write::query(&mut out, &wanted.sql());
+        server.phase = Phase::Settling(Box::new(Probing { wanted, reader: Reader::default() }));
+        server.push_ours(Why::Probe);
+        self.send_server(key, &out);
+    }
+
+    /// What no probe has to be asked for.
+    fn note_lasting(&mut self, key: Key, effects: Effects) {
+        let Some(server) = self.servers.get_mut(key) else { return };
+        let client = server.client.and_then(|client| self.clients.get(client));
+        if effects.intersects(Effects::SEQUENCE_SET | Effects::SEQUENCE_MAYBE | Effects::UNKNOWN) {
+            server.sequences_of = client.map_or(u64::MAX, |client| client.id);
+        }
+        if effects.intersects(Effects::SEQUENCE_READ) {
+            server.pool.reads_sequences.store(true, Ordering::Relaxed);
+        }
+        if effects.intersects(Effects::SEED | Effects::LOAD) {
+            server.tainted = true;
+            server.pins.set(Pin::Seed, server.pins.has(Pin::Seed) || effects.intersects(Effects::SEED));
+            server.pins.set(Pin::Load, server.pins.has(Pin::Load) || effects.intersects(Effects::LOAD));
+        }
+        let keeps = server.pool.settings.load().sequences != Sequences::Free;
+        if effects.intersects(Effects::SEQUENCE_SET) && keeps {
+            server.pins.set(Pin::Sequence, true);
+        }
+        if is_cleaning(effects) {
+            server.sequences_of = 0;
+            server.pins.set(Pin::Sequence, false);
+        }
+        if effects.intersects(Effects::DDL) {
+            let database = Arc::clone(&server.pool.database);
+            let catalogue = database.catalogue.load();
+            database.catalogue.store(catalogue.stale());
+            self.shared.ask(Ask::CatalogueStale { database });
+        }
+    }
+
+    /// A query of ours has ended.
+    pub(super) fn ours_ended(&mut self, key: Key) {
+        let Some(server) = self.servers.get_mut(key) else { return };
+        if server.client.is_none() && matches!(server.phase, Phase::Abandoned) {
+            self.abandoned_goes_on(key);
+            return;
+        }
+        let Some(Due::Ours(_)) = server.due.front() else { return };
+        let Some(Due::Ours(ours)) = server.due.pop_front() else { return };
+        self.our_answer(key, &ours);
+    }
+
+    fn our_answer(&mut self, key: Key, ours: &Ours) {
+        if let Some(image) = image_after(ours)
+            && !ours.failed
+            && let Some(server) = self.servers.get_mut(key)
+        {
+            server.image = Arc::clone(image);
+        }
+        match ours.why {
+            Why::Check | Why::Replay(_) if ours.failed => self.preparing_failed(key),
+            Why::ReplayAhead(_) | Why::Begin if ours.failed => {
+                self.server_broken(key, "what goes ahead of a client's message failed");
+            }
+            Why::DiscardSequences if ours.failed => {
+                if let Some(server) = self.servers.get_mut(key) {
+                    server.sequences_of = u64::MAX;
+                }
+            }
+            Why::Check | Why::Replay(_) | Why::DiscardSequences => {
+                let is_ready = self
+                    .servers
+                    .get(key)
+                    .is_some_and(|server| matches!(server.phase, Phase::Preparing) && server.due.is_empty());
+                if is_ready {
+                    self.prepared(key);
+                }
+            }
+            Why::ReplayAhead(_) | Why::Begin => {}
+            Why::Probe => self.probed(key, ours.failed),
+            Why::Unlisten => self.unlistened(key, ours.failed),
+            Why::Rollback | Why::Clean => {}
+            Why::Connect => self.connect_query_ended(key, ours.failed),
+            Why::Startup => self.startup_tried(key, ours.failed),
+        }
+    }
+
+    fn probed(&mut self, key: Key, failed: bool) {
+        let Some(server) = self.servers.get_mut(key) else { return };
+        let phase = std::mem::replace(&mut server.phase, Phase::Lent);
+        let Phase::Settling(probing) = phase else { return };
+        if server.client.is_some_and(|client| self.clients.get(client).is_some_and(|c| !c.is_logged_in())) {
+            self.startup_probed(key, (!failed).then(|| probing.reader.finish()));
+            return;
+        }
+        if failed {
+            server.pins.set(Pin::Unknown, true);
+            self.settled(key, None);
+            return;
+        }
+        let Probing { wanted, reader } = *probing;
+        self.settled(key, Some((wanted, reader.finish())));
+    }
+
+    /// What the session holds is known, as far as it can be.
+    fn settled(&mut self, key: Key, found: Option<(Wanted, Found)>) {
+        let Some(server) = self.servers.get_mut(key) else { return };
+        let Some(client_key) = server.client else { return };
+        let Some(client) = self.clients.get_mut(client_key) else { return };
+        let startup = client.seat.as_ref().map(|seat| Arc::clone(&seat.startup.image));
+        let mut relisten = None;
+        if let Some((wanted, found)) = found {
+            if wanted.temp {
+                server.pins.set(Pin::Temporary, found.temp);
+            }
+            if wanted.advisory {
+                server.pins.set(Pin::AdvisoryLock, found.advisory);
+            }
+            if wanted.held {
+                server.pins.set(Pin::HeldCursor, found.held);
+            }
+            let images = &self.shared.images;
+            match new_images(server, &client.image, startup.as_ref(), &wanted, &found, images) {
+                Some((on_server, of_client)) => (server.image, client.image) = (on_server, of_client),
+                None => server.pins.set(Pin::Unknown, true),
+            }
+            let listens = client.seat.as_ref().is_some_and(|seat| seat.listens);
+            if wanted.channels && (listens || !found.channels.is_empty()) {
+                relisten = Some(found.channels);
+            }
+        }
+        server.effects = Effects::NONE;
+        server.names.clear();
+        server.reset_names.clear();
+        server.reset_all = false;
+        match relisten {
+            Some(channels) => self.listen(key, client_key, &channels),
+            None => self.let_go(key),
+        }
+    }
+
+    /// The client's channels go to the hub; the server connection listens to none.
+    fn listen(&mut self, key: Key, client_key: Key, channels: &[String]) {
+        let Some(client) = self.clients.get_mut(client_key) else { return };
+        let Some(server) = self.servers.get_mut(key) else { return };
+        if let Some(seat) = client.seat.as_mut() {
+            seat.listens = !channels.is_empty();
+        }
+        server.phase = Phase::Listening;
+        server.owes_hub = true;
+        let ask = Ask::Listen {
+            worker: self.index,
+            client: ClientKey(client_key),
+            database: Arc::clone(&server.pool.database),
+            channels: channels.iter().map(|channel| channel.as_str().into()).collect(),
+        };
+        if !self.shared.ask(ask) {
+            self.listening(client_key);
+        }
+        self.unlisten(key);
+    }
+
+    fn unlisten(&mut self, key: Key) {
+        let Some(server) = self.servers.get_mut(key) else { return };
+        let mut out = Vec::new();
+        write::query(&mut out, b"UNLISTEN *");
+        server.push_ours(Why::Unlisten);
+        self.send_server(key, &out);
+    }
+
+    fn unlistened(&mut self, key: Key, failed: bool) {
+        let Some(server) = self.servers.get_mut(key) else { return };
+        match self.shared.images.with_channels(&server.image, &[]) {
+            Ok(image) if !failed => server.image = image,
+            _ => server.tainted = true,
+        }
+        if !server.owes_hub {
+            self.let_go(key);
+        }
+    }
+
+    /// The hub listens: the client hears that its LISTEN is done.
+    pub(super) fn listening(&mut self, client_key: Key) {
+        let Some(client) = self.clients.get(client_key) else { return };
+        let Some(key) = client.server() else { return };
+        let Some(server) = self.servers.get_mut(key) else { return };
+        server.owes_hub = false;
+        let is_unlistened = server.due.is_empty();
+        if matches!(server.phase, Phase::Listening) && is_unlistened {
+            self.let_go(key);
+        }
+    }
+
+    /// Releases a settled connection, or leaves it with its client if there is a reason.
+    fn let_go(&mut self, key: Key) {
+        let Some(server) = self.servers.get_mut(key) else { return };
+        if std::mem::take(&mut server.owes_ready) {
+            let client = server.client;
+            let mut out = Vec::new();
+            write::ready_for_query(&mut out, TransactionStatus::Idle);
+            if let Some(client) = client
+                && !self.send_client(client, &out)
+            {
+                return;
+            }
+        }
+        let Some(server) = self.servers.get_mut(key) else { return };
+        server.effects = Effects::NONE;
+        if server.image.channels().len() > 0 && !matches!(server.phase, Phase::Listening) {
+            server.phase = Phase::Listening;
+            self.unlisten(key);
+            return;
+        }
+        let local = server.local;
+        let must_yield = server.pins.is_soft() && self.pools[local].waiters.len() > self.pools[local].connecting;
+        let Some(server) = self.servers.get_mut(key) else { return };
+        if must_yield
+            && server.pool.settings.load().sequences == Sequences::Adaptive
+            && !server.pool.reads_sequences.load(Ordering::Relaxed)
+        {
+            server.pins.set(Pin::Sequence, false);
+        }
+        if server.pins.is_empty() {
+            self.release(key);
+            return;
+        }
+        server.phase = Phase::Lent;
+        server.since = self.now;
+        server.transaction_since = None;
+        if let Some(client) = server.client {
+            self.resume_soon(client);
+        }
+    }
+
+    /// The connection leaves its client and goes to the next.
+    #[inline]
+    pub(super) fn release(&mut self, key: Key) {
+        let now = self.now;
+        let Some(server) = self.servers.get_mut(key) else { return };
+        let client = server.client.take();
+        server.effects = Effects::NONE;
+        server.in_series = false;
+        server.skipping = false;
+        server.copying_in = false;
+        if let Some(client) = client
+            && let Some(client_entry) = self.clients.get_mut(client)
+        {
+            client_entry.state = State::Idle;
+            client_entry.since = now;
+            self.resume_soon(client);
+        }
+        self.give(key);
+    }
+
+    /// The permits for rows go to whoever waits for them.
+    pub(super) fn leave_hot(&mut self, key: Key) {
+        let Some(server) = self.servers.get_mut(key) else { return };
+        if server.hot.is_empty() {
+            return;
+        }
+        for permit in std::mem::take(&mut server.hot) {
+            self.leave_row(permit);
+        }
+    }
+}
+
+/// Whether all of a session goes.
+fn is_cleaning(effects: Effects) -> bool {
+    effects.intersects(Effects::DISCARD_ALL)
+}
+
+/// What the server holds now, and what the client does: the same but for startup parameters that a RESET brings back.
+fn new_images(
+    server: &Server,
+    client: &Arc<Image>,
+    startup: Option<&Arc<Image>>,
+    wanted: &Wanted,
+    found: &Found,
+    images: &Images,
+) -> Option<(Arc<Image>, Arc<Image>)> {
+    let mut on_server = Arc::clone(&server.image);
+    let mut of_client = Arc::clone(client);
+    if server.reset_all {
+        let gone = |image: &Arc<Image>| -> Vec<(Arc<str>, Option<String>)> {
+            image.settings().iter().map(|(name, _)| (Arc::clone(name), None)).collect()
+        };
+        on_server = images.with_settings(&on_server, &gone(&on_server)).ok()?;
+        of_client = images.with_settings(&of_client, &gone(&of_client)).ok()?;
+    }
+    on_server = images.with_settings(&on_server, &found.settings).ok()?;
+    of_client = images.with_settings(&of_client, &found.settings).ok()?;
+    if let Some(startup) = startup {
+        let is_back = |name: &Arc<str>| {
+            server.reset_names.contains(name)
+                || server.reset_all && !found.settings.iter().any(|(found, _)| found == name)
+        };
+        let back: Vec<(Arc<str>, Option<String>)> = startup
+            .settings()
+            .iter()
+            .filter(|(name, _)| is_back(name))
+            .map(|(name, value)| (Arc::clone(name), Some(value.to_string())))
+            .collect();
+        of_client = images.with_settings(&of_client, &back).ok()?;
+    }
+    if wanted.prepared {
+        on_server = images.with_prepared(&on_server, &found.prepared).ok()?;
+        of_client = images.with_prepared(&of_client, &found.prepared).ok()?;
+    }
+    if wanted.channels {
+        on_server = images.with_channels(&on_server, &found.channels).ok()?;
+        of_client = images.with_channels(&of_client, &found.channels).ok()?;
+    }
+    Some((on_server, of_client))
+}

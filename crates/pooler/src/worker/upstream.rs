@@ -1,0 +1,911 @@
+//! From a client to its server: which messages need one, what each will be answered with, what has to go ahead of it.
+//!
+//! **Intuition.** A message is passed on as it came, unless it names a prepared statement (names are ours at the server)
+//! or begins a transaction (then the server may first have to be brought to the client's state). For each message passed
+//! on, the reply that is due for it is noted, and that is all the state there is.
+//!
+//! **Mechanism.** [`Worker::upstream`] walks the messages of what was read. Without a server, a message is answered here
+//! if it can be ([`Worker::idle_message`]) or asks for one (`lend`). With a server, see [`Worker::active_message`].
+//! Messages of up to [`WHOLE_BYTES_MAX`] are handled whole; larger ones are passed on as they come, once their beginning
+//! says enough.
+//!
+//! **Failure.** What is not the protocol ends the client with 08P01. A statement too large to be read counts as
+//! unknown: it pins its server connection.
+
+use std::sync::Arc;
+
+use tenfold_pgwire::{
+    backend::TransactionStatus,
+    frame::{Header, frontend as tag, frontend_header},
+    frontend, write,
+};
+use tenfold_sql::{Decision, Effects, Shape};
+
+use super::{
+    Worker,
+    batch::Batch,
+    client::{Client, State},
+    lend::{First, Lending},
+    server::{Due, Named, Phase, Server, Why},
+    slab::Key,
+};
+use crate::{
+    config::Mode,
+    refusal::Refusal,
+    statements::{self, Statement},
+};
+
+/// Query and Parse up to this size are read; larger ones are unknown.
+const READ_BYTES_MAX: usize = 1_024 * 1_024;
+/// Other messages up to this size are handled whole.
+const WHOLE_BYTES_MAX: usize = 16 * 1_024;
+
+/// What became of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// It was used, or the part of it that is there.
+    Used,
+    /// It must be seen again: more of it has to come, or a server.
+    Wait,
+    /// The client holds a server now: look at the message again.
+    Again,
+    /// The client is no more.
+    Gone,
+}
+
+/// One message, or its beginning.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Message {
+    pub(super) header: Header,
+    pub(super) start: usize,
+    pub(super) end: usize,
+}
+
+impl Message {
+    fn is_whole(&self) -> bool {
+        self.end - self.start == self.header.len
+    }
+
+    fn missing(&self) -> usize {
+        self.header.len - (self.end - self.start)
+    }
+
+    pub(super) fn body<'a>(&self, data: &'a [u8]) -> &'a [u8] {
+        data.get(self.start + tenfold_pgwire::frame::HEADER_BYTES..self.end).unwrap_or_default()
+    }
+}
+
+impl Worker {
+    /// Handles what a logged-in client sent; returns how much of it was used.
+    pub(super) fn upstream(&mut self, key: Key, data: &[u8]) -> usize {
+        let mut batch = Batch::new(data, self.spare());
+        let mut at = 0;
+        let mut decision = None;
+        while let Some(client) = self.clients.get_mut(key) {
+            if client.passing > 0 {
+                let take = client.passing.min(data.len() - at);
+                if take == 0 {
+                    break;
+                }
+                client.passing -= take;
+                if client.server().is_some() {
+                    batch.pass(at..at + take);
+                }
+                at += take;
+                continue;
+            }
+            let header = match frontend_header(&data[at..]) {
+                Ok(Some(header)) => header,
+                Ok(None) => break,
+                Err(error) => {
+                    self.protocol_error(key, &error.to_string());
+                    break;
+                }
+            };
+            let message = Message { header, start: at, end: data.len().min(at + header.len) };
+            if !message.is_whole() && must_be_whole(header) {
+                break;
+            }
+            let step = match client.state {
+                State::Idle => self.idle_message(key, message, data, &mut batch, &mut decision),
+                State::Active(server) => {
+                    self.active_message(key, server, message, data, &mut batch, &mut decision)
+                }
+                _ => Step::Wait,
+            };
+            match step {
+                Step::Used => {
+                    decision = None;
+                    at = message.end;
+                    if let Some(client) = self.clients.get_mut(key) {
+                        client.passing = message.missing();
+                    }
+                }
+                Step::Again => {}
+                Step::Wait => break,
+                Step::Gone => break,
+            }
+        }
+        self.send_batch(key, batch);
+        if self.clients.get(key).is_none() { data.len() } else { at }
+    }
+
+    fn send_batch(&mut self, key: Key, mut batch: Batch<'_>) {
+        if !batch.is_empty()
+            && let Some(server) = self.clients.get(key).and_then(Client::server)
+        {
+            let bytes = batch.bytes();
+            if let Some(pool) = self.pools.get_mut(self.servers.get(server).map_or(0, |server| server.local)) {
+                pool.stats.bytes_received += bytes.len() as u64;
+            }
+            self.send_server(server, bytes);
+        }
+        let spare = batch.into_buffer();
+        self.give_spare(spare);
+    }
+
+    /// A message of a client that holds no server.
+    fn idle_message(
+        &mut self,
+        key: Key,
+        message: Message,
+        data: &[u8],
+        batch: &mut Batch<'_>,
+        decision: &mut Option<Arc<Decision>>,
+    ) -> Step {
+        let body = message.body(data);
+        let Some(client) = self.clients.get_mut(key) else { return Step::Gone };
+        if client.skipping && !matches!(message.header.tag, tag::SYNC | tag::TERMINATE) {
+            return Step::Used;
+        }
+        match message.header.tag {
+            tag::TERMINATE => {
+                self.client_leaves(key);
+                Step::Gone
+            }
+            // What follows a COPY that failed is dropped, as the server would.
+            tag::COPY_DATA | tag::COPY_DONE | tag::COPY_FAIL | tag::FLUSH => Step::Used,
+            tag::SYNC => {
+                client.skipping = false;
+                self.answer_ready(key)
+            }
+            tag::PASSWORD => self.protocol_error(key, "unexpected password message"),
+            tag::CLOSE => match frontend::Close::parse(body) {
+                Ok(close) => self.close_idle(key, close.target, batch),
+                Err(error) => self.protocol_error(key, &error.to_string()),
+            },
+            _ => self.begin(key, message, body, batch, decision),
+        }
+    }
+
+    /// ReadyForQuery, with the status the client believes in.
+    fn answer_ready(&mut self, key: Key) -> Step {
+        let Some(client) = self.clients.get(key) else { return Step::Gone };
+        let status =
+            if client.held.is_some() { TransactionStatus::InTransaction } else { TransactionStatus::Idle };
+        let mut out = self.spare();
+        write::ready_for_query(&mut out, status);
+        self.answer(key, out)
+    }
+
+    /// Sends an answer of ours.
+    fn answer(&mut self, key: Key, out: Vec<u8>) -> Step {
+        let alive = self.send_client(key, &out);
+        self.give_spare(out);
+        if alive { Step::Used } else { Step::Gone }
+    }
+
+    /// Close of a statement, while no server is held: nobody has to know.
+    fn close_idle(&mut self, key: Key, target: frontend::Target<'_>, _batch: &mut Batch<'_>) -> Step {
+        let Some(client) = self.clients.get_mut(key) else { return Step::Gone };
+        if let frontend::Target::Statement(name) = target {
+            if name.is_empty() {
+                client.unnamed = None;
+            } else {
+                client.statements.remove(name);
+            }
+        }
+        let mut out = self.spare();
+        write::close_complete(&mut out);
+        self.answer(key, out)
+    }
+
+    /// The first message of a transaction: answered here, or a server is asked for.
+    fn begin(
+        &mut self,
+        key: Key,
+        message: Message,
+        body: &[u8],
+        batch: &mut Batch<'_>,
+        decision: &mut Option<Arc<Decision>>,
+    ) -> Step {
+        let Some(client) = self.clients.get_mut(key) else { return Step::Gone };
+        if client.broken.is_some() {
+            return self.tell_broken(key, message.header.tag);
+        }
+        let Some(seat) = client.seat.as_ref() else { return Step::Gone };
+        if seat.session {
+            return self.lend_session(key);
+        }
+        let tag = message.header.tag;
+        let read = match self.read_statement(key, tag, body, message.is_whole()) {
+            Ok(read) => read,
+            Err(text) => return self.protocol_error(key, &text),
+        };
+        if let (tag::QUERY, Some(read)) = (tag, &read)
+            && let Some(step) = self.answer_query(key, read, body)
+        {
+            return step;
+        }
+        let first = self.first(key, tag, body, read.as_ref());
+        *decision = read;
+        let lending = self.want_server(key, &first);
+        match lending {
+            Lending::Lent(server) => {
+                if self.prepare(key, server, &first, batch) { Step::Again } else { Step::Wait }
+            }
+            Lending::Waiting => Step::Wait,
+            Lending::Gone => Step::Gone,
+        }
+    }
+
+    /// What a Query or a Parse does; `None` for other messages.
+    fn read_statement(
+        &mut self,
+        key: Key,
+        tag: u8,
+        body: &[u8],
+        is_whole: bool,
+    ) -> Result<Option<Arc<Decision>>, String> {
+        let sql = match tag {
+            tag::QUERY if is_whole => frontend::Query::parse(body).map_err(|error| error.to_string())?.sql,
+            tag::PARSE if is_whole => frontend::Parse::parse(body).map_err(|error| error.to_string())?.sql,
+            tag::QUERY | tag::PARSE => {
+                let fingerprint = self.classifier.fingerprint(&[], tenfold_sql::Dialect::default());
+                return Ok(Some(Arc::new(Decision::unknown(fingerprint))));
+            }
+            _ => return Ok(None),
+        };
+        Ok(Some(self.classify(key, sql)))
+    }
+
+    pub(super) fn classify(&mut self, key: Key, sql: &[u8]) -> Arc<Decision> {
+        let Some(client) = self.clients.get(key) else {
+            return Arc::new(Decision::unknown(self.classifier.fingerprint(sql, tenfold_sql::Dialect::default())));
+        };
+        let local = client.seat.as_ref().map_or(0, |seat| seat.local);
+        let dialect = self.dialect(key);
+        let pool = &mut self.pools[local];
+        let catalogue = pool.catalogue.load();
+        self.classifier.classify(sql, dialect, catalogue)
+    }
+
+    /// What the first message means for lending.
+    fn first(&self, key: Key, tag: u8, body: &[u8], read: Option<&Arc<Decision>>) -> First {
+        let held = self.clients.get(key).is_some_and(|client| client.held.is_some());
+        let mut first = First { is_series: tag != tag::QUERY, is_begin: held, ..First::default() };
+        let statement = self.statement_of(key, tag, body);
+        let Some(decision) = read.or(statement.as_ref().map(|statement| &statement.decision)) else {
+            return first;
+        };
+        first.effects = decision.effects;
+        first.is_begin |= matches!(decision.shape, Shape::Begin(_));
+        first.hot = self.hot_key(key, tag, body, decision, statement.as_deref());
+        first
+    }
+
+    /// The statement that a Bind or Describe of this client names.
+    fn statement_of(&self, key: Key, tag: u8, body: &[u8]) -> Option<Arc<Statement>> {
+        let client = self.clients.get(key)?;
+        let name = match tag {
+            tag::BIND => frontend::BindNames::peek(body)?.statement,
+            tag::DESCRIBE => match frontend::Describe::parse(body).ok()?.target {
+                frontend::Target::Statement(name) => name,
+                frontend::Target::Portal(_) => return None,
+            },
+            _ => return None,
+        };
+        if name.is_empty() { client.unnamed.clone() } else { client.statements.get(name).cloned() }
+    }
+
+    /// The row that a statement wants, where it is known to want one.
+    fn hot_key(
+        &self,
+        key: Key,
+        tag: u8,
+        body: &[u8],
+        decision: &Decision,
+        statement: Option<&Statement>,
+    ) -> Option<(u128, u64)> {
+        let hot = decision.hot.as_ref()?;
+        let sql = match (tag, statement) {
+            (tag::QUERY, _) => frontend::Query::parse(body).ok()?.sql,
+            (tag::BIND, Some(statement)) => statement.text(),
+            _ => return None,
+        };
+        let value = match tenfold_sql::hot_value(sql, self.dialect(key), hot)? {
+            tenfold_sql::HotValue::Literal(hash) => hash,
+            tenfold_sql::HotValue::Param(number) => {
+                let bind = frontend::Bind::parse(body).ok()?;
+                tenfold_sql::hot_hash(bind.param(number.checked_sub(1)?)??)
+            }
+        };
+        Some((decision.fingerprint.as_u128(), value))
+    }
+
+    /// Answers a simple query that needs no server: a BEGIN to be held, its end, the end of a prepared statement.
+    fn answer_query(&mut self, key: Key, decision: &Decision, body: &[u8]) -> Option<Step> {
+        let client = self.clients.get_mut(key)?;
+        let mode = client.seat.as_ref()?.pool.mode();
+        let mut out = Vec::new();
+        match &decision.shape {
+            Shape::Begin(_) if mode == Mode::Statement => return Some(self.refuse_transaction(key)),
+            Shape::Begin(begin) if client.held.is_none() => {
+                client.held = Some(body.into());
+                client.unnamed = None;
+                let tag: &[u8] = if begin.start { b"START TRANSACTION" } else { b"BEGIN" };
+                write::command_complete(&mut out, tag);
+                write::ready_for_query(&mut out, TransactionStatus::InTransaction);
+            }
+            Shape::Commit { chain: false } | Shape::Rollback { chain: false } if client.held.is_some() => {
+                client.held = None;
+                client.unnamed = None;
+                let is_commit = matches!(decision.shape, Shape::Commit { .. });
+                let tag: &[u8] = if is_commit { b"COMMIT" } else { b"ROLLBACK" };
+                write::command_complete(&mut out, tag);
+                write::ready_for_query(&mut out, TransactionStatus::Idle);
+                self.count_transaction(key);
+            }
+            Shape::Deallocate(name) if client.statements.get(name).is_some() => {
+                client.statements.remove(name);
+                client.unnamed = None;
+                let status = if client.held.is_some() {
+                    TransactionStatus::InTransaction
+                } else {
+                    TransactionStatus::Idle
+                };
+                write::command_complete(&mut out, b"DEALLOCATE");
+                write::ready_for_query(&mut out, status);
+            }
+            _ => return None,
+        }
+        Some(self.answer(key, out))
+    }
+
+    /// A message of a client that holds a server.
+    #[inline]
+    fn active_message(
+        &mut self,
+        key: Key,
+        server_key: Key,
+        message: Message,
+        data: &[u8],
+        batch: &mut Batch<'_>,
+        decision: &mut Option<Arc<Decision>>,
+    ) -> Step {
+        let Some(server) = self.servers.get_mut(server_key) else { return Step::Wait };
+        if !matches!(server.phase, Phase::Lent) {
+            return Step::Wait;
+        }
+        let now = self.now;
+        if server.due.is_empty() {
+            server.touched = now;
+        }
+        if message.header.tag == tag::TERMINATE {
+            self.client_leaves(key);
+            return Step::Gone;
+        }
+        let is_session = self.clients.get(key).and_then(|client| client.seat.as_ref()).is_some_and(|seat| seat.session);
+        if is_session {
+            return self.session_message(server_key, message, batch);
+        }
+        if server.skipping && message.header.tag != tag::SYNC {
+            return Step::Used;
+        }
+        let body = message.body(data);
+        let range = message.start..message.end;
+        match message.header.tag {
+            tag::QUERY => self.active_query(key, server_key, message, body, batch, decision),
+            tag::PARSE => self.active_parse(key, server_key, message, body, batch, decision),
+            tag::BIND => self.active_bind(key, server_key, message, body, data, batch),
+            tag::DESCRIBE => self.active_describe(key, server_key, message, body, batch),
+            tag::CLOSE => self.active_close(key, server_key, message, body, batch),
+            tag::EXECUTE => {
+                server.due.push_back(Due::Execute);
+                server.in_series = true;
+                batch.pass(range);
+                Step::Used
+            }
+            tag::SYNC => {
+                // In copy mode the server drops it.
+                if !server.copying_in {
+                    server.due.push_back(Due::Sync);
+                    server.in_series = false;
+                    server.skipping = false;
+                }
+                batch.pass(range);
+                Step::Used
+            }
+            tag::COPY_DONE | tag::COPY_FAIL => {
+                server.copying_in = false;
+                batch.pass(range);
+                Step::Used
+            }
+            tag::FUNCTION_CALL => {
+                server.due.push_back(Due::Query);
+                let oid = body.first_chunk::<4>().map_or(0, |bytes| u32::from_be_bytes(*bytes));
+                if !is_large_object_function(oid) {
+                    server.effects |= Effects::UNKNOWN;
+                }
+                batch.pass(range);
+                Step::Used
+            }
+            tag::PASSWORD => self.protocol_error(key, "unexpected password message"),
+            _ => {
+                batch.pass(range);
+                Step::Used
+            }
+        }
+    }
+
+    /// Session mode: everything passes; only the ends of exchanges are counted.
+    fn session_message(&mut self, server_key: Key, message: Message, batch: &mut Batch<'_>) -> Step {
+        let Some(server) = self.servers.get_mut(server_key) else { return Step::Wait };
+        match message.header.tag {
+            tag::QUERY | tag::FUNCTION_CALL => server.due.push_back(Due::Query),
+            tag::SYNC if !server.copying_in => server.due.push_back(Due::Sync),
+            tag::COPY_DONE | tag::COPY_FAIL => server.copying_in = false,
+            _ => {}
+        }
+        batch.pass(message.start..message.end);
+        Step::Used
+    }
+
+    fn active_query(
+        &mut self,
+        key: Key,
+        server_key: Key,
+        message: Message,
+        body: &[u8],
+        batch: &mut Batch<'_>,
+        decision: &mut Option<Arc<Decision>>,
+    ) -> Step {
+        let decision = match decision.take() {
+            Some(decision) => decision,
+            None => match self.read_statement(key, tag::QUERY, body, message.is_whole()) {
+                Ok(Some(decision)) => decision,
+                Ok(None) => return Step::Used,
+                Err(text) => return self.protocol_error(key, &text),
+            },
+        };
+        if let Shape::Deallocate(name) = &decision.shape
+            && let Some(step) = self.deallocate_active(key, server_key, name)
+        {
+            return step;
+        }
+        if !decision.effects.is_empty() {
+            self.ahead(key, server_key, decision.effects, batch);
+            self.note_effects(server_key, &decision);
+        }
+        let Some(client) = self.clients.get_mut(key) else { return Step::Gone };
+        client.unnamed = None;
+        let Some(server) = self.servers.get_mut(server_key) else { return Step::Wait };
+        server.unnamed = 0;
+        server.in_series = false;
+        server.due.push_back(Due::Query);
+        batch.pass(message.start..message.end);
+        Step::Used
+    }
+
+    /// DEALLOCATE of a statement that the protocol made: its name is not one the server knows.
+    fn deallocate_active(&mut self, key: Key, server_key: Key, name: &[u8]) -> Option<Step> {
+        let client = self.clients.get_mut(key)?;
+        let server = self.servers.get(server_key)?;
+        if server.status == b'E' || !server.due.is_empty() || client.statements.get(name).is_none() {
+            return None;
+        }
+        client.statements.remove(name);
+        client.unnamed = None;
+        let in_transaction = server.status != b'I';
+        let mut out = self.spare();
+        write::command_complete(&mut out, b"DEALLOCATE");
+        let status =
+            if in_transaction { TransactionStatus::InTransaction } else { TransactionStatus::Idle };
+        write::ready_for_query(&mut out, status);
+        Some(self.answer(key, out))
+    }
+
+    /// Gathers what a statement may leave, to be looked into when its transaction ends.
+    fn note_effects(&mut self, server_key: Key, decision: &Decision) {
+        let Some(server) = self.servers.get_mut(server_key) else { return };
+        server.effects |= decision.effects;
+        for name in &decision.settings {
+            if !server.names.iter().any(|known| **known == **name) {
+                server.names.push(name.as_ref().into());
+            }
+        }
+    }
+
+    fn active_parse(
+        &mut self,
+        key: Key,
+        server_key: Key,
+        message: Message,
+        body: &[u8],
+        batch: &mut Batch<'_>,
+        decision: &mut Option<Arc<Decision>>,
+    ) -> Step {
+        if !message.is_whole() {
+            return self.parse_unread(key, server_key, message, batch);
+        }
+        let parse = match frontend::Parse::parse(body) {
+            Ok(parse) => parse,
+            Err(error) => return self.protocol_error(key, &error.to_string()),
+        };
+        let read = decision.take();
+        let statement = self.intern(key, parse.sql, parse.param_types_raw, read);
+        let Some(client) = self.clients.get_mut(key) else { return Step::Gone };
+        let Some(server) = self.servers.get_mut(server_key) else { return Step::Wait };
+        server.in_series = true;
+        if parse.name.is_empty() {
+            if is_deallocation(client, &statement) {
+                deallocate_another(server, batch.stage());
+            } else {
+                batch.pass(message.start..message.end);
+            }
+            server.unnamed = statement.id;
+            client.unnamed = Some(statement);
+            server.due.push_back(Due::Parse);
+            return Step::Used;
+        }
+        if client.statements.get(parse.name).is_some() {
+            self.parse_twice(server_key, parse.name, body, batch);
+            return Step::Used;
+        }
+        if client.statements.insert(parse.name, Arc::clone(&statement)).is_err() {
+            return self.refuse_statements(key);
+        }
+        let named = Box::new(Named { name: parse.name.into(), statement: Arc::clone(&statement) });
+        self.parse_named(key, server_key, named, batch);
+        Step::Used
+    }
+
+    /// A Parse too large to be read: the statement stays where it is made, and the client with it.
+    fn parse_unread(&mut self, key: Key, server_key: Key, message: Message, batch: &mut Batch<'_>) -> Step {
+        let Some(client) = self.clients.get_mut(key) else { return Step::Gone };
+        let Some(server) = self.servers.get_mut(server_key) else { return Step::Wait };
+        client.unnamed = None;
+        server.unnamed = 0;
+        server.effects |= Effects::UNKNOWN;
+        server.in_series = true;
+        server.due.push_back(Due::Parse);
+        batch.pass(message.start..message.end);
+        Step::Used
+    }
+
+    fn intern(&mut self, key: Key, sql: &[u8], types: &[u8], read: Option<Arc<Decision>>) -> Arc<Statement> {
+        let plan_key = self.clients.get(key).map_or(0, |client| client.image.plan_key());
+        if let Some(client) = self.clients.get(key)
+            && let Some(unnamed) = &client.unnamed
+            && unnamed.is(sql, types, plan_key)
+            && read.as_ref().is_none_or(|read| !read.needs_text)
+        {
+            return Arc::clone(unnamed);
+        }
+        let decision = read.unwrap_or_else(|| self.classify(key, sql));
+        self.shared.statements.intern(sql, types, plan_key, || decision)
+    }
+
+    /// A name that is taken: the server says so itself, in its own words, about a statement of that very name.
+    fn parse_twice(&mut self, server_key: Key, name: &[u8], body: &[u8], batch: &mut Batch<'_>) {
+        let Some(server) = self.servers.get_mut(server_key) else { return };
+        let out = batch.stage();
+        write::parse(out, name, b"", []);
+        server.due.push_back(Due::OurParse { id: 0 });
+        if frontend::rewrite_parse(body, name, out).is_ok() {
+            server.due.push_back(Due::Parse);
+        }
+        server.unnamed = 0;
+        // The statement of that name goes with the first chance.
+        server.effects |= Effects::DEALLOCATE_ALL;
+    }
+
+    /// Has the server know a statement, or says that it does.
+    fn parse_named(&mut self, key: Key, server_key: Key, named: Box<Named>, batch: &mut Batch<'_>) {
+        let Some(server) = self.servers.get_mut(server_key) else { return };
+        let id = named.statement.id;
+        if server.statements.touch(id) {
+            if server.status != b'E' {
+                server.due.push_back(Due::ParseInvented(named));
+                self.count_prepared(server_key, true);
+                self.say_invented(key, server_key);
+                return;
+            }
+            // In a failed transaction the server refuses a Parse, which it has to be asked for that.
+            server.statements.remove(id);
+            let mut name = statements::NameBuffer::default();
+            write::close(batch.stage(), frontend::Target::Statement(statements::server_name(id, &mut name)));
+            server.due.push_back(Due::OurClose);
+        }
+        self.make_room(server_key, id, batch);
+        let Some(server) = self.servers.get_mut(server_key) else { return };
+        named.statement.write_parse(batch.stage());
+        server.due.push_back(Due::ParseNamed(named));
+        self.count_prepared(server_key, false);
+    }
+
+    /// Notes a statement as prepared at the server; the least used goes if there are too many.
+    fn make_room(&mut self, server_key: Key, id: u64, batch: &mut Batch<'_>) {
+        let Some(server) = self.servers.get_mut(server_key) else { return };
+        if let Some(evicted) = server.statements.insert(id) {
+            let mut name = statements::NameBuffer::default();
+            let name = statements::server_name(evicted, &mut name);
+            write::close(batch.stage(), frontend::Target::Statement(name));
+            server.due.push_back(Due::OurClose);
+        }
+    }
+
+    /// Prepares a statement that the client knows and this server does not.
+    fn ensure(&mut self, server_key: Key, statement: &Statement, batch: &mut Batch<'_>) {
+        let Some(server) = self.servers.get_mut(server_key) else { return };
+        if server.statements.touch(statement.id) {
+            self.count_prepared(server_key, true);
+            return;
+        }
+        self.make_room(server_key, statement.id, batch);
+        let Some(server) = self.servers.get_mut(server_key) else { return };
+        statement.write_parse(batch.stage());
+        server.due.push_back(Due::OurParse { id: statement.id });
+        self.count_prepared(server_key, false);
+    }
+
+    /// Has the server's unnamed statement be the client's.
+    fn ensure_unnamed(&mut self, key: Key, server_key: Key, batch: &mut Batch<'_>) {
+        let Some(client) = self.clients.get(key) else { return };
+        let Some(server) = self.servers.get_mut(server_key) else { return };
+        match &client.unnamed {
+            Some(unnamed) if unnamed.id == server.unnamed => {}
+            Some(unnamed) => {
+                write::parse_raw(batch.stage(), b"", unnamed.text(), unnamed.types());
+                server.unnamed = unnamed.id;
+                server.due.push_back(Due::OurParse { id: 0 });
+            }
+            None if server.unnamed != 0 => {
+                write::close(batch.stage(), frontend::Target::Statement(b""));
+                server.unnamed = 0;
+                server.due.push_back(Due::OurClose);
+            }
+            None => {}
+        }
+    }
+
+    fn active_bind(
+        &mut self,
+        key: Key,
+        server_key: Key,
+        message: Message,
+        body: &[u8],
+        data: &[u8],
+        batch: &mut Batch<'_>,
+    ) -> Step {
+        let Some(names) = frontend::BindNames::peek(body) else {
+            return if message.is_whole() || body.len() >= WHOLE_BYTES_MAX {
+                self.protocol_error(key, "invalid message format")
+            } else {
+                Step::Wait
+            };
+        };
+        let Some(client) = self.clients.get(key) else { return Step::Gone };
+        let statement = if names.statement.is_empty() {
+            client.unnamed.clone()
+        } else {
+            client.statements.get(names.statement).cloned()
+        };
+        if let Some(statement) = &statement
+            && !statement.decision.effects.is_empty()
+        {
+            self.ahead(key, server_key, statement.decision.effects, batch);
+            self.note_effects(server_key, &statement.decision);
+            self.note_deallocation(key, &statement.decision);
+        }
+        if names.statement.is_empty() {
+            self.ensure_unnamed(key, server_key, batch);
+            batch.pass(message.start..message.end);
+        } else if let Some(statement) = &statement {
+            self.ensure(server_key, statement, batch);
+            let mut name = statements::NameBuffer::default();
+            let name = statements::server_name(statement.id, &mut name);
+            let rest = message.start + tenfold_pgwire::frame::HEADER_BYTES + names.len_in_body();
+            let rest_len = message.header.len - (rest - message.start);
+            frontend::bind_beginning(names.portal, name, rest_len, batch.stage());
+            batch.pass(rest..message.end);
+        } else {
+            self.pass_unknown(message, data, names.statement, batch);
+        }
+        let Some(server) = self.servers.get_mut(server_key) else { return Step::Wait };
+        server.in_series = true;
+        server.due.push_back(Due::Bind);
+        Step::Used
+    }
+
+    /// A name the client never prepared: the server says so in its own words, unless the name is one of ours.
+    fn pass_unknown(&mut self, message: Message, data: &[u8], name: &[u8], batch: &mut Batch<'_>) {
+        if !statements::is_server_name(name) {
+            batch.pass(message.start..message.end);
+            return;
+        }
+        let body = message.body(data);
+        let mut other = name.to_vec();
+        other.push(b'?');
+        let out = batch.stage();
+        let rewritten = match message.header.tag {
+            tag::BIND => frontend::rewrite_bind(body, &other, out),
+            _ => frontend::rewrite_describe(body, &other, out),
+        };
+        if rewritten.is_err() {
+            batch.pass(message.start..message.end);
+        }
+    }
+
+    fn active_describe(
+        &mut self,
+        key: Key,
+        server_key: Key,
+        message: Message,
+        body: &[u8],
+        batch: &mut Batch<'_>,
+    ) -> Step {
+        let describe = match frontend::Describe::parse(body) {
+            Ok(describe) => describe,
+            Err(error) => return self.protocol_error(key, &error.to_string()),
+        };
+        let due = match describe.target {
+            frontend::Target::Portal(_) => {
+                batch.pass(message.start..message.end);
+                Due::Describe
+            }
+            frontend::Target::Statement(b"") => {
+                self.ensure_unnamed(key, server_key, batch);
+                batch.pass(message.start..message.end);
+                Due::DescribeStatement
+            }
+            frontend::Target::Statement(name) => {
+                let known = self.clients.get(key).and_then(|client| client.statements.get(name).cloned());
+                if let Some(statement) = known {
+                    self.ensure(server_key, &statement, batch);
+                    let mut buffer = statements::NameBuffer::default();
+                    let name = statements::server_name(statement.id, &mut buffer);
+                    write::describe(batch.stage(), frontend::Target::Statement(name));
+                } else if statements::is_server_name(name) {
+                    let mut other = name.to_vec();
+                    other.push(b'?');
+                    write::describe(batch.stage(), frontend::Target::Statement(&other));
+                } else {
+                    batch.pass(message.start..message.end);
+                }
+                Due::DescribeStatement
+            }
+        };
+        let Some(server) = self.servers.get_mut(server_key) else { return Step::Wait };
+        server.in_series = true;
+        server.due.push_back(due);
+        Step::Used
+    }
+
+    fn active_close(
+        &mut self,
+        key: Key,
+        server_key: Key,
+        message: Message,
+        body: &[u8],
+        batch: &mut Batch<'_>,
+    ) -> Step {
+        let close = match frontend::Close::parse(body) {
+            Ok(close) => close,
+            Err(error) => return self.protocol_error(key, &error.to_string()),
+        };
+        let Some(client) = self.clients.get_mut(key) else { return Step::Gone };
+        let Some(server) = self.servers.get_mut(server_key) else { return Step::Wait };
+        server.in_series = true;
+        match close.target {
+            frontend::Target::Statement(name) if !name.is_empty() => {
+                let removed = client.statements.remove(name);
+                let named = removed.map(|statement| Box::new(Named { name: name.into(), statement }));
+                server.due.push_back(Due::CloseInvented(named));
+                self.say_invented(key, server_key);
+            }
+            target => {
+                if matches!(target, frontend::Target::Statement(_)) {
+                    client.unnamed = None;
+                    server.unnamed = 0;
+                }
+                batch.pass(message.start..message.end);
+                server.due.push_back(Due::Close);
+            }
+        }
+        Step::Used
+    }
+
+    /// DEALLOCATE in the extended protocol of a statement that the protocol made: the name goes.
+    fn note_deallocation(&mut self, key: Key, decision: &Decision) {
+        if let Shape::Deallocate(name) = &decision.shape
+            && let Some(client) = self.clients.get_mut(key)
+        {
+            client.statements.remove(name);
+        }
+    }
+
+    /// What has to go ahead of a statement because of what it can see.
+    fn ahead(&mut self, key: Key, server_key: Key, effects: Effects, batch: &mut Batch<'_>) {
+        let Some(server) = self.servers.get(server_key) else { return };
+        if server.status == b'E' || server.skipping {
+            return;
+        }
+        if effects.intersects(Effects::SEQUENCE_READ | Effects::UNKNOWN) {
+            self.discard_sequences(key, server_key, batch);
+        }
+        if !self.servers.get(server_key).is_some_and(|server| server.in_series) {
+            self.replay_ahead(key, server_key, effects, batch);
+        }
+    }
+
+    /// Drops sequence values that another client drew, before this one can see them.
+    pub(super) fn discard_sequences(&mut self, key: Key, server_key: Key, batch: &mut Batch<'_>) {
+        let Some(client) = self.clients.get(key) else { return };
+        let Some(server) = self.servers.get_mut(server_key) else { return };
+        if server.sequences_of == 0 || server.sequences_of == client.id {
+            return;
+        }
+        const SQL: &[u8] = b"DISCARD SEQUENCES";
+        let out = batch.stage();
+        if server.in_series {
+            let name = statements::OURS;
+            write::parse(out, name, SQL, []);
+            write::bind(out, name, name, [], [], []);
+            write::execute(out, name, 0);
+            write::close(out, frontend::Target::Statement(name));
+            server.due.push_back(Due::OurParse { id: 0 });
+            server.due.push_back(Due::OurBind);
+            server.due.push_back(Due::OurExecute);
+            server.due.push_back(Due::OurClose);
+        } else {
+            write::query(out, SQL);
+            server.push_ours(Why::DiscardSequences);
+        }
+        server.sequences_of = 0;
+    }
+
+    /// Tells a client that something it sent is not the protocol, and ends it.
+    pub(super) fn protocol_error(&mut self, key: Key, text: &str) -> Step {
+        self.refuse_and_end(key, Refusal::Protocol, text);
+        Step::Gone
+    }
+}
+
+/// Whether a message is handled only once all of it is there.
+fn must_be_whole(header: Header) -> bool {
+    match header.tag {
+        tag::QUERY | tag::PARSE => header.len <= READ_BYTES_MAX,
+        tag::COPY_DATA => false,
+        _ => header.len <= WHOLE_BYTES_MAX,
+    }
+}
+
+/// Whether a statement is the DEALLOCATE of one that the protocol made, which has another name at the server.
+fn is_deallocation(client: &Client, statement: &Statement) -> bool {
+    matches!(&statement.decision.shape, Shape::Deallocate(name) if client.statements.get(name).is_some())
+}
+
+/// Parses a DEALLOCATE that has something to deallocate, so that the server answers as the client expects.
+fn deallocate_another(server: &mut Server, out: &mut Vec<u8>) {
+    write::close(out, frontend::Target::Statement(statements::GONE));
+    write::parse(out, statements::GONE, b"", []);
+    write::parse(out, b"", statements::DEALLOCATE_GONE, []);
+    server.due.push_back(Due::OurClose);
+    server.due.push_back(Due::OurParse { id: 0 });
+}
+
+/// Functions of the large object interface, which libpq calls by OID (`pg_proc.dat`).
+fn is_large_object_function(oid: u32) -> bool {
+    matches!(oid, 715 | 764 | 765 | 767 | 952..=958 | 964 | 1_004 | 3_170..=3_172)
+}
