@@ -71,7 +71,7 @@ pub(crate) enum Order {
 
 /// To the control side.
 pub enum Ask {
-    /// Who is this user? The answer goes to the [`UserDirectory`](crate::auth::UserDirectory).
+    /// Who is this user? The answer goes to the [`Users`](crate::auth::Users).
     Lookup {
         /// Who waits for it.
         worker: usize,

@@ -33,7 +33,7 @@ const NOBODY: u64 = u64::MAX;
 #[derive(Debug)]
 pub struct Pool {
     /// Unique in this process, never reused.
-    pub id: u32,
+    pub id: u64,
     /// Whose it is.
     pub database: Arc<Database>,
     /// The user it logs in as.
@@ -75,7 +75,7 @@ impl Pool {
     /// An empty pool, for so many workers.
     #[must_use]
     pub fn new(
-        id: u32,
+        id: u64,
         database: Arc<Database>,
         user: Arc<str>,
         settings: PoolSettings,

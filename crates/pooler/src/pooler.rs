@@ -18,7 +18,7 @@ use tenfold_sql::{Classifier, Seed};
 use tokio::sync::mpsc;
 
 use crate::{
-    auth::{Hba, UserDirectory},
+    auth::{Hba, Users},
     config::{Config, ConfigError},
     control,
     counters::Counters,
@@ -82,7 +82,7 @@ impl Pooler {
         config.validate()?;
         let hba = parse_hba(&config)?;
         let (asks, asked) = mpsc::channel(ASKS_MAX);
-        let users = UserDirectory::new(&config);
+        let users = Users::new(&config);
         let counters = Counters::new(deps.workers);
         let workers = deps.workers.max(1);
         let shared = Arc::new(Shared::new(config, hba, deps, counters, users, asks));
@@ -105,13 +105,12 @@ impl Pooler {
             return Err(io::Error::other("the pooler was started already"));
         }
         self.shared.make_databases();
-        let seed = Seed::new(self.shared.seed);
         let mut rng = Rng::new(self.shared.seed);
+        let seed = Seed(std::array::from_fn(|_| rng.next_u64()));
         let mut threads = Vec::new();
         for (index, (poll, mailbox)) in parts.into_iter().enumerate() {
             let classifier = Classifier::new(seed.clone());
-            let worker =
-                Worker::new(index, Arc::clone(&self.shared), poll, mailbox, classifier, rng.split());
+            let worker = Worker::new(index, Arc::clone(&self.shared), poll, mailbox, classifier);
             let thread = std::thread::Builder::new().name(format!("pooler-{index}"));
             threads.push(thread.spawn(move || worker.run())?);
         }

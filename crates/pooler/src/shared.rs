@@ -22,7 +22,7 @@ use tenfold_sql::Catalogue;
 use tokio::sync::mpsc;
 
 use crate::{
-    auth::{Hba, SaltedCache, UserDirectory},
+    auth::{Hba, SaltedCache, Users},
     config::{self, ANY_DATABASE, Config},
     counters::Counters,
     hot::HotRows,
@@ -68,7 +68,7 @@ pub struct Shared {
     /// Parsed from [`Config::hba`].
     pub hba: ArcSwapOption<Hba>,
     /// Who is known.
-    pub users: UserDirectory,
+    pub users: Users,
     /// Salted passwords.
     pub salted: Arc<SaltedCache>,
     /// Session images.
@@ -99,7 +99,7 @@ pub struct Shared {
     databases: RwLock<HashMap<Arc<str>, Arc<Database>>>,
     users_open: Mutex<HashMap<Arc<str>, Arc<UserCount>>>,
     next_id: AtomicU64,
-    next_pool_id: AtomicU32,
+    next_pool_id: AtomicU64,
 }
 
 /// Clients of one user, over all databases.
@@ -204,7 +204,7 @@ impl Shared {
         hba: Option<Hba>,
         deps: Deps,
         counters: Counters,
-        users: UserDirectory,
+        users: Users,
         asks: mpsc::Sender<Ask>,
     ) -> Self {
         Self {
@@ -231,7 +231,7 @@ impl Shared {
             databases: RwLock::default(),
             users_open: Mutex::default(),
             next_id: AtomicU64::new(0),
-            next_pool_id: AtomicU32::new(0),
+            next_pool_id: AtomicU64::new(0),
         }
     }
 
@@ -277,7 +277,10 @@ impl Shared {
     }
 
     pub(crate) fn log_server_broken(&self, pool: &Pool, why: &str) {
-        self.log(Level::Warn, &format!("{}/{}: server connection closed: {why}", pool.database.name, pool.user));
+        self.log(
+            Level::Warn,
+            &format!("{}/{}: server connection closed: {why}", pool.database.name, pool.user),
+        );
     }
 
     fn add(&self, name: Arc<str>, spec: &config::Database) -> Arc<Database> {

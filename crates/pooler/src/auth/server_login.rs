@@ -164,6 +164,11 @@ impl ServerLogin {
         self
     }
 
+    /// As [`ServerLogin::with_end_point`], once the certificate is known.
+    pub fn set_end_point(&mut self, end_point: Option<Arc<[u8]>>) {
+        self.end_point = end_point;
+    }
+
     /// Writes the startup message.
     pub fn startup(&self, out: &mut Vec<u8>) {
         let own = [("user", &*self.user), ("database", &*self.dbname)];

@@ -29,3 +29,11 @@ pub use resolver::Resolver;
 pub use secrets::Salter;
 pub use target::{Address, Endpoint, Target};
 pub use watched::{Change, Event, Watched};
+
+/// Runs.
+pub async fn run(
+    _shared: std::sync::Arc<crate::shared::Shared>,
+    mut asks: tokio::sync::mpsc::Receiver<crate::mailbox::Ask>,
+) {
+    while asks.recv().await.is_some() {}
+}

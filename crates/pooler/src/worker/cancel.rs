@@ -22,6 +22,7 @@ use super::{
     slab::{Key, Kind},
     wire::{Got, Wire},
 };
+use crate::counters::Counter;
 use crate::refusal::Refusal;
 
 /// Cancel requests of one worker under way at once.
@@ -148,7 +149,10 @@ impl Worker {
             return;
         }
         server.cancels = server.cancels.saturating_sub(1);
-        if server.cancels == 0 && matches!(server.phase, super::server::Phase::Idle) && server.client.is_none() {
+        if server.cancels == 0
+            && matches!(server.phase, super::server::Phase::Idle)
+            && server.client.is_none()
+        {
             self.give(cancel.server);
         }
     }

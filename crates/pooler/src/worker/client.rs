@@ -4,11 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use tenfold_service::limits::Permit;
 
-use super::{
-    login::Login,
-    slab::Key,
-    wire::Wire,
-};
+use super::{login::Login, slab::Key, wire::Wire};
 use crate::{
     hot::{HotPermit, HotWait},
     image::Image,
@@ -32,6 +28,8 @@ pub(crate) struct Client {
     pub(crate) seat: Option<Box<Seat>>,
     /// What its session holds.
     pub(crate) image: Arc<Image>,
+    /// How its texts are lexed.
+    pub(crate) dialect: tenfold_sql::Dialect,
     pub(crate) statements: ClientStatements,
     /// What the unnamed statement holds.
     pub(crate) unnamed: Option<Arc<Statement>>,
@@ -75,12 +73,11 @@ pub(crate) struct Seat {
     /// `replication=…`: a server connection of its own.
     pub(crate) replication: Option<Box<str>>,
     pub(crate) listens: bool,
-    pub(crate) minor: u16,
     pub(crate) times: Times,
     pub(crate) peer: tenfold_service::acceptor::Peer,
     pub(crate) connected: Instant,
     pub(crate) connected_unix_ms: u64,
-    pub(crate) counted: Counted,
+    pub(crate) _counted: Counted,
 }
 
 /// What holds for this client, in the pool's terms; zero: no limit.
@@ -109,7 +106,7 @@ pub(crate) enum State {
     /// Wants a server.
     Waiting,
     /// Wants its turn on a hot row.
-    Parked(HotWait),
+    Parked(#[expect(dead_code, reason = "dropping it leaves the queue")] HotWait),
     /// Holds a server.
     Active(Key),
 }
@@ -132,7 +129,13 @@ impl Client {
     pub(crate) fn label(&self) -> String {
         match &self.seat {
             Some(seat) => {
-                format!("client {} ({}@{}, {})", self.id, seat.user, seat.pool.database.name, peer_text(&seat.peer))
+                format!(
+                    "client {} ({}@{}, {})",
+                    self.id,
+                    seat.user,
+                    seat.pool.database.name,
+                    peer_text(&seat.peer)
+                )
             }
             None => format!("client {}", self.id),
         }

@@ -23,9 +23,9 @@ use super::{
     wire::{Socket, Wire},
 };
 use crate::{
-    counters::Counter,
     auth::{FailureKind, ServerLogin, ServerStep, TlsNegotiation, TlsStep},
-    config::{Tcp, TlsMode},
+    config::Tcp,
+    counters::Counter,
     image::Image,
     mailbox::Ask,
     pool::{Place, Pool},
@@ -80,18 +80,16 @@ impl Worker {
         let startup = reserved.and_then(|key| self.startup_of(key));
         let login = self.server_login(&pool, startup.as_deref());
         let connect_query = pool.database.spec.load().connect_query.as_deref().map(Into::into);
-        let opening =
-            Opening { login, tls: Some(negotiation), deadline, reserved, connect_query };
+        let opening = Opening { login, tls: Some(negotiation), deadline, reserved, connect_query };
         let server = Server {
             id: self.shared.next_id(),
-            wire: Wire::new(socket),
             epoch: pool.database.epoch.load(Ordering::Relaxed),
             statements: ServerStatements::new(self.shared.config.load().statements_max),
             image: Image::empty(),
             startup,
             opened: self.now,
             opened_unix_ms: self.shared.clock.unix_ms_at(self.now),
-            ..Server::new(pool, local, place, address, opening, self.now)
+            ..Server::new(pool, local, Wire::new(socket), place, address, opening, self.now)
         };
         let key = self.servers.insert_with(|_| server);
         self.pools[local].connecting += 1;
@@ -122,13 +120,12 @@ impl Worker {
             params.push((name.clone(), value.clone()));
         }
         let salted = Arc::clone(&self.shared.salted);
-        ServerLogin::new(&user, dbname, &params, secret, self.nonce(), salted)
+        ServerLogin::new(user, dbname, &params, secret, self.nonce(), salted)
     }
 
     pub(super) fn nonce(&mut self) -> [u8; 18] {
         let mut nonce = [0; 18];
-        // Without randomness from the operating system no login would be safe; aws-lc aborts rather than fail here.
-        let _ = tenfold_pgwire::random(&mut nonce);
+        aws_lc_rs::rand::fill(&mut nonce).expect("the operating system gives randomness, or nothing is safe");
         nonce
     }
 
@@ -242,12 +239,10 @@ impl Worker {
 
     fn login_message(&mut self, key: Key, tag: u8, body: &[u8]) {
         let Some(server) = self.servers.get_mut(key) else { return };
-        let end_point = server.wire.tls().and_then(super::wire::end_point);
+        let end_point = server.wire.end_point();
         let Phase::LoggingIn(opening) = &mut server.phase else { return };
         let mut out = Vec::new();
-        if let Some(end_point) = end_point {
-            opening.login.set_end_point(end_point);
-        }
+        opening.login.set_end_point(end_point);
         let step = opening.login.message(tag, body, &mut out);
         if !out.is_empty() {
             self.send_server(key, &out);
@@ -259,7 +254,11 @@ impl Worker {
         match step {
             ServerStep::Continue => {}
             ServerStep::Derive(derivation) => {
-                let ask = Ask::Derive { worker: self.index, of: super::Deriving::Server(key), derivation };
+                let ask = Ask::Derive {
+                    worker: self.index,
+                    of: super::Deriving::Server(super::ServerKey(key)),
+                    derivation,
+                };
                 if !self.shared.ask(ask) {
                     self.opening_failed(key, "too much to do to compute a password's proof", None);
                 }
@@ -268,11 +267,8 @@ impl Worker {
                 let Some(server) = self.servers.get_mut(key) else { return };
                 server.process_id = ready.process_id;
                 server.key = ready.key;
-                let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-                let params: Vec<(String, String)> =
-                    ready.params.iter().map(|(name, value)| (text(name), text(value))).collect();
                 server.status = b'I';
-                self.logged_in(key, params);
+                self.logged_in(key, ready.params);
             }
             ServerStep::Failed { error, kind } => self.login_refused(key, &error, kind),
         }
@@ -290,8 +286,7 @@ impl Worker {
 
     fn logged_in(&mut self, key: Key, params: Vec<(String, String)>) {
         let Some(server) = self.servers.get_mut(key) else { return };
-        let is_standby =
-            params.iter().any(|(name, value)| name == "in_hot_standby" && value == "on");
+        let is_standby = params.iter().any(|(name, value)| name == "in_hot_standby" && value == "on");
         let database = Arc::clone(&server.pool.database);
         if is_standby && database.target.load().addresses.len() > 1 {
             self.opening_failed(key, "the server is a standby", None);
@@ -385,16 +380,18 @@ impl Worker {
         let local = server.local;
         let text = super::refuse::message_of(error);
         self.opening_failed(key, &text, Some(error));
-        if !kind.may_pass() {
+        if kind != FailureKind::Unavailable {
             self.refuse_waiters(local, error);
         }
     }
 }
 
 /// A socket that is connecting.
-fn open_socket(at: &Endpoint, tcp: &Tcp) -> std::io::Result<Socket> {
+pub(super) fn open_socket(at: &Endpoint, tcp: &Tcp) -> std::io::Result<Socket> {
     let (domain, address, protocol) = match at {
-        Endpoint::Tcp(address) => (Domain::for_address(*address), SockAddr::from(*address), Some(Protocol::TCP)),
+        Endpoint::Tcp(address) => {
+            (Domain::for_address(*address), SockAddr::from(*address), Some(Protocol::TCP))
+        }
         Endpoint::Unix(path) => (Domain::UNIX, SockAddr::unix(path)?, None),
     };
     let socket = RawSocket::new(domain, Type::STREAM, protocol)?;
@@ -412,10 +409,4 @@ fn open_socket(at: &Endpoint, tcp: &Tcp) -> std::io::Result<Socket> {
         Endpoint::Tcp(_) => Socket::Tcp(mio::net::TcpStream::from_std(socket.into())),
         Endpoint::Unix(_) => Socket::Unix(mio::net::UnixStream::from_std(socket.into())),
     })
-}
-
-/// Whether TLS is asked of a server in this mode.
-#[must_use]
-pub(super) fn is_verified(mode: TlsMode) -> bool {
-    mode >= TlsMode::VerifyCa
 }

@@ -159,14 +159,7 @@ impl Worker {
             tag::PARSE_COMPLETE => parsed(server),
             tag::BIND_COMPLETE => popped(server, |due| matches!(due, Due::Bind | Due::OurBind)),
             tag::CLOSE_COMPLETE => popped(server, |due| matches!(due, Due::Close | Due::OurClose)),
-            tag::PARAMETER_DESCRIPTION => match server.due.front_mut() {
-                Some(due @ Due::DescribeStatement) => {
-                    *due = Due::Describe;
-                    Fate::Pass
-                }
-                _ if server.is_session() => Fate::Pass,
-                _ => Fate::Broken("a ParameterDescription that nobody asked for"),
-            },
+            tag::PARAMETER_DESCRIPTION => parameters_described(server),
             _ => Fate::Broken("a message that has no place here"),
         };
         if matches!(fate, Fate::Pass | Fate::Ready) {
@@ -226,13 +219,7 @@ impl Worker {
     }
 
     /// ErrorResponse.
-    fn error(
-        &mut self,
-        key: Key,
-        body: &[u8],
-        batch: &mut Batch<'_>,
-        range: std::ops::Range<usize>,
-    ) -> Fate {
+    fn error(&mut self, key: Key, body: &[u8], batch: &mut Batch<'_>, range: std::ops::Range<usize>) -> Fate {
         let Ok(report) = backend::Report::parse(body) else { return Fate::Broken("a malformed error") };
         let is_fatal = report.is_fatal();
         let Some(server) = self.servers.get_mut(key) else { return Fate::Swallow };
@@ -416,6 +403,18 @@ fn described(server: &mut Server) -> Fate {
         }
         Some(Due::Ours(_)) => Fate::Swallow,
         _ => Fate::Pass,
+    }
+}
+
+fn parameters_described(server: &mut Server) -> Fate {
+    let is_session = server.is_session();
+    match server.due.front_mut() {
+        Some(due @ Due::DescribeStatement) => {
+            *due = Due::Describe;
+            Fate::Pass
+        }
+        _ if is_session => Fate::Pass,
+        _ => Fate::Broken("a ParameterDescription that nobody asked for"),
     }
 }
 

@@ -22,13 +22,7 @@ use super::{
     server::{Due, Phase, Pins, Server, Why},
     slab::Key,
 };
-use crate::{
-    counters::Counter,
-    image::Image,
-    mailbox::Ask,
-    refusal::Refusal,
-    shared::Database,
-};
+use crate::{counters::Counter, image::Image, mailbox::Ask, refusal::Refusal, shared::Database};
 
 impl Worker {
     /// A client said goodbye.
@@ -79,7 +73,10 @@ impl Worker {
         let Some(server) = self.servers.get_mut(key) else { return };
         server.client = None;
         let is_torn = client.passing > 0 || !server.prefix.is_empty();
-        if is_torn || server.is_opening() || client.seat.as_ref().is_some_and(|seat| seat.replication.is_some()) {
+        if is_torn
+            || server.is_opening()
+            || client.seat.as_ref().is_some_and(|seat| seat.replication.is_some())
+        {
             self.close_server(key);
             return;
         }
@@ -144,7 +141,8 @@ impl Worker {
             self.close_server(key);
             return;
         }
-        let harmless = Effects::WRITES.with(Effects::SEQUENCE_MAYBE).with(Effects::DDL).with(Effects::SEQUENCE_READ);
+        let harmless =
+            Effects::WRITES.with(Effects::SEQUENCE_MAYBE).with(Effects::DDL).with(Effects::SEQUENCE_READ);
         let holds = !server.pins.is_empty() || !server.effects.without(harmless).is_empty();
         if holds && !cleaned {
             self.ask_server(key, b"DISCARD ALL", Why::Clean);
@@ -187,10 +185,9 @@ impl Worker {
         let Some(server) = self.servers.get_mut(key) else { return };
         let last_words = server.last_words.take();
         if server.is_opening() {
-            let text = last_words.as_deref().map_or_else(
-                || "the server closed the connection".to_owned(),
-                refuse::message_of,
-            );
+            let text = last_words
+                .as_deref()
+                .map_or_else(|| "the server closed the connection".to_owned(), refuse::message_of);
             self.opening_failed(key, &text, None);
             return;
         }
@@ -313,8 +310,7 @@ impl Worker {
 
     /// Closes a database's clients and servers at once.
     pub(super) fn kill(&mut self, database: Option<&Arc<Database>>) {
-        let is_meant =
-            |other: &Arc<Database>| database.is_none_or(|database| Arc::ptr_eq(database, other));
+        let is_meant = |other: &Arc<Database>| database.is_none_or(|database| Arc::ptr_eq(database, other));
         for key in self.clients.keys() {
             let seat = self.clients.get(key).and_then(|client| client.seat.as_ref());
             if seat.is_some_and(|seat| is_meant(&seat.pool.database)) {
@@ -329,7 +325,8 @@ impl Worker {
     }
 
     pub(super) fn kill_client(&mut self, id: u64) {
-        let key = self.clients.keys().into_iter().find(|key| self.clients.get(*key).is_some_and(|c| c.id == id));
+        let key =
+            self.clients.keys().into_iter().find(|key| self.clients.get(*key).is_some_and(|c| c.id == id));
         if let Some(key) = key {
             self.refuse_and_end(key, Refusal::Killed, "terminated at the console");
         }

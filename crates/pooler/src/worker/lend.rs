@@ -23,10 +23,10 @@ use super::{
     slab::{Key, Kind},
 };
 use crate::{
-    counters::Counter,
     config::Sequences,
+    counters::Counter,
     hot::{self, Entered, HotPermit, HotRow},
-    image::{Needs, replay},
+    image::{Needs, Replay, replay},
     mailbox::Order,
     pool::Pool,
     shared::Database,
@@ -144,6 +144,8 @@ pub(super) struct First {
     pub(super) is_series: bool,
     /// The row it wants.
     pub(super) hot: Option<HotRow>,
+    /// It wants a connection opened for it alone.
+    pub(super) is_own: bool,
     /// The client logs in, and its startup parameters are to be tried.
     pub(super) is_startup: bool,
 }
@@ -321,13 +323,9 @@ impl Worker {
             needs = Needs { prepared: true, channels: needs.channels };
         }
         if let Some(replay) = replay(&server.image, &client.image, needs, &self.shared.images) {
-            write::query(batch.stage(), &replay.sql);
-            if replay.confirm {
-                server.push_ours(Why::Replay(replay.after));
-                is_confirmed = true;
-            } else {
-                server.push_ours(Why::ReplayAhead(replay.after));
-            }
+            batch.stage().extend_from_slice(&replay.messages);
+            is_confirmed |= replay.confirm;
+            server.push_replay(&replay);
             self.shared.counters.count(self.index, Counter::Replays);
         }
         if is_confirmed {
@@ -344,7 +342,13 @@ impl Worker {
     }
 
     /// What a later statement of a transaction can see beyond what was replayed.
-    pub(super) fn replay_ahead(&mut self, key: Key, server_key: Key, effects: Effects, batch: &mut Batch<'_>) {
+    pub(super) fn replay_ahead(
+        &mut self,
+        key: Key,
+        server_key: Key,
+        effects: Effects,
+        batch: &mut Batch<'_>,
+    ) {
         let needs = Needs::from_effects(effects);
         if needs == Needs::default() {
             return;
@@ -355,8 +359,8 @@ impl Worker {
             return;
         }
         if let Some(replay) = replay(&server.image, &client.image, needs, &self.shared.images) {
-            write::query(batch.stage(), &replay.sql);
-            server.push_ours(Why::ReplayAhead(replay.after));
+            batch.stage().extend_from_slice(&replay.messages);
+            server.push_replay(&Replay { confirm: false, ..replay });
         }
     }
 
@@ -420,6 +424,10 @@ impl Worker {
                 continue;
             }
             let waited = self.now.saturating_duration_since(waiter.since);
+            if waiter.first.is_own {
+                self.swap_for_own(waiter.key, server_key);
+                return true;
+            }
             if waiter.first.is_startup {
                 self.try_startup(waiter.key, server_key);
                 return true;
@@ -479,7 +487,8 @@ impl Worker {
                 return;
             }
             let Some(place) = pool.take_place(waited) else { break };
-            if !self.connect(local, place, None) {
+            let own = self.next_own(local);
+            if !self.connect(local, place, own) {
                 return;
             }
         }
@@ -487,6 +496,14 @@ impl Worker {
             self.evict_of_another_pool(local);
         }
         self.break_soft_pin(local);
+    }
+
+    /// The first waiter, if it wants a connection of its own: it stops waiting for any other.
+    fn next_own(&mut self, local: usize) -> Option<Key> {
+        let key = self.pools[local].waiters.iter().next().filter(|waiter| waiter.first.is_own)?.key;
+        self.pools[local].waiters.remove(key);
+        self.say_waiting(local);
+        Some(key)
     }
 
     /// Closes an idle connection of another pool of the same database, so that there is room for one of this.
@@ -607,10 +624,12 @@ impl Worker {
         let Some(server) = self.servers.get(key) else { return false };
         let settings = server.pool.settings.load();
         let lifetime = settings.lifetime;
-        let is_old =
-            !lifetime.is_zero() && self.now.saturating_duration_since(server.opened) >= lifetime;
+        let is_old = !lifetime.is_zero() && self.now.saturating_duration_since(server.opened) >= lifetime;
         let epoch = server.pool.database.epoch.load(std::sync::atomic::Ordering::Relaxed);
-        server.tainted || server.epoch != epoch || is_old || server.startup.is_some()
+        server.tainted
+            || server.epoch != epoch
+            || is_old
+            || server.startup.is_some()
             || server.pool.open() > settings.size + settings.reserve
     }
 
@@ -648,6 +667,15 @@ fn message_query(out: &mut Vec<u8>, body: &[u8]) {
 }
 
 impl Server {
+    /// Notes the answers to a replay.
+    fn push_replay(&mut self, replay: &Replay) {
+        for _ in 1..replay.queries {
+            self.push_ours(Why::ReplayPart { confirm: replay.confirm });
+        }
+        let after = Arc::clone(&replay.after);
+        self.push_ours(if replay.confirm { Why::Replay(after) } else { Why::ReplayAhead(after) });
+    }
+
     /// Whether it stays with its client only for what `currval()` might say.
     fn is_softly_pinned(&self) -> bool {
         self.pins.is_soft() && self.due.is_empty() && self.status == b'I' && matches!(self.phase, Phase::Lent)

@@ -14,7 +14,6 @@ use std::{
 };
 
 use tenfold_pgwire::{
-    SqlState,
     backend::TransactionStatus,
     frame::{self, HEADER_BYTES},
     startup::{Initial, Replication, Startup as Packet, VERSION_MINOR_LATEST, options},
@@ -27,20 +26,23 @@ use super::{
     cancel::{client_of, process_id},
     client::{Client, ClientKey, Counted, Seat, State, Times},
     lend::{First, Waiter},
-    refuse,
-    server::{Phase, Pin, Probing, Why},
+    server::{Phase, Probing, Why},
     slab::{Key, Kind},
     wire::{Socket, Wire},
 };
 use crate::{
+    auth::{
+        self, Authenticated, ClientFacts, LoginSeeds, Lookup, LookupKey, SaltedPassword, Step, TlsFacts,
+        UnixPeer,
+        hba::{HbaFacts, Verdict},
+    },
+    config::{AuthMethod, CONSOLE_DATABASES, Mode, TlsMode},
     counters::Counter,
-    auth::{self, Authenticated, ClientFacts, LoginSeeds, Lookup, LookupKey, SaltedPassword, Step, TlsFacts, UnixPeer},
-    config::{AuthMethod, Mode, TlsMode},
     image::{Image, Needs, replay},
     mailbox::{Ask, Order},
     probe::{Found, Reader, Wanted},
     refusal::Refusal,
-    shared::{self, CONSOLES, Database, Started, Startup},
+    shared::{Database, Started, Startup},
     statements::ClientStatements,
 };
 
@@ -67,7 +69,6 @@ struct AskedFor {
     database: Arc<str>,
     found: Option<Arc<Database>>,
     startup: Startup,
-    minor: u16,
     replication: Option<Box<str>>,
     method: AuthMethod,
     console: bool,
@@ -91,6 +92,11 @@ impl Login {
     /// Whether it waits for something other than the client.
     pub(crate) fn is_waiting(&self) -> bool {
         !matches!(self.phase, LoginPhase::Packet | LoginPhase::Proving(_))
+    }
+
+    /// From here on it waits for a server of this pool.
+    pub(crate) fn wait_in(&mut self, local: usize) {
+        self.waiting_in = Some(local);
     }
 
     /// The pool whose server it waits for.
@@ -133,6 +139,8 @@ impl Worker {
             held: None,
             broken: None,
             turn: None,
+            notifications: Vec::new(),
+            dialect: tenfold_sql::Dialect::default(),
             secret: self.secret(),
             since: self.now,
             permit,
@@ -166,7 +174,11 @@ impl Worker {
                 LoginPhase::Packet => self.packet(key, rest),
                 LoginPhase::Proving(_) => self.proof(key, rest),
                 _ if rest.len() > LOGIN_BYTES_MAX => {
-                    self.refuse_and_end(key, Refusal::Protocol, "too much was sent before the login was done");
+                    self.refuse_and_end(
+                        key,
+                        Refusal::Protocol,
+                        "too much was sent before the login was done",
+                    );
                     return data.len();
                 }
                 _ => None,
@@ -195,7 +207,11 @@ impl Worker {
                 Some(len)
             }
             Initial::GssEncRequest => {
-                if self.send_client(key, b"N") { Some(len) } else { None }
+                if self.send_client(key, b"N") {
+                    Some(len)
+                } else {
+                    None
+                }
             }
             Initial::Cancel(cancel) => {
                 if let Some((worker, place)) = client_of(cancel.process_id) {
@@ -216,7 +232,7 @@ impl Worker {
         self.shared.counters.refused(self.index, Refusal::Protocol);
         let mut out = Vec::new();
         let text = error.to_string();
-        write::report::Report::fatal(error.sqlstate(), &text).append_error(&mut out);
+        write::Report::fatal(error.sqlstate(), &text).append_error(&mut out);
         if self.send_client(key, &out) {
             self.client_gone(key);
         }
@@ -226,7 +242,8 @@ impl Worker {
         let config = self.shared.config.load();
         let Some(client) = self.clients.get_mut(key) else { return };
         let State::Login(login) = &mut client.state else { return };
-        let is_offered = config.client_tls.mode != TlsMode::Disable && !client.wire.is_unix() && !login.tls_done;
+        let is_offered =
+            config.client_tls.mode != TlsMode::Disable && !client.wire.is_unix() && !login.tls_done;
         let Some(tls) = config.client_tls.config.as_ref().filter(|_| is_offered) else {
             self.send_client(key, b"N");
             return;
@@ -285,7 +302,7 @@ impl Worker {
         };
         if let Some(minor) = packet.negotiation(VERSION_MINOR_LATEST) {
             let mut out = Vec::new();
-            write::backend::negotiate_protocol_version(&mut out, minor, packet.protocol_options());
+            write::negotiate_protocol_version(&mut out, minor, packet.protocol_options());
             if !self.send_client(key, &out) {
                 return;
             }
@@ -306,11 +323,11 @@ impl Worker {
         let user: Arc<str> = text(packet.user, "user name")?.into();
         let database: Arc<str> = text(packet.database, "database name")?.into();
         let startup = self.startup_parameters(key, packet)?;
-        let console = CONSOLES.contains(&&*database);
+        let console = CONSOLE_DATABASES.contains(&&*database);
         let replication = match packet.replication {
-            Replication::None => None,
+            Replication::Off => None,
             Replication::Physical => Some("true".into()),
-            Replication::Database => Some("database".into()),
+            Replication::Logical => Some("database".into()),
         };
         // A physical replication connection names no database; it goes to the one of its user's name, or the only one.
         let database = if database.is_empty() { self.only_database(&user) } else { database };
@@ -321,8 +338,8 @@ impl Worker {
         if config.client_tls.mode >= TlsMode::Require && !is_tls && !is_unix {
             return Err((Refusal::TlsRequired, "SSL required".into()));
         }
-        let method = self.method(key, &user, &database, replication.is_some())?;
-        Ok(AskedFor { user, database, found, startup, minor: packet.minor, replication, method, console })
+        let method = self.method(key, &user, &database, packet.replication == Replication::Physical)?;
+        Ok(AskedFor { user, database, found, startup, replication, method, console })
     }
 
     fn only_database(&self, user: &Arc<str>) -> Arc<str> {
@@ -342,13 +359,26 @@ impl Worker {
     ) -> Result<AuthMethod, (Refusal, String)> {
         let hba = self.shared.hba.load();
         let Some(hba) = hba.as_ref() else { return Ok(self.shared.config.load().auth) };
-        let Some(facts) = self.facts(key, user, database, replication) else {
-            return Err((Refusal::Authentication, "gone".into()));
-        };
-        hba.decide(&facts).ok_or_else(|| {
-            let text = format!("no pg_hba rule lets user \"{user}\" into database \"{database}\" from here");
-            (Refusal::HbaReject, text)
-        })
+        let client = self.clients.get(key);
+        let address = client.and_then(|client| match &client.state {
+            State::Login(login) => match login.peer {
+                Peer::Tcp(address) => Some(address.ip()),
+                Peer::Unix { .. } => None,
+            },
+            _ => None,
+        });
+        let tls = client.is_some_and(|client| client.wire.tls().is_some());
+        match hba.decide(&HbaFacts { database, user, address, tls, replication }) {
+            Verdict::Method { method, .. } => Ok(method),
+            Verdict::Reject { line } => {
+                let text = format!("pg_hba.conf rejects connection for user \"{user}\" (line {line})");
+                Err((Refusal::HbaReject, text))
+            }
+            Verdict::NoRule => {
+                let text = format!("no pg_hba.conf entry for user \"{user}\", database \"{database}\"");
+                Err((Refusal::HbaReject, text))
+            }
+        }
     }
 
     /// The parameters that make the session, as the server is to be told them.
@@ -410,13 +440,16 @@ impl Worker {
         let State::Login(login) = &client.state else { return None };
         let config = self.shared.config.load();
         let tls = client.wire.tls().map(|tls| TlsFacts {
-            peer_common_name: super::wire::common_name(tls),
+            peer_common_name: tls
+                .peer_certificates()
+                .and_then(|chain| super::certificate::common_name(chain.first()?))
+                .map(Into::into),
             peer_verified: tls.peer_certificates().is_some(),
             end_point: config.client_tls.end_point.clone(),
         });
         let (addr, unix_peer) = match login.peer {
             Peer::Tcp(addr) => (Some(addr), None),
-            Peer::Unix { uid, .. } => (None, Some(UnixPeer { uid, name: crate::auth::user_name(uid) })),
+            Peer::Unix { uid, .. } => (None, Some(UnixPeer { uid, name: user_name(uid) })),
         };
         let (user, database) = (Arc::clone(user), Arc::clone(database));
         Some(ClientFacts { user, database, addr, unix_peer, tls, replication })
@@ -624,8 +657,7 @@ impl Worker {
             peer: login.peer,
             connected: self.now,
             connected_unix_ms: self.shared.clock.unix_ms_at(self.now),
-            counted,
-            minor: asked_for.minor,
+            _counted: counted,
         };
         client.seat = Some(Box::new(seat));
         Ok(())
@@ -682,7 +714,11 @@ impl Worker {
         let settings: Vec<(Arc<str>, Option<String>)> =
             raw.iter().map(|(name, value)| (name.as_str().into(), Some(value.clone()))).collect();
         let Ok(image) = self.shared.images.with_settings(&Image::empty(), &settings) else {
-            self.refuse_and_end(key, Refusal::StartupParameter, "the startup parameters are too many, or too long");
+            self.refuse_and_end(
+                key,
+                Refusal::StartupParameter,
+                "the startup parameters are too many, or too long",
+            );
             self.give(server_key);
             return;
         };
@@ -692,11 +728,11 @@ impl Worker {
         server.touched = self.now;
         server.reports.clear();
         if let Some(replay) = replay(&server.image, &image, Needs::default(), &self.shared.images) {
-            let mut out = Vec::new();
-            write::query(&mut out, &replay.sql);
             server.image = replay.after;
-            server.push_ours(Why::Startup);
-            self.send_server(server_key, &out);
+            for _ in 0..replay.queries {
+                server.push_ours(Why::Startup);
+            }
+            self.send_server(server_key, &replay.messages);
         } else {
             self.startup_tried(server_key, false);
         }
@@ -706,6 +742,9 @@ impl Worker {
     pub(super) fn startup_tried(&mut self, server_key: Key, failed: bool) {
         let Some(server) = self.servers.get_mut(server_key) else { return };
         let Some(key) = server.client else { return };
+        if !failed && !server.due.is_empty() {
+            return;
+        }
         if failed {
             let error = server.last_words.take().unwrap_or_default();
             server.client = None;
@@ -713,7 +752,8 @@ impl Worker {
             self.end_with(key, &error);
             return;
         }
-        let raw = self.clients.get(key).and_then(|client| client.seat.as_ref()).map(|seat| Arc::clone(&seat.raw));
+        let raw =
+            self.clients.get(key).and_then(|client| client.seat.as_ref()).map(|seat| Arc::clone(&seat.raw));
         let mut wanted = Wanted::default();
         for (name, _) in raw.iter().flat_map(|raw| raw.iter()) {
             // More than can be asked for was refused above.
@@ -732,10 +772,15 @@ impl Worker {
         let Some(server) = self.servers.get_mut(server_key) else { return };
         let Some(key) = server.client.take() else { return };
         let reports = std::mem::take(&mut server.reports);
-        let image = found.and_then(|found| self.shared.images.with_settings(&Image::empty(), &found.settings).ok());
+        let image =
+            found.and_then(|found| self.shared.images.with_settings(&Image::empty(), &found.settings).ok());
         let Some(image) = image else {
             self.close_server(server_key);
-            self.refuse_and_end(key, Refusal::StartupParameter, "the startup parameters could not be read back");
+            self.refuse_and_end(
+                key,
+                Refusal::StartupParameter,
+                "the startup parameters could not be read back",
+            );
             return;
         };
         server.image = Arc::clone(&image);
@@ -796,6 +841,7 @@ impl Worker {
         write::backend_key_data(&mut out, process_id(worker, key.place), &client.secret);
         write::ready_for_query(&mut out, TransactionStatus::Idle);
         client.image = Arc::clone(&started.image);
+        client.dialect = dialect_of(&started.image, fresh);
         seat.startup = started;
         client.state = State::Idle;
         client.since = self.now;
@@ -836,7 +882,7 @@ impl Worker {
 }
 
 impl Times {
-    fn of(settings: &crate::config::PoolSettings) -> Self {
+    pub(super) fn of(settings: &crate::config::PoolSettings) -> Self {
         Self {
             query: settings.query_timeout,
             idle_in_transaction: settings.idle_in_transaction,
@@ -849,4 +895,21 @@ impl Times {
 /// How long a login may still take.
 pub(super) fn is_overdue(client: &Client, deadline: Instant, now: Instant) -> bool {
     matches!(client.state, State::Login(_)) && now >= deadline
+}
+
+/// The operating system's name for a user.
+fn user_name(uid: u32) -> Option<Arc<str>> {
+    let user = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid)).ok()??;
+    Some(user.name.as_str().into())
+}
+
+/// How a session's texts are lexed.
+pub(super) fn dialect_of(image: &Image, fresh: &[(String, String)]) -> tenfold_sql::Dialect {
+    let value = |name: &str, default: &'static str| -> String {
+        let fresh = fresh.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str());
+        image.setting(name).or(fresh).unwrap_or(default).to_owned()
+    };
+    let strings = value("standard_conforming_strings", "on");
+    let encoding = value("client_encoding", "UTF8");
+    tenfold_sql::Dialect::of(strings.as_bytes(), encoding.as_bytes())
 }

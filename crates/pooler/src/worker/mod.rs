@@ -14,16 +14,18 @@
 
 mod batch;
 mod cancel;
+mod certificate;
 mod client;
 mod connect;
 mod downstream;
-mod lend;
 mod leave;
+mod lend;
 mod login;
 mod refuse;
 mod reporting;
 mod rows;
 mod server;
+mod session;
 mod settle;
 mod slab;
 mod tick;
@@ -41,10 +43,10 @@ use mio::{Events, Poll, Token, event::Event};
 use tenfold_sql::Classifier;
 
 pub use self::client::ClientKey;
-pub(crate) use self::server::Server;
 pub use self::lend::Stats;
 pub use self::rows::{ClientRow, ClientState, ServerRow, ServerState, WorkerRows};
 pub use self::server::Pin;
+pub(crate) use self::server::Server;
 use self::{
     cancel::Cancel,
     client::Client,
@@ -100,7 +102,6 @@ pub(crate) struct Worker {
     idle_scan: usize,
     is_draining: bool,
     is_stopped: bool,
-    rng: tenfold_service::rng::Rng,
 }
 
 /// Names a server connection of one worker, for other threads.
@@ -131,7 +132,6 @@ impl Worker {
         poll: Poll,
         mailbox: Mailbox,
         classifier: Classifier,
-        rng: tenfold_service::rng::Rng,
     ) -> Self {
         let now = shared.clock.now();
         Self {
@@ -156,7 +156,6 @@ impl Worker {
             idle_scan: 0,
             is_draining: false,
             is_stopped: false,
-            rng,
         }
     }
 
@@ -320,10 +319,9 @@ impl Worker {
         let Some(client) = self.clients.get_mut(key) else { return false };
         let full = match client.state {
             client::State::Waiting | client::State::Parked(_) => true,
-            client::State::Active(server) => self
-                .servers
-                .get(server)
-                .is_some_and(|server| server.wire.is_blocked() || !matches!(server.phase, server::Phase::Lent)),
+            client::State::Active(server) => self.servers.get(server).is_some_and(|server| {
+                server.wire.is_blocked() || !matches!(server.phase, server::Phase::Lent)
+            }),
             client::State::Login(ref login) => login.is_waiting(),
             client::State::Idle => false,
         };

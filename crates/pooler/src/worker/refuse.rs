@@ -7,7 +7,7 @@ use tenfold_pgwire::{
     SqlState,
     backend::{Report, TransactionStatus},
     frame::{HEADER_BYTES, frontend as tag, frontend_header},
-    write::{self, report::Severity},
+    write::{self, Severity},
 };
 
 use super::{Worker, client::State, slab::Key, upstream::Step};
@@ -22,7 +22,7 @@ impl Worker {
         self.shared.counters.refused(self.index, refusal);
         self.log_refusal(key, refusal, text);
         let mut out = Vec::new();
-        write::report::Report::fatal(SqlState::of(refusal.sqlstate()), text).append_error(&mut out);
+        write::Report::fatal(sqlstate(refusal), text).append_error(&mut out);
         if self.send_client(key, &out) {
             self.client_gone(key);
         }
@@ -117,7 +117,7 @@ impl Worker {
 /// The body of an error of ours.
 pub(super) fn error_body(refusal: Refusal, text: &str) -> Vec<u8> {
     let mut out = Vec::new();
-    write::report::Report::error(SqlState::of(refusal.sqlstate()), text).append_error(&mut out);
+    write::Report::error(sqlstate(refusal), text).append_error(&mut out);
     out.drain(..HEADER_BYTES);
     out
 }
@@ -152,4 +152,14 @@ pub(super) fn message_of(error: &[u8]) -> String {
         |_| "the server refused the login".to_owned(),
         |report| String::from_utf8_lossy(report.message()).into_owned(),
     )
+}
+
+/// A notice, which ends nothing.
+pub(super) fn write_notice(out: &mut Vec<u8>, text: &str) {
+    write::Report::new(Severity::Notice, SqlState::parse(b"00000").expect("five digits"), text)
+        .append_notice(out);
+}
+
+fn sqlstate(refusal: Refusal) -> SqlState {
+    SqlState::parse(refusal.sqlstate().as_bytes()).expect("Refusal::sqlstate() are codes")
 }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, sync::atomic::Ordering};
 
-use super::{Worker, client::State, server::Phase, slab::Key};
+use super::{Worker, client::State, slab::Key};
 use crate::{
     hot::HotPermit,
     mailbox::Order,
@@ -45,7 +45,7 @@ impl Worker {
     pub(super) fn notify(&mut self, clients: &[super::ClientKey], message: &[u8]) {
         for client in clients {
             let key = client.0;
-            let is_between = self.clients.get(key).is_some_and(|client| client.is_between_messages(&self.servers));
+            let is_between = self.clients.get(key).is_some_and(|client| self.is_between_messages(client));
             if is_between {
                 self.send_client(key, message);
             } else if let Some(client) = self.clients.get_mut(key)
@@ -56,12 +56,19 @@ impl Worker {
         }
     }
 
+    /// Whether a message of its own may be put in for a client now.
+    fn is_between_messages(&self, client: &super::client::Client) -> bool {
+        let server = client.server().and_then(|server| self.servers.get(server));
+        client.is_ready() && !server.is_some_and(|server| server.passing > 0 && server.passing_on)
+    }
+
     /// The hub's connection is lost: those who listened may have missed something.
     pub(super) fn hub_lost(&mut self, database: &Arc<Database>) {
         for key in self.clients.keys() {
             let seat = self.clients.get(key).and_then(|client| client.seat.as_ref());
             if seat.is_some_and(|seat| seat.listens && Arc::ptr_eq(&seat.pool.database, database)) {
-                let text = "the connection that listens for notifications was lost; some may have been missed";
+                let text =
+                    "the connection that listens for notifications was lost; some may have been missed";
                 self.refuse_and_end(key, Refusal::HubLost, text);
             }
         }
@@ -129,10 +136,5 @@ impl Worker {
 
     pub(super) fn is_draining_hard(&self) -> bool {
         self.is_stopped
-    }
-
-    /// Whether a server connection is lent.
-    pub(super) fn is_lent(phase: &Phase) -> bool {
-        !matches!(phase, Phase::Idle | Phase::Connecting(_) | Phase::Negotiating(_) | Phase::LoggingIn(_))
     }
 }

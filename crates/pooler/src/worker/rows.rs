@@ -161,7 +161,8 @@ impl Worker {
             application_name: client.image.setting("application_name").unwrap_or_default().to_owned(),
             server: server.map(|server| server.id),
             connected_unix_ms: seat.map_or(0, |seat| seat.connected_unix_ms),
-            connected_for: seat.map_or(Duration::ZERO, |seat| self.now.saturating_duration_since(seat.connected)),
+            connected_for: seat
+                .map_or(Duration::ZERO, |seat| self.now.saturating_duration_since(seat.connected)),
             since: self.now.saturating_duration_since(client.since),
             prepared: client.statements.len(),
             pins: server.map(|server| server.pins.iter().collect()).unwrap_or_default(),

@@ -155,7 +155,9 @@ pub(crate) enum Due {
     /// CloseComplete that we say ourselves.
     CloseInvented(Option<Box<Named>>),
     /// A Parse of ours: the client never sees its answer.
-    OurParse { id: u64 },
+    OurParse {
+        id: u64,
+    },
     /// A Close of ours.
     OurClose,
     /// A BindComplete and CommandComplete of ours, within the client's series.
@@ -187,6 +189,8 @@ pub(crate) enum Why {
     Replay(Arc<Image>),
     /// The client's state is replayed ahead of its message.
     ReplayAhead(Arc<Image>),
+    /// A part of a replay that has more.
+    ReplayPart { confirm: bool },
     /// Is it alive?
     Check,
     /// The client's held BEGIN.
@@ -292,11 +296,6 @@ impl Due {
             self,
             Self::OurParse { .. } | Self::OurClose | Self::OurBind | Self::OurExecute | Self::Ours(_)
         )
-    }
-
-    /// Whether an error drops it, up to the next Sync.
-    pub(crate) fn is_of_series(&self) -> bool {
-        !matches!(self, Self::Query | Self::Sync | Self::Ours(_))
     }
 }
 

@@ -139,8 +139,11 @@ impl Worker {
             server.image = Arc::clone(image);
         }
         match ours.why {
-            Why::Check | Why::Replay(_) if ours.failed => self.preparing_failed(key),
-            Why::ReplayAhead(_) | Why::Begin if ours.failed => {
+            Why::Check if ours.failed => self.preparing_failed(key, true),
+            Why::Replay(_) | Why::ReplayPart { confirm: true } if ours.failed => {
+                self.preparing_failed(key, false)
+            }
+            Why::ReplayAhead(_) | Why::ReplayPart { .. } | Why::Begin if ours.failed => {
                 self.server_broken(key, "what goes ahead of a client's message failed");
             }
             Why::DiscardSequences if ours.failed => {
@@ -157,7 +160,7 @@ impl Worker {
                     self.prepared(key);
                 }
             }
-            Why::ReplayAhead(_) | Why::Begin => {}
+            Why::ReplayAhead(_) | Why::ReplayPart { .. } | Why::Begin => {}
             Why::Probe => self.probed(key, ours.failed),
             Why::Unlisten => self.unlistened(key, ours.failed),
             Why::Rollback | Why::Clean => {}
@@ -202,7 +205,12 @@ impl Worker {
             }
             let images = &self.shared.images;
             match new_images(server, &client.image, startup.as_ref(), &wanted, &found, images) {
-                Some((on_server, of_client)) => (server.image, client.image) = (on_server, of_client),
+                Some((on_server, of_client)) => {
+                    let welcome = server.pool.database.welcome.load();
+                    let fresh = welcome.as_deref().map(Vec::as_slice).unwrap_or_default();
+                    client.dialect = super::login::dialect_of(&of_client, fresh);
+                    (server.image, client.image) = (on_server, of_client);
+                }
                 None => server.pins.set(Pin::Unknown, true),
             }
             let listens = client.seat.as_ref().is_some_and(|seat| seat.listens);
@@ -293,7 +301,8 @@ impl Worker {
             return;
         }
         let local = server.local;
-        let must_yield = server.pins.is_soft() && self.pools[local].waiters.len() > self.pools[local].connecting;
+        let must_yield =
+            server.pins.is_soft() && self.pools[local].waiters.len() > self.pools[local].connecting;
         let Some(server) = self.servers.get_mut(key) else { return };
         if must_yield
             && server.pool.settings.load().sequences == Sequences::Adaptive
@@ -328,6 +337,10 @@ impl Worker {
         {
             client_entry.state = State::Idle;
             client_entry.since = now;
+            if !client_entry.notifications.is_empty() {
+                let late = std::mem::take(&mut client_entry.notifications);
+                self.send_client(client, &late);
+            }
             self.resume_soon(client);
         }
         self.give(key);

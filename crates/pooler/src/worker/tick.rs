@@ -134,7 +134,11 @@ impl Worker {
     fn tick_abandoned(&mut self, key: Key) {
         /// What was cancelled has this long to end.
         const GRACE: Duration = Duration::from_secs(30);
-        if self.servers.get(key).is_some_and(|server| self.now.saturating_duration_since(server.since) >= GRACE) {
+        if self
+            .servers
+            .get(key)
+            .is_some_and(|server| self.now.saturating_duration_since(server.since) >= GRACE)
+        {
             self.close_server(key);
         }
     }
@@ -159,7 +163,10 @@ impl Worker {
         if !runs && is_in_transaction && is_over(times.idle_in_transaction, server.touched) {
             return Some((Refusal::IdleInTransaction, "idle transaction timeout"));
         }
-        if server.transaction_since.is_some_and(|at| (runs || is_in_transaction) && is_over(times.transaction, at)) {
+        if server
+            .transaction_since
+            .is_some_and(|at| (runs || is_in_transaction) && is_over(times.transaction, at))
+        {
             return Some((Refusal::TransactionTimeout, "transaction timeout"));
         }
         if !runs && !is_in_transaction && is_over(times.client_idle, server.touched) {
@@ -204,13 +211,15 @@ impl Worker {
             for key in self.pools[local].idle.clone() {
                 let Some(server) = self.servers.get(key) else { continue };
                 let idle = self.now.saturating_duration_since(server.since);
-                let is_unused = !settings.idle.is_zero() && idle >= settings.idle && pool.open() > settings.min;
+                let is_unused =
+                    !settings.idle.is_zero() && idle >= settings.idle && pool.open() > settings.min;
                 if is_unused || self.must_close(key) {
                     self.close_server(key);
                 }
             }
             let is_mine = self.index == usize::try_from(pool.id).unwrap_or(0) % self.workers();
-            let is_wanted = is_mine && pool.open() < settings.min && !pool.database.disabled.load(Ordering::Relaxed);
+            let is_wanted =
+                is_mine && pool.open() < settings.min && !pool.database.disabled.load(Ordering::Relaxed);
             if is_wanted
                 && self.may_connect(&pool)
                 && let Some(place) = pool.take_place(Duration::ZERO)
@@ -222,12 +231,5 @@ impl Worker {
 
     fn workers(&self) -> usize {
         self.shared.mailboxes.get().map_or(1, |mailboxes| mailboxes.len().max(1))
-    }
-}
-
-impl Server {
-    /// Whether a client's statement runs.
-    pub(crate) fn runs(&self) -> bool {
-        self.owes_client()
     }
 }

@@ -19,7 +19,7 @@ use tenfold_pgwire::{
     frame::{Header, frontend as tag, frontend_header},
     frontend, write,
 };
-use tenfold_sql::{Decision, Effects, Shape};
+use tenfold_sql::{Decision, Effects, Fingerprint, Shape};
 
 use super::{
     Worker,
@@ -31,6 +31,7 @@ use super::{
 };
 use crate::{
     config::Mode,
+    hot::HotRow,
     refusal::Refusal,
     statements::{self, Statement},
 };
@@ -39,6 +40,12 @@ use crate::{
 const READ_BYTES_MAX: usize = 1_024 * 1_024;
 /// Other messages up to this size are handled whole.
 const WHOLE_BYTES_MAX: usize = 16 * 1_024;
+
+/// The name of statements and portals of ours.
+const OURS: &[u8] = b"tenfold_ours";
+/// A statement made only to be deallocated.
+const GONE: &[u8] = b"tenfold_gone";
+const DEALLOCATE_GONE: &[u8] = b"DEALLOCATE tenfold_gone";
 
 /// What became of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,7 +142,8 @@ impl Worker {
             && let Some(server) = self.clients.get(key).and_then(Client::server)
         {
             let bytes = batch.bytes();
-            if let Some(pool) = self.pools.get_mut(self.servers.get(server).map_or(0, |server| server.local)) {
+            if let Some(pool) = self.pools.get_mut(self.servers.get(server).map_or(0, |server| server.local))
+            {
                 pool.stats.bytes_received += bytes.len() as u64;
             }
             self.send_server(server, bytes);
@@ -242,7 +250,11 @@ impl Worker {
         let lending = self.want_server(key, &first);
         match lending {
             Lending::Lent(server) => {
-                if self.prepare(key, server, &first, batch) { Step::Again } else { Step::Wait }
+                if self.prepare(key, server, &first, batch) {
+                    Step::Again
+                } else {
+                    Step::Wait
+                }
             }
             Lending::Waiting => Step::Wait,
             Lending::Gone => Step::Gone,
@@ -260,24 +272,20 @@ impl Worker {
         let sql = match tag {
             tag::QUERY if is_whole => frontend::Query::parse(body).map_err(|error| error.to_string())?.sql,
             tag::PARSE if is_whole => frontend::Parse::parse(body).map_err(|error| error.to_string())?.sql,
-            tag::QUERY | tag::PARSE => {
-                let fingerprint = self.classifier.fingerprint(&[], tenfold_sql::Dialect::default());
-                return Ok(Some(Arc::new(Decision::unknown(fingerprint))));
-            }
+            tag::QUERY | tag::PARSE => return Ok(Some(Arc::new(Decision::unknown(Fingerprint::default())))),
             _ => return Ok(None),
         };
         Ok(Some(self.classify(key, sql)))
     }
 
     pub(super) fn classify(&mut self, key: Key, sql: &[u8]) -> Arc<Decision> {
-        let Some(client) = self.clients.get(key) else {
-            return Arc::new(Decision::unknown(self.classifier.fingerprint(sql, tenfold_sql::Dialect::default())));
+        let Some((client, seat)) =
+            self.clients.get(key).and_then(|client| Some((client, client.seat.as_ref()?)))
+        else {
+            return Arc::new(Decision::unknown(Fingerprint::default()));
         };
-        let local = client.seat.as_ref().map_or(0, |seat| seat.local);
-        let dialect = self.dialect(key);
-        let pool = &mut self.pools[local];
-        let catalogue = pool.catalogue.load();
-        self.classifier.classify(sql, dialect, catalogue)
+        let catalogue = seat.pool.database.catalogue.load();
+        self.classifier.classify(sql, client.dialect, &catalogue)
     }
 
     /// What the first message means for lending.
@@ -316,21 +324,23 @@ impl Worker {
         body: &[u8],
         decision: &Decision,
         statement: Option<&Statement>,
-    ) -> Option<(u128, u64)> {
+    ) -> Option<HotRow> {
         let hot = decision.hot.as_ref()?;
         let sql = match (tag, statement) {
             (tag::QUERY, _) => frontend::Query::parse(body).ok()?.sql,
             (tag::BIND, Some(statement)) => statement.text(),
             _ => return None,
         };
-        let value = match tenfold_sql::hot_value(sql, self.dialect(key), hot)? {
+        let client = self.clients.get(key)?;
+        let value = match tenfold_sql::hot_value(sql, client.dialect, hot)? {
             tenfold_sql::HotValue::Literal(hash) => hash,
             tenfold_sql::HotValue::Param(number) => {
                 let bind = frontend::Bind::parse(body).ok()?;
                 tenfold_sql::hot_hash(bind.param(number.checked_sub(1)?)??)
             }
         };
-        Some((decision.fingerprint.as_u128(), value))
+        let pool = client.seat.as_ref()?.pool.id;
+        Some(HotRow { pool, fingerprint: decision.fingerprint, value })
     }
 
     /// Answers a simple query that needs no server: a BEGIN to be held, its end, the end of a prepared statement.
@@ -395,7 +405,8 @@ impl Worker {
             self.client_leaves(key);
             return Step::Gone;
         }
-        let is_session = self.clients.get(key).and_then(|client| client.seat.as_ref()).is_some_and(|seat| seat.session);
+        let is_session =
+            self.clients.get(key).and_then(|client| client.seat.as_ref()).is_some_and(|seat| seat.session);
         if is_session {
             return self.session_message(server_key, message, batch);
         }
@@ -509,8 +520,7 @@ impl Worker {
         let in_transaction = server.status != b'I';
         let mut out = self.spare();
         write::command_complete(&mut out, b"DEALLOCATE");
-        let status =
-            if in_transaction { TransactionStatus::InTransaction } else { TransactionStatus::Idle };
+        let status = if in_transaction { TransactionStatus::InTransaction } else { TransactionStatus::Idle };
         write::ready_for_query(&mut out, status);
         Some(self.answer(key, out))
     }
@@ -627,7 +637,7 @@ impl Worker {
             write::close(batch.stage(), frontend::Target::Statement(statements::server_name(id, &mut name)));
             server.due.push_back(Due::OurClose);
         }
-        self.make_room(server_key, id, batch);
+        self.make_room(server_key, &named.statement, batch);
         let Some(server) = self.servers.get_mut(server_key) else { return };
         named.statement.write_parse(batch.stage());
         server.due.push_back(Due::ParseNamed(named));
@@ -635,9 +645,9 @@ impl Worker {
     }
 
     /// Notes a statement as prepared at the server; the least used goes if there are too many.
-    fn make_room(&mut self, server_key: Key, id: u64, batch: &mut Batch<'_>) {
+    fn make_room(&mut self, server_key: Key, statement: &Arc<Statement>, batch: &mut Batch<'_>) {
         let Some(server) = self.servers.get_mut(server_key) else { return };
-        if let Some(evicted) = server.statements.insert(id) {
+        if let Some(evicted) = server.statements.insert(statement) {
             let mut name = statements::NameBuffer::default();
             let name = statements::server_name(evicted, &mut name);
             write::close(batch.stage(), frontend::Target::Statement(name));
@@ -646,13 +656,13 @@ impl Worker {
     }
 
     /// Prepares a statement that the client knows and this server does not.
-    fn ensure(&mut self, server_key: Key, statement: &Statement, batch: &mut Batch<'_>) {
+    fn ensure(&mut self, server_key: Key, statement: &Arc<Statement>, batch: &mut Batch<'_>) {
         let Some(server) = self.servers.get_mut(server_key) else { return };
         if server.statements.touch(statement.id) {
             self.count_prepared(server_key, true);
             return;
         }
-        self.make_room(server_key, statement.id, batch);
+        self.make_room(server_key, statement, batch);
         let Some(server) = self.servers.get_mut(server_key) else { return };
         statement.write_parse(batch.stage());
         server.due.push_back(Due::OurParse { id: statement.id });
@@ -859,9 +869,9 @@ impl Worker {
         const SQL: &[u8] = b"DISCARD SEQUENCES";
         let out = batch.stage();
         if server.in_series {
-            let name = statements::OURS;
+            let name = OURS;
             write::parse(out, name, SQL, []);
-            write::bind(out, name, name, [], [], []);
+            write::bind(out, name, name, frontend::Format::Text, [], frontend::Format::Text);
             write::execute(out, name, 0);
             write::close(out, frontend::Target::Statement(name));
             server.due.push_back(Due::OurParse { id: 0 });
@@ -898,9 +908,9 @@ fn is_deallocation(client: &Client, statement: &Statement) -> bool {
 
 /// Parses a DEALLOCATE that has something to deallocate, so that the server answers as the client expects.
 fn deallocate_another(server: &mut Server, out: &mut Vec<u8>) {
-    write::close(out, frontend::Target::Statement(statements::GONE));
-    write::parse(out, statements::GONE, b"", []);
-    write::parse(out, b"", statements::DEALLOCATE_GONE, []);
+    write::close(out, frontend::Target::Statement(GONE));
+    write::parse(out, GONE, b"", []);
+    write::parse(out, b"", DEALLOCATE_GONE, []);
     server.due.push_back(Due::OurClose);
     server.due.push_back(Due::OurParse { id: 0 });
 }

@@ -11,7 +11,7 @@
 
 use std::{
     io::{self, Read, Write},
-    os::fd::{AsRawFd, RawFd},
+    sync::Arc,
 };
 
 use mio::{Interest, Registry, Token};
@@ -103,13 +103,6 @@ impl Socket {
             Self::Unix(socket) => socket.peer_addr().is_ok(),
         }
     }
-
-    fn fd(&self) -> RawFd {
-        match self {
-            Self::Tcp(socket) => socket.as_raw_fd(),
-            Self::Unix(socket) => socket.as_raw_fd(),
-        }
-    }
 }
 
 impl Wire {
@@ -131,10 +124,6 @@ impl Wire {
             Socket::Tcp(socket) => Stream::Tcp(socket.into()),
             Socket::Unix(socket) => Stream::Unix(socket.into()),
         })
-    }
-
-    pub(crate) fn fd(&self) -> RawFd {
-        self.socket.fd()
     }
 
     pub(crate) fn is_unix(&self) -> bool {
@@ -163,6 +152,12 @@ impl Wire {
             let _ = tls.write_tls(&mut self.socket);
         }
         Ok(())
+    }
+
+    /// The hash of the other side's certificate for channel binding (RFC 5929), where there is one.
+    pub(crate) fn end_point(&self) -> Option<Arc<[u8]>> {
+        let certificate = self.tls.as_ref()?.peer_certificates()?.first()?;
+        tenfold_pgwire::scram::end_point_hash(certificate).map(Into::into)
     }
 
     /// Version and cipher, if encrypted.
