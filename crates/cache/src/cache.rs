@@ -9,19 +9,20 @@ use std::hash::BuildHasher as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use smallvec::SmallVec;
+
 use crate::fill::{
     Class, FILLS_PER_KEY_MAX, Fill, Fills, Fit, Follower, Identity, KeptFields, Place, Shared,
 };
 use crate::key::UrlParts;
 use crate::policy::freshness::{self, Decision, is_shareable};
 use crate::policy::request::MethodKind;
-use crate::policy::vary::Vary;
-use crate::policy::{RequestFacts, ResponseFacts, Timestamp, invalidation, storable};
+use crate::policy::{RequestFacts, Timestamp, invalidation};
 use crate::purge::{Purges, Slots, Standing};
 use crate::relay::Relays;
 use crate::rule::Effective;
 use crate::stats::{Counters, count};
-use crate::store::{Change, SeededHash, Store};
+use crate::store::{Change, SeededHash, Selected, Store};
 use crate::uncacheable::Marks;
 use crate::{
     AloneReason, BypassReason, Config, Entry, Error, Field, KeyBuf, MissReason, Purge, Purged, Relay, Rule,
@@ -97,7 +98,7 @@ pub enum Join {
     Lead(Fill, Follower),
     /// Somebody else fetches.
     Follow(Follower),
-    /// Fetch without a fill, and tell [`Cache::observe`] the response's head.
+    /// Fetch without a fill, with a [`Cache::watch`] whose [`Cache::observe`] is shown the response's head.
     Alone(AloneReason),
 }
 
@@ -140,8 +141,12 @@ impl Cache {
 
     fn find(&self, key: &[u8], facts: &RequestFacts<'_>, rule: &Rule, now: Timestamp) -> Lookup {
         let Some(object) = self.store.get(key) else { return Lookup::Miss(MissReason::Uri) };
-        let Some(entry) = object.into_selected(facts.fields, now) else {
-            return Lookup::Miss(MissReason::Vary);
+        let entry = match object.into_selected(facts, now) {
+            Selected::Whole(entry) => entry,
+            Selected::Part(entry) => return self.find_part(entry, facts, rule, now),
+            Selected::None { partial } => {
+                return Lookup::Miss(if partial { MissReason::Partial } else { MissReason::Vary });
+            }
         };
         let standing = self.standing(&entry);
         if standing == Standing::Hard {
@@ -166,6 +171,15 @@ impl Cache {
                 }
             }
             Decision::Guarded => Lookup::Miss(MissReason::Guarded),
+        }
+    }
+
+    /// A stored part answers while it is fresh; nothing else is done with it.
+    fn find_part(&self, entry: Arc<Entry>, facts: &RequestFacts<'_>, rule: &Rule, now: Timestamp) -> Lookup {
+        let untouched = self.standing(&entry) == Standing::Untouched;
+        match freshness::decide(facts, rule, &entry.facts, false, now) {
+            Decision::Fresh(standing) if untouched => Lookup::Hit(Hit::new(entry, standing, false)),
+            _ => Lookup::Miss(MissReason::Partial),
         }
     }
 
@@ -261,7 +275,8 @@ impl Cache {
 
     /// What another fill stored between this request's lookup and now.
     fn stored_meanwhile(&self, ask: &Ask<'_>) -> Option<Arc<Entry>> {
-        let entry = self.store.peek(ask.key.as_bytes())?.into_selected(ask.facts.fields, ask.now)?;
+        let object = self.store.peek(ask.key.as_bytes())?;
+        let Selected::Whole(entry) = object.into_selected(ask.facts, ask.now) else { return None };
         let standing = self.standing(&entry);
         let fresh = || freshness::decide(ask.facts, ask.rule, &entry.facts, false, ask.now);
         (standing == Standing::Untouched && matches!(fresh(), Decision::Fresh(_))).then_some(entry)
@@ -287,13 +302,22 @@ impl Cache {
         if let Some(mut place) = place {
             place.insert(Arc::clone(&shared));
         }
+        let candidates =
+            if revalidating.is_some() { SmallVec::new() } else { self.candidates(ask.key.as_bytes()) };
         let fill = Fill::new(Arc::clone(self), shared, ask.key.as_bytes(), ask.rule, revalidating, ask.now);
-        Join::Lead(fill, follower)
+        Join::Lead(fill.with_candidates(candidates), follower)
+    }
+
+    /// What is stored for other requests than the one that missed, and can be asked about by its tag.
+    fn candidates(&self, key: &[u8]) -> SmallVec<[Arc<Entry>; 2]> {
+        let mut stored = self.all_stored(key);
+        stored.retain(|entry| entry.part.is_none() && entry.etag().is_some() && !self.is_purged(entry));
+        stored.truncate(CANDIDATES_MAX);
+        stored
     }
 
     fn identity(&self, ask: &Ask<'_>, background: bool) -> Identity {
-        let url_slots = self.purges.url_slots(ask.key.url_bytes());
-        self.purges.note(url_slots);
+        let url_slots = self.note_url(ask.key.url_bytes());
         let known = self.store.peek(ask.key.as_bytes());
         let newest = known.as_ref().and_then(|object| object.entries().first());
         Identity {
@@ -304,7 +328,7 @@ impl Cache {
             expected_vary: newest.and_then(|entry| Some(entry.vary.as_ref()?.reselect(ask.facts.fields))),
             worker: ask.worker,
             background,
-            held_bytes_max: self.config.memory_bytes / FILLS_MEMORY_SHARE,
+            held_bytes_max: self.held_bytes_max(),
         }
     }
 
@@ -349,24 +373,6 @@ impl Cache {
     #[must_use]
     pub fn may_stand_in(&self, entry: &Entry) -> bool {
         !self.is_purged(entry)
-    }
-
-    /// Tells the head of a response to a request that went alone, so that a key which can be stored after all is
-    /// no longer remembered as uncacheable.
-    pub fn observe(
-        &self,
-        key: &KeyBuf,
-        facts: &RequestFacts<'_>,
-        rule: &Rule,
-        status: u16,
-        response_fields: &[Field<'_>],
-        now: Timestamp,
-    ) {
-        let response = ResponseFacts::read(status, response_fields, now, now);
-        let selects = || Vary::select(response_fields, facts.fields).is_ok();
-        if storable(facts, rule, &response).is_ok() && selects() {
-            self.forget_uncacheable(key.as_bytes(), Class::of(facts, rule));
-        }
     }
 
     /// Applies what an unsafe method's response makes out of date: its own URL, and `Location` and `Content-Location`
@@ -436,6 +442,8 @@ impl Cache {
     }
 }
 
+/// Tags that one request asks about.
+const CANDIDATES_MAX: usize = 8;
 /// How long the origin counts as failing for a key after a fetch failed: longer than the next one may take to fail, so
 /// that a node that hangs makes nobody wait for it again.
 const FAILING_S: u64 = 120;
@@ -456,7 +464,7 @@ struct Ask<'a> {
 }
 
 impl Class {
-    fn of(facts: &RequestFacts<'_>, rule: &Rule) -> Self {
+    pub(crate) fn of(facts: &RequestFacts<'_>, rule: &Rule) -> Self {
         let (overridden, guessed) = match rule.effective(facts) {
             Effective::Override(_) => (true, false),
             Effective::Respect(Some(added)) => (false, added.heuristic),
@@ -488,6 +496,48 @@ impl Cache {
         let tags =
             tags::of_response(templates, &UrlParts::of(key), response_fields).ok_or(Uncacheable::Tags)?;
         Ok(tags.iter().map(|tag| self.purges.tag_slots(tag)).collect())
+    }
+
+    /// Notes that a URL is being fetched to be stored.
+    pub(crate) fn note_url(&self, url: &[u8]) -> Slots {
+        let url_slots = self.purges.url_slots(url);
+        self.purges.note(url_slots);
+        url_slots
+    }
+
+    pub(crate) fn sequence(&self) -> u64 {
+        self.purges.sequence()
+    }
+
+    /// How what was asked of a URL at a purge sequence stands towards the purges since.
+    pub(crate) fn url_standing(&self, since: u64, url: &[u8]) -> Standing {
+        self.purges.standing(since, [self.purges.url_slots(url)])
+    }
+
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// What bodies under way may hold together.
+    pub(crate) fn held_bytes_max(&self) -> u64 {
+        self.config.memory_bytes / FILLS_MEMORY_SHARE
+    }
+
+    /// The whole responses stored that answer a request with these fields.
+    pub(crate) fn stored_for(&self, key: &[u8], request_fields: &[Field<'_>]) -> SmallVec<[Arc<Entry>; 2]> {
+        let selected = |entry: &&Arc<Entry>| entry.part.is_none() && entry.selects(request_fields);
+        let object = self.store.peek(key);
+        object.iter().flat_map(|object| object.entries().iter().filter(selected).cloned()).collect()
+    }
+
+    /// Everything stored under a key, parts too.
+    pub(crate) fn all_stored(&self, key: &[u8]) -> SmallVec<[Arc<Entry>; 2]> {
+        self.store.peek(key).iter().flat_map(|object| object.entries().iter().cloned()).collect()
+    }
+
+    /// Removes a response that is out of date.
+    pub(crate) fn forget(&self, key: &[u8], entry: &Arc<Entry>) {
+        self.store.remove(key, entry);
     }
 
     /// Whether an entry may not even stand in for an error.

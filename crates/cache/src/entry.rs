@@ -8,21 +8,26 @@ use std::sync::atomic::AtomicU64;
 
 use bytes::Bytes;
 
+use crate::policy::freshen::merge_heads;
+use crate::policy::range::{RangePlan, number, plan_range, split_once};
 use crate::policy::response::StoredFacts;
 use crate::policy::vary::Vary;
-use crate::policy::{ResponseFacts, Timestamp, Validators};
+use crate::policy::{RequestFacts, ResponseFacts, Timestamp, Validators, fields};
 use crate::purge::Slots;
+use crate::{Field, Uncacheable};
 
 /// A complete response in the cache. Never changes; freshening makes another.
 #[derive(Debug)]
 pub struct Entry {
     /// Its status.
     pub status: u16,
-    /// `HTTP/1.1 200 OK\r\nname: value\r\n…`, without the empty line, and without `Age`, `Connection`, `Cache-Status`,
-    /// `Content-Length` and `Transfer-Encoding`, which are the edge's to write.
+    /// `name: value\r\n…`, without the status line and the empty line, and without `Age`, `Connection`, `Cache-Status`,
+    /// `Content-Length`, `Content-Range` and `Transfer-Encoding`, which are the edge's to write.
     pub head: Bytes,
     /// The whole body.
     pub body: Bytes,
+    /// What `body` is of the representation, if not all of it. The status is 206 then.
+    pub part: Option<Part>,
     pub(crate) etag: Option<Bytes>,
     pub(crate) last_modified: Option<Bytes>,
     pub(crate) facts: StoredFacts,
@@ -40,6 +45,31 @@ pub struct Entry {
     pub(crate) weight: u64,
 }
 
+/// A part of a representation: bytes `start` to `end` (exclusive) of `complete`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// The first byte.
+    pub start: u64,
+    /// One past the last. At most `complete`, above `start`.
+    pub end: u64,
+    /// How long the representation is.
+    pub complete: u64,
+}
+
+impl Part {
+    /// What a 206's `Content-Range` says: `bytes 0-4/10`, with a known length. RFC 9110 §14.4.
+    pub(crate) fn of(response_fields: &[Field<'_>]) -> Option<Self> {
+        let mut lines = fields::lines(response_fields, b"content-range");
+        let (line, None) = (lines.next()?, lines.next()) else { return None };
+        let (unit, rest) = line.split_at_checked(6)?;
+        let (first, rest) = split_once(rest, b'-')?;
+        let (last, complete) = split_once(rest, b'/')?;
+        let (start, last, complete) = (number(first)?, number(last)?, number(complete)?);
+        let fits = unit.eq_ignore_ascii_case(b"bytes ") && start <= last && last < complete;
+        fits.then_some(Self { start, end: last + 1, complete })
+    }
+}
+
 /// The head of a response that is being fetched, as followers see it.
 #[derive(Debug)]
 pub struct Head {
@@ -53,10 +83,23 @@ pub struct Head {
     pub age_s: Option<u64>,
     /// It will be stored if it ends as announced.
     pub stored: bool,
+    /// Why it will not be.
+    pub unstored: Option<Uncacheable>,
+    /// How long it is fresh from now on, if it is stored.
+    pub ttl_s: Option<i64>,
     pub(crate) etag: Option<Bytes>,
     pub(crate) last_modified: Option<Bytes>,
     pub(crate) date: Timestamp,
     pub(crate) vary: Option<Vary>,
+}
+
+/// An interim response (1xx), for those who wait for the final one.
+#[derive(Debug)]
+pub struct Interim {
+    /// Its status.
+    pub status: u16,
+    /// `name: value\r\n…`, without the empty line.
+    pub head: Bytes,
 }
 
 impl Entry {
@@ -77,6 +120,7 @@ impl Entry {
             weight: Self::weigh(&head.head, &body, extra, tag_slots.len()),
             head: head.head.clone(),
             body,
+            part: None,
             etag: head.etag.clone(),
             last_modified: head.last_modified.clone(),
             last_used_ms: AtomicU64::new(facts.received.0),
@@ -86,6 +130,73 @@ impl Entry {
             checked: AtomicU64::new(began),
             url_slots,
             tag_slots,
+        }
+    }
+
+    /// A part of its representation.
+    pub(crate) fn with_part(self, part: Part) -> Self {
+        Self { part: Some(part), status: 206, ..self }
+    }
+
+    /// How long the representation is.
+    #[must_use]
+    pub fn complete_length(&self) -> u64 {
+        self.part.map_or(self.body.len() as u64, |part| part.complete)
+    }
+
+    /// Whether the one range that a request asks for is in this part.
+    pub(crate) fn holds_range(&self, facts: &RequestFacts<'_>) -> bool {
+        let Some(part) = self.part else { return true };
+        match plan_range(facts, 200, &self.validators(), part.complete) {
+            RangePlan::Single { start, end } => part.start <= start && end <= part.end,
+            RangePlan::Full | RangePlan::NotSatisfiable | RangePlan::Several(_) => false,
+        }
+    }
+
+    /// This part and an older response of the same representation in one, with this one's fields before the older's where
+    /// both have them; `None` if they don't touch. What holds all of it is the whole, with status 200. RFC 9111 §3.4.
+    pub(crate) fn joined(&self, old: &Self) -> Option<Self> {
+        let part = self.part?;
+        let old_part = old.part.unwrap_or(Part {
+            start: 0,
+            end: old.complete_length(),
+            complete: old.complete_length(),
+        });
+        if part.complete != old_part.complete || part.end < old_part.start || old_part.end < part.start {
+            return None;
+        }
+        let (start, end) = (part.start.min(old_part.start), part.end.max(old_part.end));
+        let before = usize::try_from(part.start.saturating_sub(old_part.start)).ok()?;
+        let behind = usize::try_from(part.end.saturating_sub(old_part.start)).ok()?;
+        let mut body = Vec::with_capacity(usize::try_from(end - start).ok()?);
+        body.extend_from_slice(old.body.get(..before)?);
+        body.extend_from_slice(&self.body);
+        body.extend_from_slice(old.body.get(behind..).unwrap_or_default());
+        let whole = end - start == part.complete;
+        let part = (!whole).then_some(Part { start, end, complete: part.complete });
+        let head = merge_heads(&old.head, &self.head);
+        debug_assert_eq!(body.len() as u64, end - start, "no byte twice");
+        Some(self.rebuilt(head, body.into(), part))
+    }
+
+    /// The same again, with another head and body.
+    fn rebuilt(&self, head: Bytes, body: Bytes, part: Option<Part>) -> Self {
+        let without = self.weight - (self.head.len() + self.body.len()) as u64;
+        Self {
+            status: if part.is_some() { 206 } else { 200 },
+            weight: without + (head.len() + body.len()) as u64,
+            head,
+            body,
+            part,
+            etag: self.etag.clone(),
+            last_modified: self.last_modified.clone(),
+            facts: self.facts,
+            vary: self.vary.clone(),
+            began: self.began,
+            checked: AtomicU64::new(self.began),
+            url_slots: self.url_slots,
+            tag_slots: self.tag_slots.clone(),
+            last_used_ms: AtomicU64::new(self.facts.received.0),
         }
     }
 
@@ -142,6 +253,8 @@ impl Head {
             content_length,
             age_s: response.age_s.map(|_| response.initial_age_ms() / 1000),
             stored,
+            unstored: None,
+            ttl_s: None,
             etag: response.etag.map(Bytes::copy_from_slice),
             last_modified: response.last_modified.map(Bytes::copy_from_slice),
             date: response.date_or_received(),

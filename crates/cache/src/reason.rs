@@ -30,6 +30,8 @@ reasons! {
         Uri = "uri_miss",
         /// Something is, but for other values of the headers in `Vary`.
         Vary = "vary_miss",
+        /// A part of it is, but not the one asked for.
+        Partial = "partial",
         /// What was stored has been purged.
         Purged = "purged",
         /// What is stored may not answer this request (stored under an override that does not apply to it).
@@ -140,7 +142,7 @@ reasons! {
         NoFreshness = "no_freshness",
         /// `Vary: *`, or more names than are compared.
         Vary = "vary",
-        /// A part of something. Partial responses are never stored.
+        /// A part of something, where the whole was asked for.
         Partial = "partial",
         /// A status that may not be stored: interim, 304 to nobody's question, `must-understand` and not understood.
         Status = "status",

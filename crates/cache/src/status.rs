@@ -30,6 +30,8 @@ pub enum Forward {
     UriMiss,
     /// Something stored, but not for these header values.
     VaryMiss,
+    /// A part is stored, but not all that was asked for.
+    Partial,
     /// The request's own directives asked for it.
     Request,
     /// What is stored is stale.
@@ -45,6 +47,7 @@ impl Forward {
             Self::Method => "method",
             Self::UriMiss => "uri-miss",
             Self::VaryMiss => "vary-miss",
+            Self::Partial => "partial",
             Self::Request => "request",
             Self::Stale => "stale",
         }

@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use quick_cache::{Lifecycle, OptionsBuilder, Weighter};
 use smallvec::SmallVec;
 
-use crate::policy::Timestamp;
+use crate::policy::{RequestFacts, Timestamp};
 use crate::{Config, Entry, Error, Field};
 
 /// Objects by key.
@@ -44,6 +44,20 @@ pub(crate) enum Object {
     One(Arc<Entry>),
     /// Several that `Vary` tells apart.
     Many(Arc<Variants>),
+}
+
+/// Which of the responses under a key answers a request.
+#[derive(Debug)]
+pub(crate) enum Selected {
+    /// This one.
+    Whole(Arc<Entry>),
+    /// The part of one that was asked for.
+    Part(Arc<Entry>),
+    /// None.
+    None {
+        /// There is a part of it, but not the one asked for.
+        partial: bool,
+    },
 }
 
 /// Newest first.
@@ -208,7 +222,10 @@ impl Store {
     fn with_entry(&self, key: &[u8], others: &[Arc<Entry>], entry: &Arc<Entry>) -> (Object, u64) {
         let mut entries: SmallVec<[Arc<Entry>; 4]> = SmallVec::new();
         entries.push(Arc::clone(entry));
-        entries.extend(others.iter().filter(|other| !other.selects_as(entry)).cloned());
+        // A part leaves the whole alone; the whole replaces parts too.
+        let replaced =
+            |other: &Arc<Entry>| other.selects_as(entry) && (entry.part.is_none() || other.part.is_some());
+        entries.extend(others.iter().filter(|other| !replaced(other)).cloned());
         let mut variants_evicted = 0;
         let budget = self.object_weight_max.saturating_sub(object_overhead(key));
         while entries.len() > 1 && (entries.len() > self.variants_max || weight_of(&entries) > budget) {
@@ -259,16 +276,31 @@ impl Object {
         }
     }
 
-    /// The response that answers a request, if one does: the newest of those that match (RFC 9111 §4.1).
+    /// The response that answers a request, if one does: the newest whole one of those that match (RFC 9111 §4.1), else a
+    /// part that holds the range asked for.
     #[inline]
-    pub(crate) fn into_selected(self, request_fields: &[Field<'_>], now: Timestamp) -> Option<Arc<Entry>> {
+    pub(crate) fn into_selected(self, facts: &RequestFacts<'_>, now: Timestamp) -> Selected {
         match self {
-            Self::One(entry) => entry.selects(request_fields).then_some(entry),
+            Self::One(entry) if entry.part.is_none() && entry.selects(facts.fields) => Selected::Whole(entry),
+            Self::One(entry) => Self::part_of(std::slice::from_ref(&entry), facts),
             Self::Many(variants) => {
-                let entry = variants.entries.iter().find(|entry| entry.selects(request_fields))?;
+                let whole = |entry: &&Arc<Entry>| entry.part.is_none() && entry.selects(facts.fields);
+                let Some(entry) = variants.entries.iter().find(whole) else {
+                    return Self::part_of(&variants.entries, facts);
+                };
                 entry.last_used_ms.store(now.0, Ordering::Relaxed);
-                Some(Arc::clone(entry))
+                Selected::Whole(Arc::clone(entry))
             }
+        }
+    }
+
+    fn part_of(entries: &[Arc<Entry>], facts: &RequestFacts<'_>) -> Selected {
+        let mut parts =
+            entries.iter().filter(|entry| entry.part.is_some() && entry.selects(facts.fields)).peekable();
+        let partial = parts.peek().is_some();
+        match parts.find(|entry| entry.holds_range(facts)) {
+            Some(entry) => Selected::Part(Arc::clone(entry)),
+            None => Selected::None { partial },
         }
     }
 
@@ -291,12 +323,12 @@ fn object_overhead(key: &[u8]) -> u64 {
 
 impl Entry {
     #[inline]
-    fn selects(&self, request_fields: &[Field<'_>]) -> bool {
+    pub(crate) fn selects(&self, request_fields: &[Field<'_>]) -> bool {
         self.vary.as_ref().is_none_or(|vary| vary.matches(request_fields))
     }
 
     /// Whether it answers the same requests as another.
-    fn selects_as(&self, other: &Self) -> bool {
+    pub(crate) fn selects_as(&self, other: &Self) -> bool {
         match (&self.vary, &other.vary) {
             (Some(vary), Some(other)) => vary.selects_as(other),
             (None, None) => true,

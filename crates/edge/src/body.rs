@@ -177,14 +177,15 @@ pub(crate) enum RelayError {
     Sink(BodyError),
 }
 
-/// Moves one body from one socket to another. `limit` bounds the payload; more is [`RelayEnd::TooLarge`].
+/// Moves one body from one socket to another. `limit` bounds the payload; more is [`RelayEnd::TooLarge`]. `seen` is shown
+/// what the other side has taken.
 pub(crate) async fn relay(
     from: &mut Reader<'_>,
-    decoder: &mut BodyDecoder,
-    idle: Duration,
+    (decoder, idle): (&mut BodyDecoder, Duration),
     to: &mut Writer<'_>,
     framing: &mut Framing,
     limit: u64,
+    mut seen: impl FnMut(&[u8]),
 ) -> Result<RelayEnd, RelayError> {
     let mut moved = 0_u64;
     loop {
@@ -195,6 +196,7 @@ pub(crate) async fn relay(
             return Ok(RelayEnd::TooLarge);
         }
         framing.write(to, payload, piece.ended).await.map_err(RelayError::Sink)?;
+        seen(payload);
         if piece.ended {
             return Ok(RelayEnd::Whole);
         }

@@ -6,6 +6,7 @@
 //! **Failure.** A refusal is an answer like any other. Where the request has a body that nobody will read, the connection
 //! closes after it.
 
+use std::cell::RefCell;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,8 +14,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use tenfold_cache::{
-    CacheStatus, Fill, Follower, Forward, Hit, Join, KeyBuf, KeyUrl, Lookup, MissReason, RequestFacts, Rule,
-    Scheme, Timestamp,
+    AloneReason, CacheStatus, Fill, Follower, Forward, Hit, Join, KeyBuf, KeyUrl, Lookup, MissReason,
+    RequestFacts, Rule, Scheme, Timestamp,
 };
 use tenfold_http1::{
     BodyLength, Error as Malformed, Field, Method, RequestHead, TargetForm, Version, write_content_length,
@@ -258,7 +259,11 @@ impl Entrance<'_> {
                 step
             }
             Lookup::Miss(reason) => {
-                let forward = if reason == MissReason::Vary { Forward::VaryMiss } else { Forward::UriMiss };
+                let forward = match reason {
+                    MissReason::Vary => Forward::VaryMiss,
+                    MissReason::Partial => Forward::Partial,
+                    _ => Forward::UriMiss,
+                };
                 self.join(request, &question, None, CacheStatus::forward(forward))
             }
             Lookup::Bypass(reason) => {
@@ -340,7 +345,9 @@ impl Entrance<'_> {
             Join::Alone(reason) => {
                 let cache = CacheStatus { detail: Some(reason.as_str()), ..cache };
                 let mut task = self.task(request, cache, CacheOutcome::Bypass);
-                task.observe = Some(question.key.clone());
+                // A fill that has outgrown the cache says that this answer would too.
+                let records = matches!(reason, AloneReason::KnownUncacheable | AloneReason::Range);
+                task.watch = Some(self.local.cache().watch(question.key, records, question.now));
                 Step::Pass(task)
             }
         }
@@ -383,7 +390,9 @@ impl Entrance<'_> {
             client: request.client,
             request_id: request.request_id,
             cache,
-            observe: None,
+            watch: None,
+            recording: RefCell::default(),
+            purges: self.local.cache().purges_so_far(),
             stale: None,
             account: Account { cache: Some(outcome), ..Account::new(self.now) },
         })

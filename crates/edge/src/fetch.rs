@@ -21,7 +21,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tenfold_balance::Outcome;
-use tenfold_cache::policy::conditional::write_conditional;
 use tenfold_cache::{
     CacheStatus, Entry, Event, FailReason, Fill, Follower, Forward, HeadOutcome, Join, KeyBuf, KeyUrl,
     ReleaseReason, RequestFacts,
@@ -42,7 +41,7 @@ use crate::reply::{self, write_stored};
 use crate::task::Task;
 use crate::upstream::ClusterState;
 
-/// Interim responses skipped in one fetch.
+/// Interim responses passed on in one fetch. Nobody needs more; a node that sends them without end is refused.
 const INTERIM_MAX: u32 = 8;
 /// Of a body that nobody wants, read so that the connection can be used again.
 const UNWANTED_BYTES_MAX: u64 = 64 * 1024;
@@ -88,9 +87,7 @@ pub(crate) fn begin(
     rate_min: u64,
 ) {
     let mut validators = Vec::new();
-    if let Some(entry) = fill.revalidating() {
-        write_conditional(&entry.validators(), &mut validators);
-    }
+    fill.write_conditional(&mut validators);
     let request = FillRequest { plain, validators };
     let owned = Rc::clone(local);
     let task = async move {
@@ -161,16 +158,13 @@ impl Filling<'_> {
     ) -> Result<(Exchange, HeadOutcome, Following), FailReason> {
         let request = request.request(conditional);
         let mut on_head = |head: &ResponseHead<'_>| {
+            let fields = fields_to_keep(&head.fields, head.names_hop_by_hop);
             if head.is_interim() {
+                self.fill.borrow_mut().on_interim(head.status, &fields);
                 return Seen::Interim;
             }
-            let length = match head.body {
-                BodyLength::Exact(length) => Some(length),
-                BodyLength::None => Some(0),
-                BodyLength::Chunked | BodyLength::UntilClose => None,
-            };
+            let length = reply::body_length(head);
             let now = self.local.timestamp();
-            let fields = fields_to_keep(&head.fields, head.names_hop_by_hop);
             let mut fill = self.fill.borrow_mut();
             fill.set_varies_by_each(varies_by_each(&head.fields));
             Seen::Final(fill.on_head(head.status, &fields, length, now))
@@ -376,21 +370,35 @@ async fn follow_once(
     let timer = reader.timer;
     let following = async {
         let cluster = task.cluster();
-        timer.arm(patience(&cluster));
-        let head = match next_event(&mut follower, timer).await {
+        let first = loop {
+            timer.arm(patience(&cluster));
+            match next_event(&mut follower, timer).await {
+                Some(Event::Interim(interim)) => {
+                    reply::write_shared_interim(task, &interim, writer.outbox);
+                    if let Err(error) = writer.flush().await {
+                        return Followed::Broken(client_reason(&error));
+                    }
+                }
+                other => break other,
+            }
+        };
+        let before = writer.written;
+        let head = match first {
             Some(Event::Head(head)) => head,
             Some(Event::Entry(entry)) => return Followed::Stored { entry, stale: false },
             Some(Event::Stale(entry)) => return Followed::Stored { entry, stale: true },
             Some(Event::Released(reason)) => return Followed::Released(reason),
             Some(Event::Failed(reason)) => return Followed::Failed(refusal_for(reason)),
-            // A body without a head can't be.
-            Some(Event::Chunk(_) | Event::End) => return Followed::Failed(Reason::Internal),
+            // A body without a head can't be, and the interim ones are through.
+            Some(Event::Chunk(_) | Event::End | Event::Interim(_)) => {
+                return Followed::Failed(Reason::Internal);
+            }
             None => return Followed::Failed(Reason::ResponseTimeout),
         };
         let answer = reply::write_fetched(local, task, &head, writer.outbox);
         task.account.status = answer.status;
         let sent = write_body(&mut follower, timer, cluster.timeouts.idle, &mut writer, answer).await;
-        task.account.body_bytes = writer.written.saturating_sub(answer.head_bytes);
+        task.account.body_bytes = (writer.written - before).saturating_sub(answer.head_bytes);
         match sent {
             Ok(()) => Followed::Answered(After::of(answer.close)),
             Err(reason) => Followed::Broken(reason),

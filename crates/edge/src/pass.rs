@@ -309,7 +309,8 @@ async fn upload<'p>(
     }
     let limit = limits.request_body_bytes_max;
     client.demand(&progress.rate_min);
-    let relayed = body::relay(client, &mut decoder, limits.body_idle, node, &mut framing, limit).await;
+    let source = (&mut decoder, limits.body_idle);
+    let relayed = body::relay(client, source, node, &mut framing, limit, |_| {}).await;
     client.pause();
     match relayed {
         Ok(RelayEnd::Whole) => {
@@ -391,10 +392,15 @@ async fn answer_with(
     let mut framing = answer.framing;
     let idle = task.timeouts().idle;
     let before = client.written;
-    let moved = body::relay(node, &mut following.decoder, idle, client, &mut framing, u64::MAX).await;
+    let mut recording = task.recording.take();
+    let record = |payload: &[u8]| recording.iter_mut().for_each(|recording| recording.push(payload));
+    let source = (&mut following.decoder, idle);
+    let moved = body::relay(node, source, client, &mut framing, u64::MAX, record).await;
     task.account.body_bytes = (client.written - before).saturating_sub(answer.head_bytes);
     match moved {
-        Ok(RelayEnd::Whole | RelayEnd::TooLarge) => {}
+        Ok(RelayEnd::Whole | RelayEnd::TooLarge) => {
+            recording.map(tenfold_cache::Recording::finish);
+        }
         Err(RelayError::Source(error)) => {
             coming.broke();
             return Err(broken_by_node(&error));

@@ -8,12 +8,14 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use tenfold_cache::policy::{RangePlan, Validators, not_modified, plan_range};
-use tenfold_cache::{CacheStatus, Entry, Head, RequestFacts};
+use tenfold_cache::{
+    CacheStatus, Entry, Head, Interim, KeyBuf, KeyUrl, Observed, RequestFacts, Timestamp, is_of_its_target,
+};
 use tenfold_http1::{BodyLength, Method, ResponseHead, write_content_length, write_status_line};
 
 use crate::body::Framing;
 use crate::conn::After;
-use crate::forward::{varies_by_each, write_response_fields};
+use crate::forward::{fields_to_keep, told_scheme, varies_by_each, write_response_fields};
 use crate::io::Socket;
 use crate::local::Local;
 use crate::pass::client_pace;
@@ -120,10 +122,7 @@ pub(crate) fn on_node_head(
     let before = out.len();
     let framing = framing_for(&task.client, head);
     let close = !sent || framing == Framing::UntilClose || local.closes(&task.client);
-    if write_status_line(out, head.status).is_err() {
-        // The codec lets no other status through than one that can be written.
-        out.extend_from_slice(b"HTTP/1.1 502 Bad Gateway\r\n");
-    }
+    write_status(out, head.status);
     write_response_fields(out, &head.fields, head.names_hop_by_hop);
     if tenfold_http1::find(&head.fields, "date").is_none() {
         write_date(local, out);
@@ -146,25 +145,82 @@ fn write_interim(task: &Task, head: &ResponseHead<'_>, out: &mut Vec<u8>) {
     }
 }
 
-/// The cache learns of what may have changed what it holds.
+/// Passes an interim response on that came to a fill. Not to clients that know none.
+pub(crate) fn write_shared_interim(task: &Task, interim: &Interim, out: &mut Vec<u8>) {
+    if !task.client.http10 && write_status_line(out, interim.status).is_ok() {
+        out.extend_from_slice(&interim.head);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// The cache learns of what may have changed what it holds, and of what it may hold.
 fn tell_cache(local: &Local, task: &Task, head: &ResponseHead<'_>) {
+    let cache = local.cache();
+    let rule = &task.route().rule;
+    if task.watch.is_none() && task.request.is_safe() {
+        return;
+    }
+    let fields = fields_to_keep(&head.fields, head.names_hop_by_hop);
+    let content_length = if task.client.head_only { head.content_length } else { body_length(head) };
+    let observed = Observed { status: head.status, fields: &fields, content_length };
     // One that varies by everything leaves the key what it is: nobody gains by waiting for another's answer.
-    if let Some(key) = task.observe.as_ref().filter(|_| !varies_by_each(&head.fields)) {
-        task.with_facts(|facts| {
-            let rule = &task.route().rule;
-            local.cache().observe(key, facts, rule, head.status, &head.fields, local.timestamp());
-        });
+    if let Some(watch) = task.watch.as_ref().filter(|_| !varies_by_each(&head.fields)) {
+        let now = local.timestamp();
+        let recording = task.with_facts(|facts| cache.observe(watch, facts, rule, &observed, now));
+        task.recording.replace(recording.flatten());
     }
     if task.request.is_safe() {
         return;
     }
     let (method, target, host) = task.request.described();
-    let (path, query) = match memchr::memchr(b'?', target) {
+    let (path, query) = split_target(target);
+    let is_post = task.request.method == Method::Post;
+    let untouched = is_post && cache.is_untouched(task.purges, host, (path, query));
+    let facts = RequestFacts::read(std::str::from_utf8(method).unwrap_or_default(), &[]);
+    cache.invalidate(&facts, rule, host, (path, query), head.status, &head.fields);
+    if untouched && task.request.method == Method::Post && is_of_its_target(&head.fields, host, (path, query))
+    {
+        record_post(local, task, &observed);
+    }
+}
+
+/// A POST's response may be what a GET gets from now on.
+fn record_post(local: &Local, task: &Task, observed: &Observed<'_>) {
+    let (_, _, host) = task.request.described();
+    let route = task.route();
+    let now = local.timestamp();
+    let recording = task.with_head(|head, fields| {
+        let facts = RequestFacts::read(head.method_text, fields).under(&route.rule);
+        let (path, query) = (head.path, head.query);
+        let mut key = KeyBuf::new();
+        let url = KeyUrl {
+            scheme: told_scheme(fields),
+            authority: host,
+            path,
+            query,
+            chosen_by: &route.conditions,
+        };
+        key.build(&url, &facts, &route.rule);
+        let requested = Timestamp(local.worker.clock.unix_ms_at(task.account.started));
+        local.cache().observe_post((&key, requested), &facts, &route.rule, observed, now)
+    });
+    task.recording.replace(recording.flatten());
+}
+
+fn split_target(target: &[u8]) -> (&[u8], Option<&[u8]>) {
+    match memchr::memchr(b'?', target) {
         Some(at) => (&target[..at], Some(&target[at + 1..])),
         None => (target, None),
-    };
-    let facts = RequestFacts::read(std::str::from_utf8(method).unwrap_or_default(), &[]);
-    local.cache().invalidate(&facts, &task.route().rule, host, (path, query), head.status, &head.fields);
+    }
+}
+
+/// The body's length, if the head announces it.
+pub(crate) fn body_length(head: &ResponseHead<'_>) -> Option<u64> {
+    match head.body {
+        BodyLength::Exact(length) => Some(length),
+        BodyLength::None => Some(0),
+        BodyLength::Chunked | BodyLength::UntilClose => None,
+    }
 }
 
 fn framing_for(client: &Client, head: &ResponseHead<'_>) -> Framing {
@@ -220,7 +276,7 @@ pub(crate) struct Stored {
     pub(crate) body: Bytes,
 }
 
-/// Writes the head of an answer from a stored response: whole, a range of it, or 304.
+/// Writes the head of an answer from a stored response: whole, one or several ranges of it, or 304.
 pub(crate) fn write_stored(
     out: &mut Vec<u8>,
     entry: &Entry,
@@ -234,11 +290,14 @@ pub(crate) fn write_stored(
         write_not_modified(out, &entry.head, Some(age_s), ours);
         return Stored { status: 304, body: Bytes::new() };
     }
-    let length = entry.body.len() as u64;
-    let (status, body) = match plan_range(facts, entry.status, &validators, length) {
+    // A part has the ranges of what it is a part of.
+    let status = if entry.part.is_some() { 200 } else { entry.status };
+    let (status, body) = match plan_range(facts, status, &validators, entry.complete_length()) {
         RangePlan::Single { start, end } => write_partial(out, entry, start, end),
+        RangePlan::Several(ranges) => write_parts(out, entry, &ranges, ours.request_id),
         RangePlan::NotSatisfiable => write_unsatisfiable(out, entry),
         RangePlan::Full => {
+            write_status(out, entry.status);
             out.extend_from_slice(&entry.head);
             (entry.status, entry.body.clone())
         }
@@ -251,29 +310,84 @@ pub(crate) fn write_stored(
     Stored { status, body: if head_only { Bytes::new() } else { body } }
 }
 
-fn write_partial(out: &mut Vec<u8>, entry: &Entry, start: u64, end: u64) -> (u16, Bytes) {
-    let whole = entry.body.len();
-    // The plan lies within the body.
-    let from = usize::try_from(start).unwrap_or(whole).min(whole);
-    let to = usize::try_from(end).unwrap_or(whole).clamp(from, whole);
-    out.extend_from_slice(b"HTTP/1.1 206 Partial Content\r\n");
-    out.extend_from_slice(fields_of(&entry.head));
+/// The codec lets no other status through than one that can be written.
+fn write_status(out: &mut Vec<u8>, status: u16) {
+    if write_status_line(out, status).is_err() {
+        out.extend_from_slice(b"HTTP/1.1 502 Bad Gateway\r\n");
+    }
+}
+
+/// The bytes from `start` to `end` of the representation, of which a stored part may hold only some.
+fn slice_of(entry: &Entry, start: u64, end: u64) -> Bytes {
+    let held = entry.body.len();
+    let first = entry.part.map_or(0, |part| part.start);
+    // The plan lies within what is held.
+    let place = |at: u64| usize::try_from(at.saturating_sub(first)).unwrap_or(held).min(held);
+    entry.body.slice(place(start)..place(end).max(place(start)))
+}
+
+fn write_content_range(out: &mut Vec<u8>, (start, end): (u64, u64), complete: u64) {
     out.extend_from_slice(
-        format!("Content-Range: bytes {start}-{}/{whole}\r\n", end.saturating_sub(1)).as_bytes(),
+        format!("Content-Range: bytes {start}-{}/{complete}\r\n", end.saturating_sub(1)).as_bytes(),
     );
-    (206, entry.body.slice(from..to))
+}
+
+/// Whether a line of a head is of this field.
+fn is_line_of(line: &[u8], name: &[u8]) -> bool {
+    line.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name))
+        && line.get(name.len()) == Some(&b':')
+}
+
+fn write_partial(out: &mut Vec<u8>, entry: &Entry, start: u64, end: u64) -> (u16, Bytes) {
+    write_status(out, 206);
+    for line in entry.head.split_inclusive(|&byte| byte == b'\n') {
+        if !is_line_of(line, b"content-range") {
+            out.extend_from_slice(line);
+        }
+    }
+    write_content_range(out, (start, end), entry.complete_length());
+    (206, slice_of(entry, start, end))
+}
+
+/// Several ranges, one behind the other between boundaries. RFC 9110 §15.3.7.2. Whoever wrote the body did not know this
+/// request's id, so it can't be in it.
+fn write_parts(out: &mut Vec<u8>, entry: &Entry, ranges: &[(u64, u64)], id: &RequestId) -> (u16, Bytes) {
+    write_status(out, 206);
+    let is_type =
+        |line: &[u8]| line.get(..13).is_some_and(|start| start.eq_ignore_ascii_case(b"content-type:"));
+    let (mut types, mut body) = (Vec::new(), Vec::new());
+    for line in entry.head.split_inclusive(|&byte| byte == b'\n') {
+        if is_type(line) { types.extend_from_slice(line) } else { out.extend_from_slice(line) }
+    }
+    out.extend_from_slice(b"Content-Type: multipart/byteranges; boundary=\"");
+    out.extend_from_slice(id.as_bytes());
+    out.extend_from_slice(b"\"\r\n");
+    for &(start, end) in ranges {
+        body.extend_from_slice(b"--");
+        body.extend_from_slice(id.as_bytes());
+        body.extend_from_slice(b"\r\n");
+        body.extend_from_slice(&types);
+        write_content_range(&mut body, (start, end), entry.complete_length());
+        body.extend_from_slice(b"\r\n");
+        body.extend_from_slice(&slice_of(entry, start, end));
+        body.extend_from_slice(b"\r\n");
+    }
+    body.extend_from_slice(b"--");
+    body.extend_from_slice(id.as_bytes());
+    body.extend_from_slice(b"--\r\n");
+    (206, body.into())
 }
 
 fn write_unsatisfiable(out: &mut Vec<u8>, entry: &Entry) -> (u16, Bytes) {
-    out.extend_from_slice(b"HTTP/1.1 416 Range Not Satisfiable\r\n");
+    write_status(out, 416);
     write_fields_but_content(out, &entry.head);
-    out.extend_from_slice(format!("Content-Range: bytes */{}\r\n", entry.body.len()).as_bytes());
+    out.extend_from_slice(format!("Content-Range: bytes */{}\r\n", entry.complete_length()).as_bytes());
     (416, Bytes::new())
 }
 
 /// Writes a whole 304 from the head of what the client has already.
 pub(crate) fn write_not_modified(out: &mut Vec<u8>, head: &[u8], age_s: Option<u64>, ours: &Ours<'_>) {
-    out.extend_from_slice(b"HTTP/1.1 304 Not Modified\r\n");
+    write_status(out, 304);
     write_fields_but_content(out, head);
     if let Some(age_s) = age_s {
         write_age(out, age_s);
@@ -287,18 +401,13 @@ fn write_age(out: &mut Vec<u8>, age_s: u64) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// A prepared head without its status line.
-fn fields_of(head: &[u8]) -> &[u8] {
-    memchr::memchr(b'\n', head).map_or(&[], |at| &head[at + 1..])
-}
-
 /// A 304 repeats what says which representation is meant, not what describes a body that isn't there (RFC 9110 §15.4.5).
 fn write_fields_but_content(out: &mut Vec<u8>, head: &[u8]) {
     const CONTENT: &[u8] = b"content-";
     const LOCATION: &[u8] = b"content-location";
     let starts =
         |line: &[u8], name: &[u8]| line.get(..name.len()).is_some_and(|s| s.eq_ignore_ascii_case(name));
-    for line in fields_of(head).split_inclusive(|&byte| byte == b'\n') {
+    for line in head.split_inclusive(|&byte| byte == b'\n') {
         if !starts(line, CONTENT) || starts(line, LOCATION) {
             out.extend_from_slice(line);
         }
@@ -317,7 +426,8 @@ pub(crate) fn write_fetched(local: &Local, task: &Task, head: &Head, out: &mut V
         (false, None, false) => Framing::Chunked,
     };
     let close = framing == Framing::UntilClose || local.closes(&task.client);
-    let cache = CacheStatus { stored: head.stored, ..task.cache };
+    let detail = head.unstored.map(tenfold_cache::Uncacheable::as_str).or(task.cache.detail);
+    let cache = CacheStatus { stored: head.stored, ttl_s: head.ttl_s, detail, ..task.cache };
     let ours = task.ours(cache, close);
     let validators: Validators<'_> = head.validators();
     let unchanged = task.is_conditional()
@@ -327,6 +437,7 @@ pub(crate) fn write_fetched(local: &Local, task: &Task, head: &Head, out: &mut V
         let head_bytes = (out.len() - before) as u64;
         return Final { status: 304, framing: Framing::None, close, head_bytes };
     }
+    write_status(out, head.status);
     out.extend_from_slice(&head.head);
     write_framing(out, framing, head.content_length.filter(|_| head.status != 204));
     if let Some(age_s) = head.age_s {

@@ -4,11 +4,12 @@
 //! of this. The others outlive the buffer, so what they need is written down once: the request as a node will see it,
 //! what the client can take, and an [`Account`] that follows the request to its end.
 
+use std::cell::RefCell;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tenfold_cache::{CacheStatus, Entry, KeyBuf, RequestFacts};
+use tenfold_cache::{CacheStatus, Entry, Recording, RequestFacts, Watch};
 use tenfold_http1::{Field, Limits, RequestHead, parse_request};
 
 use crate::access_log::Record;
@@ -34,8 +35,12 @@ pub(crate) struct Task {
     pub(crate) client: Client,
     pub(crate) request_id: RequestId,
     pub(crate) cache: CacheStatus,
-    /// The request's key, where the cache wants to see the answer's head ([`tenfold_cache::Cache::observe`]).
-    pub(crate) observe: Option<KeyBuf>,
+    /// Where the cache wants to see the answer's head ([`tenfold_cache::Cache::observe`]).
+    pub(crate) watch: Option<Watch>,
+    /// The answer, while it is being stored as it passes.
+    pub(crate) recording: RefCell<Option<Recording>>,
+    /// [`tenfold_cache::Cache::purges_so_far`] before it went out.
+    pub(crate) purges: u64,
     /// To be served should no node answer.
     pub(crate) stale: Option<Arc<Entry>>,
     pub(crate) account: Account,

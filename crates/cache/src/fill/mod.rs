@@ -29,6 +29,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 pub(crate) use request::KeptFields;
 pub(crate) use shared::Shared;
@@ -37,13 +38,14 @@ use state::{Body, End, SlotId};
 pub(crate) use table::{FILLS_PER_KEY_MAX, Fills, Place};
 
 use crate::cache::Cache;
-use crate::policy::freshness::{drops_cookies, is_error, is_shareable, usable_on_error};
+use crate::policy::conditional::{write_conditional, write_none_match};
+use crate::policy::freshness::{drops_cookies, is_error, is_shareable, standing, usable_on_error};
 use crate::policy::response::StoredFacts;
 use crate::policy::vary::Vary;
 use crate::policy::{RequestFacts, ResponseFacts, Timestamp, freshen, storable};
 use crate::purge::Slots;
 use crate::stats::count;
-use crate::{Entry, FailReason, Field, Head, ReleaseReason, Rule, Uncacheable};
+use crate::{Entry, FailReason, Field, Head, Interim, ReleaseReason, Rule, Uncacheable};
 
 /// The fetching side. Owned by its task; dropping it unfinished fails it.
 #[derive(Debug)]
@@ -53,6 +55,8 @@ pub struct Fill {
     key: Box<[u8]>,
     rule: Rule,
     revalidating: Option<Arc<Entry>>,
+    /// Other variants that the origin may find to be the answer.
+    candidates: SmallVec<[Arc<Entry>; 2]>,
     /// When the request is sent, for the age of what comes back.
     requested: Timestamp,
     /// What to store once the body is complete.
@@ -70,9 +74,12 @@ pub struct Follower {
     request: Option<KeptFields>,
 }
 
-/// What a follower learns, in this order: a head, chunks, an end; or one of the others alone.
+/// What a follower learns, in this order: interim responses, a head, chunks, an end; or, after any interim ones, one of the
+/// others alone.
 #[derive(Debug)]
 pub enum Event {
+    /// An interim response, to be passed on to clients that know such. Before the head; there may be several.
+    Interim(Arc<Interim>),
     /// The response's head.
     Head(Arc<Head>),
     /// A piece of the body.
@@ -125,13 +132,56 @@ impl Fill {
     ) -> Self {
         let (key, rule) = (key.into(), rule.clone());
         let (tags, varies_by_each) = (Box::default(), false);
-        Self { cache, shared, key, rule, revalidating, requested, storing: None, tags, varies_by_each }
+        let candidates = SmallVec::new();
+        Self {
+            cache,
+            shared,
+            key,
+            rule,
+            revalidating,
+            candidates,
+            requested,
+            storing: None,
+            tags,
+            varies_by_each,
+        }
+    }
+
+    /// With the variants stored for other requests, whose tags the origin is asked about too. RFC 9111 §4.3.1.
+    pub(crate) fn with_candidates(mut self, candidates: SmallVec<[Arc<Entry>; 2]>) -> Self {
+        self.candidates = candidates;
+        self
     }
 
     /// The entry whose validators make the request conditional, if any.
     #[must_use]
     pub fn revalidating(&self) -> Option<&Arc<Entry>> {
         self.revalidating.as_ref()
+    }
+
+    /// Appends the fields that make the request conditional: on what is being revalidated, or on any of the variants that
+    /// are stored for other requests. Nothing where there is nothing to ask about.
+    pub fn write_conditional(&self, out: &mut Vec<u8>) {
+        if let Some(entry) = &self.revalidating {
+            write_conditional(&entry.validators(), out);
+            return;
+        }
+        write_none_match(self.candidates.iter().filter_map(|entry| entry.etag()), out);
+    }
+
+    /// An interim response has arrived: followers pass it on. `100` and `101` are between two hops.
+    pub fn on_interim(&mut self, status: u16, response_fields: &[Field<'_>]) {
+        let passed = (102..=199).contains(&status);
+        let Some(head) = freshen::write_interim(response_fields).filter(|_| passed) else { return };
+        let woken = {
+            let mut state = self.shared.lock();
+            if state.head.is_some() || state.interim.len() == state::INTERIM_MAX {
+                return;
+            }
+            state.interim.push(Arc::new(Interim { status, head }));
+            state.wake_all()
+        };
+        self.shared.wake(woken);
     }
 
     /// Before [`Fill::on_head`]: the response varies by what is different for each request, so that it is treated as one
@@ -189,6 +239,11 @@ impl Fill {
         if self.varies_by_each { Err(Uncacheable::Vary) } else { Ok(stored) }
     }
 
+    /// How long a response that has just come is fresh.
+    fn ttl_s(&self, facts: &RequestFacts<'_>, stored: &StoredFacts) -> Option<i64> {
+        Some(standing(facts, &self.rule, stored, false, stored.received)?.ttl_s)
+    }
+
     /// Judges a response and writes its head for everybody.
     fn prepare(
         &self,
@@ -203,7 +258,9 @@ impl Fill {
         let vary = Vary::select(response.fields, facts.fields)?;
         let tags = self.tag_slots(response.fields)?;
         let bytes = freshen::write_head(response, true, drops_cookies(facts, &self.rule, response))?;
-        Ok((stored, Head::new(response, bytes, content_length, vary, true), tags))
+        let ttl_s = self.ttl_s(facts, &stored);
+        let head = Head { ttl_s, ..Head::new(response, bytes, content_length, vary, true) };
+        Ok((stored, head, tags))
     }
 
     fn start_storing(
@@ -243,7 +300,8 @@ impl Fill {
             return None;
         }
         let bytes = freshen::write_head(response, false, drops_cookies(facts, &self.rule, response)).ok()?;
-        Some(Head::new(response, bytes, content_length, None, true))
+        let ttl_s = storable(facts, &self.rule, response).ok().and_then(|stored| self.ttl_s(facts, &stored));
+        Some(Head { ttl_s, ..Head::new(response, bytes, content_length, None, true) })
     }
 
     fn start_streaming(
@@ -255,7 +313,7 @@ impl Fill {
     ) -> HeadOutcome {
         let Ok(bytes) = freshen::write_head(response, false, false) else { return HeadOutcome::Invalid };
         self.remember(reason, facts, response);
-        let head = Head::new(response, bytes, content_length, None, false);
+        let head = Head { unstored: Some(reason), ..Head::new(response, bytes, content_length, None, false) };
         self.cache.fills().remove(&self.key, &self.shared);
         let woken = {
             let mut state = self.shared.lock();
@@ -284,10 +342,16 @@ impl Fill {
 
     /// A 304: freshens the stored response. RFC 9111 §4.3.4.
     fn on_not_modified(&mut self, facts: &RequestFacts<'_>, response: &ResponseFacts<'_>) -> HeadOutcome {
-        let Some(old) = self.revalidating.take() else { return HeadOutcome::Invalid };
-        if !freshen::is_about(&old.validators(), response) {
-            return HeadOutcome::Refetch;
-        }
+        let candidates = std::mem::take(&mut self.candidates);
+        let (old, is_own) = match self.revalidating.take() {
+            Some(old) if freshen::is_about(&old.validators(), response) => (old, true),
+            Some(_) => return HeadOutcome::Refetch,
+            None if candidates.is_empty() => return HeadOutcome::Invalid,
+            None => match freshen::named_by(&candidates, response) {
+                Some(variant) => (variant, false),
+                None => return HeadOutcome::Refetch,
+            },
+        };
         let stored_fields = freshen::read_head(&old.head);
         let merged = freshen::merge(&stored_fields, response.fields);
         let merged = ResponseFacts::read(old.status, &merged, self.requested, response.received);
@@ -299,7 +363,7 @@ impl Fill {
         let (Ok(head), Ok(vary), Ok(tags)) =
             (head, Vary::select(merged.fields, facts.fields), self.tag_slots(merged.fields))
         else {
-            self.revalidating = Some(old);
+            self.revalidating = Some(old).filter(|_| is_own);
             return HeadOutcome::Invalid;
         };
         let facts_now = stored.unwrap_or(StoredFacts { received: response.received, ..old.facts });
@@ -315,10 +379,11 @@ impl Fill {
             Ok(stored) if !is_shareable(facts, &self.rule, &stored) => Some(ReleaseReason::NotShareable),
             Ok(_) => None,
         };
-        if stored.is_ok() {
-            self.cache.freshened(&self.key, &old, &entry);
-        } else {
-            self.cache.store().remove(&self.key, &old);
+        match stored {
+            Ok(_) if is_own => self.cache.freshened(&self.key, &old, &entry),
+            // Another request's copy stays what it was; this is one more of its kind.
+            Ok(_) => drop(self.cache.filled(&self.key, &entry)),
+            Err(_) => self.cache.store().remove(&self.key, &old),
         }
         self.end(End::Entry(entry), release);
         HeadOutcome::NotModified

@@ -18,7 +18,7 @@ use bytes::{Bytes, BytesMut};
 use super::Event;
 use super::waiting::{Waiting, Woken};
 use crate::policy::Timestamp;
-use crate::{Entry, FailReason, Head, ReleaseReason};
+use crate::{Entry, FailReason, Head, Interim, ReleaseReason};
 
 /// The state of one fill.
 #[derive(Debug)]
@@ -30,6 +30,8 @@ pub(crate) struct State {
     pub(crate) closed: bool,
     /// Goes on without followers.
     pub(crate) background: bool,
+    /// In the order they came, at most [`INTERIM_MAX`].
+    pub(crate) interim: Vec<Arc<Interim>>,
     pub(crate) head: Option<Arc<Head>>,
     /// The lead's own, where it differs.
     pub(crate) lead_head: Option<Arc<Head>>,
@@ -86,6 +88,8 @@ pub(crate) struct Slot {
     is_lead: bool,
     /// A stale copy would do, should the origin fail.
     pub(crate) accepts_stale: bool,
+    /// Interim responses taken.
+    interim_taken: usize,
     head_taken: bool,
     /// Bytes of the body taken.
     position: u64,
@@ -103,6 +107,8 @@ const JOINED_BYTES_MAX: usize = 1 << 10;
 const COPIED_BYTES_MAX: usize = 4 << 10;
 /// What a chunk costs beside its bytes.
 const CHUNK_OVERHEAD_BYTES: u64 = 64;
+/// Interim responses kept for followers.
+pub(crate) const INTERIM_MAX: usize = 8;
 /// How long a follower is measured before it may be called slow.
 const MEASURED_MS_MIN: u64 = 1000;
 
@@ -123,6 +129,7 @@ impl State {
             lead_only: None,
             closed: false,
             background,
+            interim: Vec::new(),
             head: None,
             lead_head: None,
             lead_entry: None,
@@ -145,6 +152,7 @@ impl State {
             worker,
             is_lead,
             accepts_stale,
+            interim_taken: 0,
             head_taken: false,
             position: 0,
             marked: None,
@@ -184,12 +192,16 @@ impl State {
         waker: &Waker,
         selects: impl FnOnce(&Head) -> bool,
     ) -> (Option<Event>, Option<Waker>) {
-        let slot = self.slots[id as usize].as_ref().expect("attached until dropped");
+        let slot = self.slots[id as usize].as_mut().expect("attached until dropped");
         if slot.cut {
             return (Some(Event::Failed(FailReason::TooSlow)), None);
         }
         if let Some(reason) = self.lead_only.filter(|_| !slot.is_lead) {
             return (Some(Event::Released(reason)), self.deactivate(id));
+        }
+        if let Some(interim) = self.interim.get(slot.interim_taken).filter(|_| !slot.head_taken) {
+            slot.interim_taken += 1;
+            return (Some(Event::Interim(Arc::clone(interim))), None);
         }
         match &self.end {
             Some(End::Entry(entry)) => {

@@ -113,6 +113,7 @@ async fn follow(mut follower: Follower, leave_after: Option<usize>) -> Read {
         events += 1;
         match poll_fn(|cx| follower.poll_event(cx)).await {
             Event::Head(_) => {}
+            Event::Interim(_) => {}
             Event::Chunk(bytes) => body.extend_from_slice(&bytes),
             Event::End => return Read::Body(body),
             Event::Entry(entry) | Event::Stale(entry) => return Read::Body(entry.body.to_vec()),

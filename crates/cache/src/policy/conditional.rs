@@ -44,6 +44,26 @@ pub fn strongly_equal(a: &[u8], b: &[u8]) -> bool {
     !a.starts_with(b"W/") && a == b
 }
 
+/// Whether two responses are of one representation, byte for byte: the same strong tag, or without tags the same strong
+/// date. RFC 9110 §8.8.2.2, §8.8.3.2.
+#[must_use]
+pub fn strong_validator_agrees(a: &Validators<'_>, b: &Validators<'_>) -> bool {
+    match (a.etag, b.etag) {
+        (Some(a), Some(b)) => strongly_equal(a, b),
+        (None, None) => a.strong_date().is_some() && a.strong_date() == b.strong_date(),
+        (Some(_), None) | (None, Some(_)) => false,
+    }
+}
+
+impl Validators<'_> {
+    /// `Last-Modified`, if the response was made long enough after it that nothing can have changed in that second.
+    #[must_use]
+    pub fn strong_date(&self) -> Option<Timestamp> {
+        let modified = self.last_modified.and_then(parse_date)?;
+        (self.date.seconds() > modified.seconds()).then_some(modified)
+    }
+}
+
 /// Whether the client already has this response, so that a 304 without body is its answer.
 ///
 /// Only for 200s: for another status the client's conditional is ignored (RFC 9110 §13.2.1).
@@ -82,6 +102,18 @@ pub fn write_conditional(validators: &Validators<'_>, out: &mut Vec<u8>) -> bool
         out.extend_from_slice(b"\r\n");
     }
     validators.etag.is_some() || validators.last_modified.is_some()
+}
+
+/// Appends an `if-none-match` of these tags, if there are any.
+pub fn write_none_match<'t>(etags: impl Iterator<Item = &'t [u8]>, out: &mut Vec<u8>) {
+    let before = out.len();
+    for etag in etags {
+        out.extend_from_slice(if out.len() == before { b"if-none-match: " } else { b", " });
+        out.extend_from_slice(etag);
+    }
+    if out.len() > before {
+        out.extend_from_slice(b"\r\n");
+    }
 }
 
 #[cfg(test)]

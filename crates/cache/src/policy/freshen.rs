@@ -4,6 +4,7 @@
 //! describe the body that was not sent again; the merged list then goes through the same reading and writing as a
 //! response from the origin.
 
+use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -13,14 +14,15 @@ use super::directives::named_fields;
 use super::fields::is_hop_by_hop;
 use super::response::ResponseFacts;
 
-use crate::{Field, Uncacheable};
+use crate::{Entry, Field, Uncacheable};
 
 /// The largest head that is stored or passed to followers; the codec's own limit is below it.
 pub const HEAD_BYTES_MAX: usize = 64 << 10;
 /// Dates beyond the year 9999 cannot be written.
 const DATE_SECONDS_MAX: u64 = 253_402_300_799;
 
-/// Writes the head that every recipient gets: end-to-end fields, `Date` added if the origin gave none.
+/// Writes the fields that every recipient gets: end-to-end ones, `Date` added if the origin gave none. The status line is
+/// the edge's to write.
 ///
 /// Left out: what is the edge's to write or belongs to one hop, and the fields that `no-cache="…"` and `private="…"`
 /// name where `shared`; `Set-Cookie` where `without_cookies`.
@@ -30,11 +32,6 @@ pub fn write_head(
     without_cookies: bool,
 ) -> Result<Bytes, Uncacheable> {
     let mut head = Vec::with_capacity(512);
-    head.extend_from_slice(b"HTTP/1.1 ");
-    head.extend_from_slice(itoa::Buffer::new().format(response.status).as_bytes());
-    head.push(b' ');
-    head.extend_from_slice(reason(response.status).as_bytes());
-    head.extend_from_slice(b"\r\n");
     let named: Vec<&[u8]> = if shared && response.directives.has_field_names {
         named_fields(response.fields).collect()
     } else {
@@ -43,7 +40,15 @@ pub fn write_head(
     for &(name, value) in response.fields {
         let withheld = named.iter().any(|other| other.eq_ignore_ascii_case(name))
             || without_cookies && name.eq_ignore_ascii_case(b"set-cookie");
-        if withheld || is_hop_by_hop(name) || is_for_the_edge(name) || splits(name) || splits(value) {
+        // Which part it is of, a 206's receiver learns from us; on another status the field means nothing, and stays.
+        let of_part = response.status == 206 && name.eq_ignore_ascii_case(b"content-range");
+        if withheld
+            || of_part
+            || is_hop_by_hop(name)
+            || is_for_the_edge(name)
+            || splits(name)
+            || splits(value)
+        {
             continue;
         }
         write_field(&mut head, name, value);
@@ -59,6 +64,23 @@ pub fn write_head(
     Ok(Bytes::from(head.into_boxed_slice()))
 }
 
+/// Writes an interim response's fields for all who wait. Cookies are nobody's before there is an answer.
+#[must_use]
+pub fn write_interim(fields: &[Field<'_>]) -> Option<Bytes> {
+    let mut head = Vec::new();
+    for &(name, value) in fields {
+        let withheld =
+            is_hop_by_hop(name) || is_for_the_edge(name) || name.eq_ignore_ascii_case(b"set-cookie");
+        if !withheld && !splits(name) && !splits(value) {
+            write_field(&mut head, name, value);
+        }
+    }
+    (head.len() <= INTERIM_BYTES_MAX).then(|| head.into())
+}
+
+/// The largest interim head that is passed on to followers.
+const INTERIM_BYTES_MAX: usize = 16 << 10;
+
 fn write_field(head: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     head.extend_from_slice(name);
     head.extend_from_slice(b": ");
@@ -66,9 +88,11 @@ fn write_field(head: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     head.extend_from_slice(b"\r\n");
 }
 
-/// What the edge writes for each reply.
+/// What the edge writes for each reply; and `Warning`, which says of a copy what no longer holds of this one (RFC 9111
+/// §5.5 made it obsolete).
 fn is_for_the_edge(name: &[u8]) -> bool {
-    [&b"age"[..], b"content-length", b"cache-status"].iter().any(|other| name.eq_ignore_ascii_case(other))
+    const NAMES: [&[u8]; 4] = [b"age", b"content-length", b"cache-status", b"warning"];
+    NAMES.iter().any(|other| name.eq_ignore_ascii_case(other))
 }
 
 /// Bytes that would end the line. The codec refuses them; a head that is sent a million times is worth a second look.
@@ -83,8 +107,7 @@ pub(crate) fn read_head(head: &[u8]) -> Vec<Field<'_>> {
     while let Some(end) = memchr::memmem::find(rest, b"\r\n") {
         let line = &rest[..end];
         rest = &rest[end + 2..];
-        // The status line has a space before any colon, so it is not taken for a field.
-        if let Some(at) = memchr::memmem::find(line, b": ").filter(|&at| !line[..at].contains(&b' ')) {
+        if let Some(at) = memchr::memmem::find(line, b": ") {
             lines.push((&line[..at], &line[at + 2..]));
         }
     }
@@ -107,6 +130,13 @@ pub fn is_about(stored: &Validators<'_>, not_modified: &ResponseFacts<'_>) -> bo
     }
 }
 
+/// The stored variant that a 304 names by its tag. RFC 9111 §4.3.4.
+pub(crate) fn named_by(variants: &[Arc<Entry>], not_modified: &ResponseFacts<'_>) -> Option<Arc<Entry>> {
+    let etag = not_modified.etag?;
+    let named = |entry: &&Arc<Entry>| entry.etag().is_some_and(|old| weakly_equal(old, etag));
+    variants.iter().find(named).cloned()
+}
+
 /// Merges a 304's fields into the stored ones. RFC 9111 §3.2.
 pub(crate) fn merge<'a>(stored: &[Field<'a>], not_modified: &[Field<'a>]) -> Vec<Field<'a>> {
     let replaces = |name: &[u8]| !describes_the_body(name) && !is_hop_by_hop(name);
@@ -120,54 +150,34 @@ pub(crate) fn merge<'a>(stored: &[Field<'a>], not_modified: &[Field<'a>]) -> Vec
     kept.chain(new).copied().collect()
 }
 
+/// The head of a response whose body was joined from two: the newer one's fields before the older one's. Both as
+/// [`write_head`] wrote them. RFC 9111 §3.4.
+pub(crate) fn merge_heads(old: &[u8], new: &[u8]) -> Bytes {
+    let (old, new) = (read_head(old), read_head(new));
+    let mut head = Vec::with_capacity(512);
+    for (name, value) in merge(&old, &new) {
+        write_field(&mut head, name, value);
+    }
+    if !new.iter().any(|(name, _)| name.eq_ignore_ascii_case(b"date")) {
+        old.iter()
+            .filter(|(name, _)| name.eq_ignore_ascii_case(b"date"))
+            .for_each(|(n, v)| write_field(&mut head, n, v));
+    }
+    head.into()
+}
+
+/// Whether a HEAD's 200 is of the stored response: each validator it has is the stored one's. RFC 9111 §4.3.5.
+#[must_use]
+pub fn agrees(stored: &Validators<'_>, head: &ResponseFacts<'_>) -> bool {
+    let etag = head.etag.is_none_or(|new| stored.etag.is_some_and(|old| weakly_equal(new, old)));
+    etag && (head.last_modified.is_none() || head.last_modified == stored.last_modified)
+}
+
 /// Fields that speak of a body the 304 did not carry.
 fn describes_the_body(name: &[u8]) -> bool {
     [&b"content-length"[..], b"content-encoding", b"content-range", b"content-md5", b"etag"]
         .iter()
         .any(|other| name.eq_ignore_ascii_case(other))
-}
-
-/// The status line's phrase; empty for a status without one. RFC 9110 §15.
-fn reason(status: u16) -> &'static str {
-    match status {
-        200 => "OK",
-        201 => "Created",
-        202 => "Accepted",
-        203 => "Non-Authoritative Information",
-        204 => "No Content",
-        205 => "Reset Content",
-        206 => "Partial Content",
-        300 => "Multiple Choices",
-        301 => "Moved Permanently",
-        302 => "Found",
-        303 => "See Other",
-        307 => "Temporary Redirect",
-        308 => "Permanent Redirect",
-        400 => "Bad Request",
-        401 => "Unauthorized",
-        402 => "Payment Required",
-        403 => "Forbidden",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        406 => "Not Acceptable",
-        408 => "Request Timeout",
-        409 => "Conflict",
-        410 => "Gone",
-        414 => "URI Too Long",
-        415 => "Unsupported Media Type",
-        416 => "Range Not Satisfiable",
-        421 => "Misdirected Request",
-        422 => "Unprocessable Content",
-        426 => "Upgrade Required",
-        429 => "Too Many Requests",
-        451 => "Unavailable For Legal Reasons",
-        500 => "Internal Server Error",
-        501 => "Not Implemented",
-        502 => "Bad Gateway",
-        503 => "Service Unavailable",
-        504 => "Gateway Timeout",
-        _ => "",
-    }
 }
 
 #[cfg(test)]
@@ -185,10 +195,11 @@ mod tests {
 
     #[test]
     fn a_head_keeps_what_is_end_to_end() {
-        let fields: [Field<'_>; 9] = [
+        let fields: [Field<'_>; 10] = [
             DATE,
             (b"Content-Type", b"text/html"),
-            (b"Connection", b"close"), // RFC 9111 §3.1
+            (b"Warning", b"110 - \"Response is Stale\""), // §5.5
+            (b"Connection", b"close"),                    // RFC 9111 §3.1
             (b"Keep-Alive", b"timeout=5"),
             (b"Transfer-Encoding", b"chunked"),
             (b"Content-Length", b"3"),
@@ -198,7 +209,7 @@ mod tests {
         ];
         assert_eq!(
             written(&fields, true, false),
-            "HTTP/1.1 200 OK\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Type: text/html\r\n\
+            "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Type: text/html\r\n\
              X-Frame-Options: DENY\r\n"
         );
     }
@@ -228,7 +239,7 @@ mod tests {
     #[test]
     fn a_line_break_never_gets_into_a_head() {
         let head = written(&[DATE, (b"X", b"a\r\nSet-Cookie: b"), (b"Y\n", b"c")], true, false);
-        assert_eq!(head.lines().count(), 2, "{head}");
+        assert_eq!(head.lines().count(), 1, "{head}");
     }
 
     #[test]

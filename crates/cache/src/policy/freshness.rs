@@ -57,6 +57,33 @@ pub fn storable(
     rule: &Rule,
     response: &ResponseFacts<'_>,
 ) -> Result<StoredFacts, Uncacheable> {
+    match response.status {
+        206 => Err(Uncacheable::Partial),
+        0..=199 | 304 => Err(Uncacheable::Status),
+        status => storable_as(status, facts, rule, response),
+    }
+}
+
+/// Whether a 206 may be stored, as a part of what a 200 would be. Whether it is a part at all its `Content-Range` says.
+/// RFC 9111 §3.3.
+pub fn storable_part(
+    facts: &RequestFacts<'_>,
+    rule: &Rule,
+    response: &ResponseFacts<'_>,
+) -> Result<StoredFacts, Uncacheable> {
+    match response.status {
+        206 => storable_as(200, facts, rule, response),
+        _ => Err(Uncacheable::Status),
+    }
+}
+
+/// Judges a response by what its directives and its request say; `status` is what it counts as.
+fn storable_as(
+    status: u16,
+    facts: &RequestFacts<'_>,
+    rule: &Rule,
+    response: &ResponseFacts<'_>,
+) -> Result<StoredFacts, Uncacheable> {
     let effective = rule.effective(facts);
     if effective == Effective::Off {
         return Err(Uncacheable::Off);
@@ -67,15 +94,10 @@ pub fn storable(
     if facts.directives.no_store {
         return Err(Uncacheable::RequestNoStore);
     }
-    match response.status {
-        206 => return Err(Uncacheable::Partial),
-        0..=199 | 304 => return Err(Uncacheable::Status),
-        _ => {}
-    }
     let lifetime_ms = response.lifetime_ms();
     let heuristic_ms = heuristic_ms(facts, rule, response);
     let respect = fits_respect(facts, rule, response, lifetime_ms.or(heuristic_ms));
-    let kind = StatusKind::of(response.status);
+    let kind = StatusKind::of(status);
     let directives = &response.directives;
     let overridden = Lifetime::of_rule(effective, kind, lifetime_ms);
     match overridden {
@@ -106,7 +128,7 @@ pub fn storable(
 /// Whether `Set-Cookie` is dropped from what is stored: where the lifetime is the operator's.
 #[must_use]
 pub fn drops_cookies(facts: &RequestFacts<'_>, rule: &Rule, response: &ResponseFacts<'_>) -> bool {
-    let kind = StatusKind::of(response.status);
+    let kind = StatusKind::of(if response.status == 206 { 200 } else { response.status });
     Lifetime::of_rule(rule.effective(facts), kind, response.lifetime_ms()).is_some()
 }
 
@@ -239,9 +261,9 @@ fn is_worth_storing(response: &ResponseFacts<'_>, lifetime_ms: Option<u64>, wind
     has_validator || !directives.no_cache && usable_ms > response.initial_age_ms()
 }
 
-/// Final statuses whose meaning RFC 9110 §15 gives. 206 and 304 are never stored as such.
+/// Final statuses whose meaning RFC 9110 §15 gives. A 304 is never stored as such.
 fn is_understood(status: u16) -> bool {
-    matches!(status, 200..=205 | 300..=303 | 305 | 307 | 308 | 400..=417 | 421 | 422 | 426 | 451 | 500..=505)
+    matches!(status, 200..=206 | 300..=303 | 305 | 307 | 308 | 400..=417 | 421 | 422 | 426 | 451 | 500..=505)
 }
 
 /// How long beyond its lifetime a response may be used, in milliseconds.

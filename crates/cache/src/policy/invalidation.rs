@@ -31,7 +31,7 @@ pub fn named_targets<'a>(
 }
 
 /// Resolves a reference against the request's URL; `None` for another authority. RFC 3986 §5.2.
-fn resolve<'a>(reference: &'a [u8], authority: &[u8], base_path: &[u8]) -> Option<Target<'a>> {
+pub(crate) fn resolve<'a>(reference: &'a [u8], authority: &[u8], base_path: &[u8]) -> Option<Target<'a>> {
     let reference = reference.split(|&byte| byte == b'#').next()?;
     let rest = strip_authority(reference, authority)?;
     let (path, query) = match memchr::memchr(b'?', rest) {

@@ -1,11 +1,13 @@
 //! Ranges out of a complete body: which bytes a 206 carries, if any. RFC 9110 §14.
 
+use smallvec::SmallVec;
+
 use super::conditional::{Validators, strongly_equal};
 use super::date::parse_date;
 use super::request::RequestFacts;
 
 /// What a `Range` gets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RangePlan {
     /// The whole response, status as it is: no range, one that cannot be understood, or a failed `If-Range`.
     Full,
@@ -16,13 +18,20 @@ pub enum RangePlan {
         /// One past the last byte.
         end: u64,
     },
+    /// 206 with these ranges in this order, each as in `Single`; they don't overlap. §15.3.7.2.
+    Several(SmallVec<[(u64, u64); 4]>),
     /// 416 with `Content-Range: bytes */length`.
     NotSatisfiable,
 }
 
+/// Ranges answered of one request; with more, the whole is the better answer (§14.2).
+pub const RANGES_MAX: usize = 16;
+/// What a part of several costs beside its bytes, about: its boundary and two fields.
+const PART_OVERHEAD_BYTES: u64 = 128;
+
 /// Plans the answer to a GET with `Range` from a complete 200 of `length` bytes.
 ///
-/// Several ranges get the whole response, as §14.2 allows.
+/// Ranges that overlap, or that together are no shorter than the whole, get the whole response, as §14.2 allows.
 #[must_use]
 pub fn plan_range(
     facts: &RequestFacts<'_>,
@@ -34,7 +43,7 @@ pub fn plan_range(
     if facts.if_range.is_some_and(|condition| !if_range_holds(condition, validators)) {
         return RangePlan::Full;
     }
-    parse_single(range, length).unwrap_or(RangePlan::Full)
+    parse(range, length).unwrap_or(RangePlan::Full)
 }
 
 /// `If-Range`: the strong tag agrees, or the date is exactly `Last-Modified` and that is strong. §13.1.5, §8.8.2.2.
@@ -42,50 +51,63 @@ fn if_range_holds(condition: &[u8], validators: &Validators<'_>) -> bool {
     if let Some(etag) = validators.etag.filter(|_| condition.ends_with(b"\"")) {
         return strongly_equal(condition, etag);
     }
-    let (Some(condition), Some(modified)) =
-        (parse_date(condition), validators.last_modified.and_then(parse_date))
-    else {
-        return false;
-    };
     // A date is strong if the response was made at least a second after the modification.
-    condition == modified && validators.date.seconds() > modified.seconds()
+    parse_date(condition).is_some_and(|condition| validators.strong_date() == Some(condition))
 }
 
-/// One byte range; `None` for what is not `bytes=` with exactly one valid range.
-fn parse_single(range: &[u8], length: u64) -> Option<RangePlan> {
+/// Byte ranges; `None` for what is not `bytes=` and valid ranges, or not worth splitting.
+fn parse(range: &[u8], length: u64) -> Option<RangePlan> {
     let (unit, ranges) = split_once(range, b'=')?;
-    if !unit.trim_ascii().eq_ignore_ascii_case(b"bytes") || ranges.contains(&b',') {
+    if !unit.trim_ascii().eq_ignore_ascii_case(b"bytes") {
         return None;
     }
-    let (first, last) = split_once(ranges.trim_ascii(), b'-')?;
-    match (first.is_empty(), last.is_empty()) {
-        (true, true) => None,
-        (true, false) => {
-            let suffix = number(last)?.min(length);
-            Some(if suffix == 0 { RangePlan::NotSatisfiable } else { single(length - suffix, length) })
+    let mut found: SmallVec<[(u64, u64); 4]> = SmallVec::new();
+    let mut asked = 0;
+    for one in ranges.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|one| !one.is_empty()) {
+        asked += 1;
+        if asked > RANGES_MAX {
+            return None;
         }
-        (false, open) => {
-            let first = number(first)?;
-            let end = if open { length } else { number(last)?.saturating_add(1) };
-            if !open && end <= first {
-                return None;
-            }
-            Some(if first >= length { RangePlan::NotSatisfiable } else { single(first, end.min(length)) })
-        }
+        found.extend(parse_one(one, length)?);
+    }
+    match *found {
+        [] if asked == 0 => None,
+        [] => Some(RangePlan::NotSatisfiable),
+        [(start, end)] => Some(RangePlan::Single { start, end }),
+        _ => is_worth_splitting(&found, length).then_some(RangePlan::Several(found)),
     }
 }
 
-fn single(start: u64, end: u64) -> RangePlan {
-    RangePlan::Single { start, end }
+fn is_worth_splitting(ranges: &[(u64, u64)], length: u64) -> bool {
+    let overlap = |a: &(u64, u64), b: &(u64, u64)| a.0 < b.1 && b.0 < a.1;
+    let apart =
+        ranges.iter().enumerate().all(|(at, one)| !ranges[..at].iter().any(|other| overlap(one, other)));
+    let cost: u64 = ranges.iter().map(|(start, end)| end - start + PART_OVERHEAD_BYTES).sum();
+    apart && cost < length
 }
 
-fn split_once(bytes: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
+/// `0-9`, `9-` or `-5`: what of the body that is, if any is there; `None` if it is no range.
+fn parse_one(range: &[u8], length: u64) -> Option<Option<(u64, u64)>> {
+    let (first, last) = split_once(range, b'-')?;
+    if first.is_empty() {
+        let suffix = number(last)?.min(length);
+        return Some((suffix > 0).then_some((length - suffix, length)));
+    }
+    let first = number(first)?;
+    let end = if last.is_empty() { u64::MAX } else { number(last)?.saturating_add(1) };
+    if end <= first && !last.is_empty() {
+        return None;
+    }
+    Some((first < length).then_some((first, end.min(length))))
+}
+
+pub(crate) fn split_once(bytes: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
     let index = memchr::memchr(at, bytes)?;
     Some((&bytes[..index], &bytes[index + 1..]))
 }
 
 /// Digits, saturating: a position beyond 2^64 is beyond any body.
-fn number(digits: &[u8]) -> Option<u64> {
+pub(crate) fn number(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
@@ -114,6 +136,11 @@ mod tests {
         plan_range(&RequestFacts::read("GET", fields), 200, &validators, length)
     }
 
+    fn single(start: u64, end: u64) -> RangePlan {
+        RangePlan::Single { start, end }
+    }
+
+    #[expect(clippy::needless_pass_by_value, reason = "tables read better without references")]
     fn check(range: &str, length: u64, expected: RangePlan) {
         assert_eq!(plan(&[(b"Range", range.as_bytes())], length), expected, "{range} of {length}");
     }
@@ -129,6 +156,20 @@ mod tests {
         check("bytes=99-99", 100, single(99, 100));
         check("Bytes=0-9", 100, single(0, 10));
         check("bytes=0-99999999999999999999999", 100, single(0, 100));
+    }
+
+    #[test]
+    fn several_ranges_are_several_parts_where_that_is_shorter() {
+        let several = |ranges: &[(u64, u64)]| RangePlan::Several(ranges.iter().copied().collect());
+        check("bytes=0-9,20-29", 10_000, several(&[(0, 10), (20, 30)])); // RFC 9110 §14.1.2
+        check("bytes=20-29 , 0-9,-5", 10_000, several(&[(20, 30), (0, 10), (9995, 10_000)]));
+        check("bytes=0-9,20000-", 10_000, single(0, 10)); // §14.2: what can't be had is left out
+        check("bytes=20000-,30000-", 10_000, RangePlan::NotSatisfiable);
+        check("bytes=0-9,5-14", 10_000, RangePlan::Full); // §14.2: overlapping
+        check("bytes=0-4999,5000-9999", 10_000, RangePlan::Full); // no shorter
+        check("bytes=0-1,5-6", 100, RangePlan::Full);
+        let many = (0..17).map(|n| format!("{}-{0}", n * 10)).collect::<Vec<_>>().join(",");
+        check(&format!("bytes={many}"), 1 << 20, RangePlan::Full);
     }
 
     #[test]
@@ -150,7 +191,9 @@ mod tests {
             "bytes=1",
             "items=0-1",
             "0-1",
-            "bytes=0-1,5-6",
+            "bytes=0-1,5-2",
+            "bytes=0-1,x",
+            "bytes=,",
             "bytes=-1-2",
             "bytes=+1-2",
             "",
@@ -192,9 +235,12 @@ mod tests {
     proptest! {
         #[test]
         fn a_plan_never_leaves_the_body(range in "(bytes=)?[0-9,=-]{0,24}", length in 0_u64..1000) {
-            if let RangePlan::Single { start, end } = plan(&[(b"Range", range.as_bytes())], length) {
-                prop_assert!(start < end && end <= length);
-            }
+            let ranges = match plan(&[(b"Range", range.as_bytes())], length) {
+                RangePlan::Single { start, end } => vec![(start, end)],
+                RangePlan::Several(ranges) => ranges.to_vec(),
+                RangePlan::Full | RangePlan::NotSatisfiable => Vec::new(),
+            };
+            prop_assert!(ranges.iter().all(|&(start, end)| start < end && end <= length));
         }
     }
 }

@@ -25,7 +25,7 @@ fn entry(body_bytes: usize, vary: Option<&[u8]>) -> Arc<Entry> {
     let facts = RequestFacts::read("GET", &request);
     let stored = storable(&facts, &Rule::Respect, &response).expect("storable");
     let vary = Vary::select(&fields, &request).expect("few");
-    let head = Head::new(&response, Bytes::from_static(b"HTTP/1.1 200 OK\r\n"), None, vary, true);
+    let head = Head::new(&response, Bytes::from_static(b"Date: x\r\n"), None, vary, true);
     static SLOTS: OnceLock<crate::purge::Slots> = OnceLock::new();
     let slots = *SLOTS.get_or_init(|| Purges::new(SeededHash::new(3)).url_slots(b"u"));
     Arc::new(Entry::new(&head, Bytes::from(vec![0; body_bytes]), stored, Box::new([]), (0, slots)))
@@ -115,7 +115,10 @@ fn variants_are_bounded_by_count_and_by_weight() {
             store.put(b"k", &entry(body, Some(&[value])));
         }
         let object = store.get(b"k").expect("stored");
-        (object.entries().len(), object.into_selected(&[(b"x", &[8])], NOW).is_some())
+        let request: [Field<'_>; 1] = [(b"x", &[8])];
+        let entries = object.entries().len();
+        let selected = object.into_selected(&RequestFacts::read("GET", &request), NOW);
+        (entries, matches!(selected, Selected::Whole(_)))
     };
     assert_eq!(bounded(1000), (4, true));
     assert_eq!(bounded(2 << 20), (3, true), "what a shard can hold");

@@ -23,7 +23,7 @@ fn a_hit_is_the_answer_again_with_its_age() {
     let mut client = edge.client();
     let miss = client.get("/a").unwrap();
     assert_eq!((miss.status, miss.text()), (200, "hello".to_owned()));
-    assert_eq!(miss.header("cache-status"), Some("Tenfold; fwd=uri-miss; stored"));
+    assert_eq!(miss.header("cache-status"), Some("Tenfold; fwd=uri-miss; stored; ttl=60"));
     let hit = client.get("/a").unwrap();
     assert_eq!((hit.status, hit.text()), (200, "hello".to_owned()));
     assert_eq!(hit.header("age"), Some("0"));

@@ -10,6 +10,7 @@ mod leaving;
 mod malformed;
 mod passing;
 mod patience;
+mod recording;
 mod seen;
 mod streaming;
 mod waiting;

@@ -1,0 +1,7 @@
+//! Fuzzes the cache's policy (vary): `properties/cache.rs` says what must hold.
+#![no_main]
+
+#[path = "../properties/cache.rs"]
+mod cache;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| cache::vary(input));
