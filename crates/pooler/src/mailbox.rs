@@ -18,7 +18,7 @@ use tenfold_service::{
 use tokio::sync::oneshot;
 
 use crate::{
-    auth::{Credential, Derivation, LookupKey, SaltedPassword},
+    auth::{Derivation, LookupKey, SaltedPassword},
     hot::HotPermit,
     pool::Pool,
     shared::Database,
@@ -49,8 +49,10 @@ pub(crate) enum Order {
     HotTurn { client: u64, permit: HotPermit },
     /// The hub listens to all of these now.
     Listening { client: ClientKey },
-    /// A whole NotificationResponse, for these clients.
-    Notify { clients: Vec<ClientKey>, message: Arc<[u8]> },
+    /// The hub cannot listen for a client.
+    NotListening { client: ClientKey },
+    /// A whole NotificationResponse, for those who listen to its channel.
+    Notify { database: Arc<Database>, channel: Arc<str>, message: Arc<[u8]> },
     /// The hub's connection is lost: its listeners are closed.
     HubLost { database: Arc<Database> },
     /// Rows for the console.
@@ -141,8 +143,6 @@ pub enum Ask {
     Watch {
         /// Which.
         database: Arc<Database>,
-        /// What a client proved itself with, for databases without a secret of their own.
-        credential: Option<Arc<Credential>>,
     },
 }
 

@@ -7,8 +7,6 @@
 
 use std::{
     collections::HashMap,
-    net::SocketAddr,
-    path::PathBuf,
     sync::{
         Arc, Mutex, OnceLock, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
@@ -68,7 +66,7 @@ pub struct Shared {
     /// Parsed from [`Config::hba`].
     pub hba: ArcSwapOption<Hba>,
     /// Who is known.
-    pub users: Users,
+    pub users: Arc<Users>,
     /// Salted passwords.
     pub salted: Arc<SaltedCache>,
     /// Session images.
@@ -157,34 +155,7 @@ pub struct Started {
     pub reports: Vec<(String, String)>,
 }
 
-/// Where to connect.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
-    /// Changes whenever anything else here does.
-    pub generation: u64,
-    /// Tried in this order; empty while no name was resolved yet.
-    pub addresses: Vec<Address>,
-}
-
-/// One way to a server.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Address {
-    /// Index among the configured hosts.
-    pub host: usize,
-    /// Name for TLS, and for people.
-    pub name: Arc<str>,
-    /// Where.
-    pub at: Endpoint,
-}
-
-/// A socket to connect to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Endpoint {
-    /// TCP.
-    Tcp(SocketAddr),
-    /// A Unix socket.
-    Unix(PathBuf),
-}
+pub use crate::control::{Address, Endpoint, Target};
 
 impl Shared {
     /// The next unique id.
@@ -212,7 +183,7 @@ impl Shared {
             clock: deps.clock,
             config: ArcSwap::from_pointee(config),
             hba: ArcSwapOption::from_pointee(hba),
-            users,
+            users: Arc::new(users),
             salted: Arc::new(SaltedCache::default()),
             images: Images::new(),
             statements: Statements::new(),
@@ -400,7 +371,7 @@ impl Database {
         Self {
             name,
             spec: ArcSwap::from_pointee(spec),
-            target: ArcSwap::from_pointee(Target { generation: 0, addresses: Vec::new() }),
+            target: ArcSwap::from_pointee(Target::default()),
             catalogue: ArcSwap::new(Catalogue::empty()),
             paused: AtomicBool::new(false),
             disabled: AtomicBool::new(false),

@@ -18,6 +18,7 @@ pub mod monitor;
 pub mod resolver;
 pub mod secrets;
 pub mod target;
+mod tasks;
 pub mod watched;
 
 pub use client::{Client, Entrance};
@@ -28,12 +29,5 @@ pub use monitor::{Monitor, Poke, Tools};
 pub use resolver::Resolver;
 pub use secrets::Salter;
 pub use target::{Address, Endpoint, Target};
+pub use tasks::run;
 pub use watched::{Change, Event, Watched};
-
-/// Runs.
-pub async fn run(
-    _shared: std::sync::Arc<crate::shared::Shared>,
-    mut asks: tokio::sync::mpsc::Receiver<crate::mailbox::Ask>,
-) {
-    while asks.recv().await.is_some() {}
-}

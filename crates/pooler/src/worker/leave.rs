@@ -38,6 +38,7 @@ impl Worker {
         if let Some(seat) = &client.seat
             && seat.listens
         {
+            self.listeners.retain(|listener| *listener != key);
             let database = Arc::clone(&seat.pool.database);
             self.shared.ask(Ask::Unlisten { worker: self.index, client: ClientKey(key), database });
         }

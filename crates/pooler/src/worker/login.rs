@@ -639,8 +639,7 @@ impl Worker {
             pool.credential.store(Some(Arc::clone(credential)));
         }
         if !database.watched.swap(true, Ordering::AcqRel) {
-            let credential = Some(Arc::clone(credential));
-            self.shared.ask(Ask::Watch { database: Arc::clone(database), credential });
+            self.shared.ask(Ask::Watch { database: Arc::clone(database) });
         }
         client.seat = None;
         let seat = Seat {

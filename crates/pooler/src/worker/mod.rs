@@ -86,6 +86,8 @@ pub(crate) struct Worker {
     servers: Slab<Server>,
     cancels: Slab<Cancel>,
     pools: Vec<LocalPool>,
+    /// Clients that listen to notifications.
+    listeners: Vec<Key>,
     pool_index: HashMap<u64, usize, foldhash::fast::RandomState>,
     classifier: Classifier,
     /// Clients to be looked at again.
@@ -143,6 +145,7 @@ impl Worker {
             servers: Slab::new(),
             cancels: Slab::new(),
             pools: Vec::new(),
+            listeners: Vec::new(),
             pool_index: HashMap::default(),
             classifier,
             again: VecDeque::new(),
@@ -251,7 +254,8 @@ impl Worker {
                 }
             }
             Order::Listening { client } => self.listening(client.0),
-            Order::Notify { clients, message } => self.notify(&clients, &message),
+            Order::NotListening { client } => self.not_listening(client.0),
+            Order::Notify { database, channel, message } => self.notify(&database, &channel, &message),
             Order::HubLost { database } => self.hub_lost(&database),
             Order::Report { reply } => {
                 let _ = reply.send(self.rows());

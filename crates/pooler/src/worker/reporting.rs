@@ -42,9 +42,15 @@ impl Worker {
     }
 
     /// A notification for those who listen.
-    pub(super) fn notify(&mut self, clients: &[super::ClientKey], message: &[u8]) {
-        for client in clients {
-            let key = client.0;
+    pub(super) fn notify(&mut self, database: &Arc<Database>, channel: &str, message: &[u8]) {
+        for key in self.listeners.clone() {
+            let is_for = self.clients.get(key).is_some_and(|client| {
+                client.seat.as_ref().is_some_and(|seat| Arc::ptr_eq(&seat.pool.database, database))
+                    && client.image.channels().any(|own| **own == *channel)
+            });
+            if !is_for {
+                continue;
+            }
             let is_between = self.clients.get(key).is_some_and(|client| self.is_between_messages(client));
             if is_between {
                 self.send_client(key, message);
@@ -54,6 +60,12 @@ impl Worker {
                 client.notifications.extend_from_slice(message);
             }
         }
+    }
+
+    /// The hub cannot listen: the client must not believe that it does.
+    pub(super) fn not_listening(&mut self, key: Key) {
+        let text = "the connection that listens for notifications cannot be made";
+        self.refuse_and_end(key, Refusal::HubLost, text);
     }
 
     /// Whether a message of its own may be put in for a client now.

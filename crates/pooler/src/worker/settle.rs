@@ -235,6 +235,10 @@ impl Worker {
         if let Some(seat) = client.seat.as_mut() {
             seat.listens = !channels.is_empty();
         }
+        self.listeners.retain(|listener| *listener != client_key);
+        if !channels.is_empty() {
+            self.listeners.push(client_key);
+        }
         server.phase = Phase::Listening;
         server.owes_hub = true;
         let ask = Ask::Listen {

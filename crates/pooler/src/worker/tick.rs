@@ -5,14 +5,7 @@
 
 use std::{sync::Arc, sync::atomic::Ordering, time::Duration};
 
-use super::{
-    Worker,
-    client::State,
-    login::is_overdue,
-    refuse,
-    server::{Phase, Server},
-    slab::Key,
-};
+use super::{Worker, client::State, login::is_overdue, refuse, server::Phase, slab::Key};
 use crate::refusal::Refusal;
 
 /// Idle clients looked at per tick.

@@ -1,0 +1,233 @@
+//! The control side's loop: takes what workers ask, and keeps a monitor and a hub for each database that needs one.
+//!
+//! **Mechanism.** Every question becomes a task of the control thread's runtime; what must happen in order (a hub's
+//! channels) goes through that hub's queue. A monitor ends by itself when its database has not been used for minutes,
+//! and is made anew by the next question.
+//!
+//! **Failure.** A full queue drops nothing silently: workers hear that their question was not taken and tell the client.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
+
+use tenfold_sql::Catalogue;
+use tokio::{sync::mpsc, task::JoinHandle};
+
+use super::{
+    Change, Error, Event, Hub, HubAsk, Lookups, Monitor, Outlet, Poke, Resolver, Salter, Target, Tools,
+    Watched,
+};
+use crate::{
+    auth::ServerSecret,
+    config, console,
+    mailbox::{Ask, ClientKey, Order},
+    shared::{Database, Level, Shared},
+};
+
+/// Questions to one hub that wait.
+const HUB_ASKS_MAX: usize = 16_384;
+
+/// Runs until every asker is gone.
+pub async fn run(shared: Arc<Shared>, mut asks: mpsc::Receiver<Ask>) {
+    let mut tasks = Tasks::new(Arc::clone(&shared));
+    for database in shared.databases() {
+        tasks.watch(&database);
+    }
+    while let Some(ask) = asks.recv().await {
+        tasks.take(ask);
+    }
+}
+
+struct Tasks {
+    shared: Arc<Shared>,
+    tools: Tools,
+    lookups: Arc<Lookups>,
+    monitors: HashMap<Arc<str>, (JoinHandle<()>, Poke)>,
+    hubs: HashMap<Arc<str>, mpsc::Sender<HubAsk<ClientKey>>>,
+}
+
+/// A database as the control side sees it.
+struct Entry {
+    shared: Arc<Shared>,
+    database: Arc<Database>,
+}
+
+impl Tasks {
+    fn new(shared: Arc<Shared>) -> Self {
+        let salter = Salter::new(Arc::clone(&shared.salted));
+        let resolver = Arc::new(Resolver::new(shared.clock.clone()));
+        let tools = Tools { resolver, salter: salter.clone(), versions: Arc::new(AtomicU64::new(0)) };
+        let directory = Arc::clone(&shared);
+        let find = move |name: &str| -> Option<Arc<dyn Watched>> {
+            let database = directory.database(name)?;
+            Some(Arc::new(Entry { shared: Arc::clone(&directory), database }))
+        };
+        let lookups = Lookups::new(Arc::clone(&shared.users), shared.clock.clone(), salter, Box::new(find));
+        Self { shared, tools, lookups: Arc::new(lookups), monitors: HashMap::new(), hubs: HashMap::new() }
+    }
+
+    fn entry(&self, database: &Arc<Database>) -> Arc<dyn Watched> {
+        Arc::new(Entry { shared: Arc::clone(&self.shared), database: Arc::clone(database) })
+    }
+
+    fn take(&mut self, ask: Ask) {
+        match ask {
+            Ask::Lookup { worker, client, key } => self.look_up(key, Some((worker, client))),
+            Ask::Refresh { key } => self.look_up(key, None),
+            Ask::Derive { worker, of, derivation } => {
+                let (salter, shared) = (self.tools.salter.clone(), Arc::clone(&self.shared));
+                tokio::task::spawn_local(async move {
+                    let salted = salter.salt(derivation).await;
+                    shared.tell(worker, Order::Derived { of, salted });
+                });
+            }
+            Ask::Listen { worker, client, database, channels } => {
+                let taken = self.hub(&database).try_send(HubAsk::Listen { worker, client, channels });
+                if taken.is_err() {
+                    self.shared.tell(worker, Order::NotListening { client });
+                }
+            }
+            Ask::Unlisten { worker, client, database } => {
+                // A hub that is too busy to hear of it finds the client gone when it notifies it.
+                let _ = self.hub(&database).try_send(HubAsk::Unlisten { worker, client });
+            }
+            Ask::Console { stream, permit, user, admin, id } => {
+                let shared = Arc::clone(&self.shared);
+                tokio::task::spawn_local(async move {
+                    console::session(shared, stream, user, admin, id).await;
+                    drop(permit);
+                });
+            }
+            Ask::CatalogueStale { database } => self.watch(&database).stale(),
+            Ask::TargetFailed { database } => self.watch(&database).failed(),
+            Ask::Watch { database } => {
+                self.watch(&database);
+            }
+        }
+    }
+
+    fn look_up(&self, key: crate::auth::LookupKey, waits: Option<(usize, ClientKey)>) {
+        let (lookups, shared) = (Arc::clone(&self.lookups), Arc::clone(&self.shared));
+        let database = shared.database(&key.database).map(|database| self.entry(&database));
+        tokio::task::spawn_local(async move {
+            if let Some(database) = database {
+                lookups.ask(&database, &key).await;
+            }
+            if let Some((worker, client)) = waits {
+                shared.tell(worker, Order::Found { client });
+            }
+        });
+    }
+
+    /// The monitor of a database, made if there is none.
+    fn watch(&mut self, database: &Arc<Database>) -> &Poke {
+        let is_over = self.monitors.get(&database.name).is_none_or(|(task, _)| task.is_finished());
+        if is_over {
+            let poke = Poke::default();
+            let monitor = Monitor::new(self.entry(database), self.tools.clone(), poke.clone());
+            let task = tokio::task::spawn_local(monitor.run());
+            self.monitors.insert(Arc::clone(&database.name), (task, poke));
+        }
+        &self.monitors[&database.name].1
+    }
+
+    fn hub(&mut self, database: &Arc<Database>) -> &mpsc::Sender<HubAsk<ClientKey>> {
+        if !self.hubs.contains_key(&database.name) {
+            let (asks, asked) = mpsc::channel(HUB_ASKS_MAX);
+            let outlet = Entry { shared: Arc::clone(&self.shared), database: Arc::clone(database) };
+            let hub = Hub::new(self.entry(database), self.tools.salter.clone(), Arc::new(outlet));
+            tokio::task::spawn_local(hub.run(asked));
+            self.hubs.insert(Arc::clone(&database.name), asks);
+        }
+        &self.hubs[&database.name]
+    }
+}
+
+impl Watched for Entry {
+    fn name(&self) -> &Arc<str> {
+        &self.database.name
+    }
+
+    fn spec(&self) -> Arc<config::Database> {
+        let spec = self.database.spec.load_full();
+        if spec.dbname.is_some() {
+            return spec;
+        }
+        Arc::new(config::Database { dbname: Some(self.database.name.to_string()), ..(*spec).clone() })
+    }
+
+    fn dns_refresh(&self) -> Duration {
+        self.shared.config.load().dns_refresh
+    }
+
+    fn login(&self) -> Option<(Arc<str>, ServerSecret)> {
+        let spec = self.database.spec.load();
+        self.shared.users.monitor_login(&spec).or_else(|| {
+            // Whoever came in through here can also look.
+            self.database.pools().iter().find_map(|pool| {
+                let credential = pool.credential.load_full()?;
+                Some((Arc::clone(&pool.user), credential.server_secret()))
+            })
+        })
+    }
+
+    fn is_used(&self) -> bool {
+        use std::sync::atomic::Ordering::Relaxed;
+        self.database.clients.load(Relaxed) > 0 || self.database.servers() > 0
+    }
+
+    fn target(&self) -> Arc<Target> {
+        self.database.target.load_full()
+    }
+
+    fn set_target(&self, target: Target, change: Change) {
+        let old = self.database.target.swap(Arc::new(target));
+        if change == Change::Primary && old.generation > 0 {
+            self.database.reconnect();
+        }
+        for pool in self.database.pools() {
+            pool.connect_after_ms.store(0, std::sync::atomic::Ordering::Relaxed);
+        }
+        self.shared.tell_all(|| Order::Wake { database: Arc::clone(&self.database) });
+    }
+
+    fn set_catalogue(&self, catalogue: Arc<Catalogue>) {
+        self.database.catalogue.store(catalogue);
+    }
+
+    fn told(&self, event: Event) {
+        let level = match event {
+            Event::Lost { .. }
+            | Event::NoLogin
+            | Event::Unresolved { .. }
+            | Event::CatalogueFailed { .. }
+            | Event::LookupFailed { .. }
+            | Event::HubLost { .. } => Level::Warn,
+            _ => Level::Info,
+        };
+        self.shared.log(level, &format!("database {}: {event}", self.database.name));
+    }
+}
+
+impl Outlet<ClientKey> for Entry {
+    fn listening(&self, worker: usize, client: ClientKey) {
+        self.shared.tell(worker, Order::Listening { client });
+    }
+
+    fn refused(&self, worker: usize, client: ClientKey, error: &Error) {
+        self.shared.log(Level::Warn, &format!("database {}: cannot listen: {error}", self.database.name));
+        self.shared.tell(worker, Order::NotListening { client });
+    }
+
+    fn notify(&self, worker: usize, channel: &Arc<str>, message: &Arc<[u8]>) {
+        let database = Arc::clone(&self.database);
+        let (channel, message) = (Arc::clone(channel), Arc::clone(message));
+        self.shared.tell(worker, Order::Notify { database, channel, message });
+    }
+
+    fn lost(&self, worker: usize) {
+        self.shared.tell(worker, Order::HubLost { database: Arc::clone(&self.database) });
+    }
+}
