@@ -153,6 +153,21 @@ impl Pooler {
         self.shared.tell_all(|| Order::Drain);
     }
 
+    /// Lets running transactions finish and holds new ones, of all databases there are.
+    pub fn pause(&self) {
+        for database in self.shared.databases() {
+            database.paused.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Lets held transactions go on.
+    pub fn resume(&self) {
+        for database in self.shared.databases() {
+            database.paused.store(false, Ordering::Relaxed);
+            self.shared.tell_all(|| Order::Wake { database: Arc::clone(&database) });
+        }
+    }
+
     /// Clients connected.
     #[must_use]
     pub fn open_clients(&self) -> usize {

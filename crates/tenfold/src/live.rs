@@ -3,17 +3,14 @@
 //! **Intuition.** A reload is a rehearsal that may become the performance: everything that can fail is done beside what
 //! runs, and only then is the one swapped for the other. So a bad file changes nothing.
 //!
-//! **Mechanism.** Read the file, let the edge build its new snapshot, find out where the nodes in it are, bind the listeners
-//! it adds; then the snapshot is swapped in, and the acceptor takes the new listeners and gives up the old ones. A new
-//! listener that needs the port of one that leaves (`127.0.0.1:8080` becomes `0.0.0.0:8080`) has it leave first, and come
-//! back if the reload is refused after all. What was read at the start alone (threads, the admin
-//! server, the log's form, the cache's size) is compared and named in a warning.
+//! **Mechanism.** Read the file and those it names, let the edge build its new snapshot, find out where the nodes in it
+//! are, bind the listeners it adds ([`crate::listeners`]); then both tiers take what is theirs, and the acceptor takes the
+//! new listeners and gives up the old ones. What was read at the start alone (threads, the admin server, the log's form,
+//! the cache's size) is compared and named in a warning.
 //!
 //! **Failure.** A [`Reloaded`] that was not applied, with every reason. Reloads come one after the other.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -21,7 +18,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 use tenfold_edge::Edge;
-use tenfold_service::acceptor::{AcceptorHandle, Listener};
+use tenfold_service::acceptor::Service;
 use tenfold_service::clock::Clock;
 use tenfold_service::drain::Drain;
 use tenfold_service::limits::ConnectionLimits;
@@ -30,8 +27,10 @@ use tenfold_service::metrics::Registry;
 use crate::config::diagnostic::{Diagnostic, Report};
 use crate::config::settings::Settings;
 use crate::config::{self, Loaded};
+use crate::listeners::{self, Listeners, Place, Tier, Unbound};
 use crate::log::Log;
 use crate::pooler_files;
+use crate::pooling::Pooling;
 pub use crate::purging::Purging;
 use crate::scrape::Scrape;
 use crate::status;
@@ -54,9 +53,11 @@ pub struct Live {
     pub drain: Drain,
     /// The tier.
     pub edge: Edge,
-    /// Adds and removes listeners.
-    pub acceptor: AcceptorHandle,
-    /// Shared by all listeners.
+    /// The other tier, if there was a database at the start.
+    pub pooling: Option<Pooling>,
+    /// What it listens on.
+    pub listeners: Listeners,
+    /// Of the edge's listeners.
     pub limits: Arc<ConnectionLimits>,
     /// How many threads work.
     pub workers: usize,
@@ -64,8 +65,6 @@ pub struct Live {
     pub at_start: Settings,
     /// What is in force.
     pub loaded: RefCell<Loaded>,
-    /// Configured addresses and what they became (port 0 takes a free one).
-    pub bound: RefCell<BTreeMap<SocketAddr, SocketAddr>>,
     /// One reload at a time.
     pub reloading: tokio::sync::Mutex<()>,
     /// A reload that a signal asked for waits for its turn.
@@ -166,6 +165,19 @@ impl Live {
             Ok(next) => next,
             Err(errors) => return refused(loaded.place(&errors)),
         };
+        let pooler = match &self.pooling {
+            Some(pooling) => {
+                pooling.prepare(loaded.settings.pooler.as_ref(), folder_of(&self.path)).map(Some)
+            }
+            None => Ok(None),
+        };
+        let pooler = match pooler {
+            Ok(pooler) => pooler,
+            Err(errors) => {
+                self.edge.forget_absent();
+                return refused(loaded.place_pooler(&errors));
+            }
+        };
         // Before it is in force: a request must not find nodes that have no address yet.
         tenfold_edge::health::resolve(&next, crate::run::report_to(&self.log)).await;
         if self.drain.is_draining() {
@@ -173,115 +185,71 @@ impl Live {
             self.edge.forget_absent();
             return refused(loaded.report(vec![Diagnostic::unplaced(why)]));
         }
-        let added = match self.bind_added(&loaded).await {
+        let wanted = self.wanted(&loaded.settings);
+        let service = |tier| self.service(tier);
+        let added = match self.listeners.bind_added(&wanted, &service).await {
             Ok(added) => added,
-            Err(problems) => {
+            Err(unbound) => {
                 self.edge.forget_absent();
-                return refused(loaded.report(problems));
+                let span = |tier: Tier| loaded.tree.span_of(tier.key()).unwrap_or(0..0);
+                let problem = |unbound: Unbound| Diagnostic::error(span(unbound.tier), unbound.message, "");
+                return refused(loaded.report(unbound.into_iter().map(problem).collect()));
             }
         };
         self.edge.commit(next);
         let mut problems = loaded.warnings.clone();
-        problems.extend(self.take_over_listeners(&loaded, added).await);
+        if let Some((pooling, config)) = self.pooling.as_ref().zip(pooler)
+            && let Err(errors) = pooling.commit(config)
+        {
+            // It was checked before; what is wrong now came about in between, and the old one stays in force.
+            problems.extend(loaded.place_pooler(&errors).diagnostics);
+        }
+        let taken_over = self.listeners.take_over(&wanted, added, &service).await;
+        problems.extend(taken_over.into_iter().map(Diagnostic::unplaced));
         let limits = &loaded.settings.edge.limits;
         self.limits.set(limits.connections_max, limits.connections_per_ip_max);
-        problems.extend(needs_restart(&self.at_start, &loaded));
+        problems.extend(needs_restart(&self.at_start, &loaded, self.pooling.is_some()));
         let report = loaded.report(problems);
         self.loaded.replace(loaded);
         Reloaded { applied: true, report }
     }
 
-    /// Listeners that the file adds, bound and not yet accepting. If one can't be, all is as before.
-    async fn bind_added(&self, loaded: &Loaded) -> Result<Vec<(SocketAddr, Listener)>, Vec<Diagnostic>> {
-        let span = loaded.tree.span_of("edge.listen").unwrap_or(0..0);
-        let mut problems = Vec::new();
-        let mut added = Vec::new();
-        let mut made_way = Vec::new();
-        for address in &loaded.settings.edge.listen {
-            if self.bound.borrow().contains_key(address) {
-                continue;
-            }
-            match self.bind(*address, loaded, &mut made_way).await {
-                Ok(listener) => added.push((*address, listener)),
-                Err(error) => problems.push(Diagnostic::error(span.clone(), error.to_string(), "")),
-            }
-        }
-        if problems.is_empty() {
-            return Ok(added);
-        }
-        drop(added);
-        for (configured, local) in made_way {
-            let error = match Listener::bind(local) {
-                Ok(listener) => self.acceptor.add(listener, crate::run::service(&self.edge)).await.err(),
-                Err(error) => Some(error),
-            };
-            if let Some(error) = error {
-                self.bound.borrow_mut().remove(&configured);
-                let message = format!("{configured} made way and could not be taken back: {error}");
-                problems.push(Diagnostic::error(span.clone(), message, ""));
-            }
-        }
-        Err(problems)
+    /// Where it is to listen. A pooler that was not started listens nowhere.
+    fn wanted(&self, settings: &Settings) -> Vec<Place> {
+        let mut wanted = listeners::wanted(settings);
+        wanted.retain(|place| place.tier == Tier::Edge || self.pooling.is_some());
+        wanted
     }
 
-    /// Binds an address. If listeners that the file takes away have its port, they make way for it.
-    async fn bind(
-        &self,
-        address: SocketAddr,
-        loaded: &Loaded,
-        made_way: &mut Vec<(SocketAddr, SocketAddr)>,
-    ) -> Result<Listener, tenfold_service::Error> {
-        let error = match Listener::bind(address) {
-            Err(error) if is_in_use(&error) => error,
-            other => return other,
-        };
-        let listen = &loaded.settings.edge.listen;
-        let leaving: Vec<_> = self.bound.borrow().clone().into_iter().collect();
-        let mut freed = false;
-        for (configured, local) in leaving {
-            if local.port() == address.port()
-                && !listen.contains(&configured)
-                && self.acceptor.remove(local).await
-            {
-                made_way.push((configured, local));
-                freed = true;
-            }
+    fn service(&self, tier: Tier) -> Option<Service> {
+        match tier {
+            Tier::Edge => Some(crate::run::service(&self.edge)),
+            Tier::Pooler => self.pooling.as_ref().map(Pooling::service),
         }
-        if freed { Listener::bind(address) } else { Err(error) }
     }
 
-    async fn take_over_listeners(
-        &self,
-        loaded: &Loaded,
-        added: Vec<(SocketAddr, Listener)>,
-    ) -> Vec<Diagnostic> {
-        let mut problems = Vec::new();
-        let listen = &loaded.settings.edge.listen;
-        let leaving = self.bound.borrow().clone();
-        for (address, listener) in added {
-            let local = crate::run::tcp_of(&listener);
-            match self.acceptor.add(listener, crate::run::service(&self.edge)).await {
-                Ok(()) => drop(self.bound.borrow_mut().insert(address, local)),
-                Err(error) => problems.push(Diagnostic::unplaced(error.to_string())),
-            }
+    /// SIGUSR1: transactions that run finish, new ones wait.
+    pub fn pause(&self) {
+        if let Some(pooling) = &self.pooling {
+            pooling.pooler.pause();
+            self.log.info("paused: new transactions wait until SIGUSR2 or RESUME");
         }
-        for (address, local) in leaving.into_iter().filter(|(address, _)| !listen.contains(address)) {
-            // One that made way is gone already.
-            self.acceptor.remove(local).await;
-            self.bound.borrow_mut().remove(&address);
-        }
-        problems
     }
-}
 
-fn is_in_use(error: &tenfold_service::Error) -> bool {
-    matches!(error, tenfold_service::Error::Bind { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse)
+    /// SIGUSR2: those that wait go on.
+    pub fn resume(&self) {
+        if let Some(pooling) = &self.pooling {
+            pooling.pooler.resume();
+            self.log.info("resumed");
+        }
+    }
 }
 
 /// Warnings for what the file changes and only a restart can.
-fn needs_restart(at_start: &Settings, loaded: &Loaded) -> Vec<Diagnostic> {
+fn needs_restart(at_start: &Settings, loaded: &Loaded, has_pooler: bool) -> Vec<Diagnostic> {
     let now = &loaded.settings;
     let changed = [
+        ("database", now.pooler.is_some() && !has_pooler),
         ("workers", at_start.workers != now.workers),
         ("admin.listen", at_start.admin.listen != now.admin.listen),
         ("admin.probe_listen", at_start.admin.probe_listen != now.admin.probe_listen),

@@ -11,7 +11,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -21,6 +21,7 @@ use std::time::Duration;
 use tenfold_edge::access_log::{AccessLog, AccessLogReceiver};
 use tenfold_edge::health::{self, HealthEvent};
 use tenfold_edge::{Deps, Edge};
+use tenfold_pooler::PoolerThreads;
 use tenfold_service::acceptor::{Acceptor, AcceptorDeps, Listener, Service, Serving};
 use tenfold_service::clock::Clock;
 use tenfold_service::drain::{Drain, Finished};
@@ -36,8 +37,10 @@ use crate::commands::complain;
 use crate::config::settings::Settings;
 use crate::config::values::duration_text;
 use crate::config::{self, Loaded};
-use crate::live::Live;
+use crate::listeners::{self, Listeners, Place, Tier};
+use crate::live::{Live, folder_of};
 use crate::log::{AccessLogThread, Log};
+use crate::pooling::{Parts, Pooling};
 use crate::scrape::Scrape;
 
 /// How long connections may still close in, once the drain's deadline has cut them.
@@ -99,7 +102,7 @@ async fn start(
     if !loaded.warnings.is_empty() {
         log.warn(&loaded.report(loaded.warnings.clone()).render(false));
     }
-    let built = build(&loaded, clock)?;
+    let built = build(path, &loaded, clock, log)?;
     let bound = bind(&loaded.settings, log)?;
     let snapshot = built.edge.snapshot();
     let mut resolving = std::pin::pin!(health::resolve(&snapshot, report_to(log)));
@@ -145,16 +148,12 @@ struct Built {
     registry: Registry,
     drain: Drain,
     edge: Edge,
+    pooling: Option<Pooling>,
     access_records: AccessLogReceiver,
     workers: usize,
 }
 
-fn build(loaded: &Loaded, clock: &Clock) -> Result<Built, Refused> {
-    if let Some(pooler) = &loaded.settings.pooler {
-        let places: Vec<_> = pooler.listen.iter().map(ToString::to_string).collect();
-        let message = format!("error: the pooler ({}) cannot be started by this build", places.join(", "));
-        return Err(Refused { exit: Exit::Failed, message });
-    }
+fn build(path: &Path, loaded: &Loaded, clock: &Clock, log: &Log) -> Result<Built, Refused> {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let workers = loaded.settings.workers.unwrap_or(cores);
     let registry = Registry::new(workers);
@@ -167,7 +166,14 @@ fn build(loaded: &Loaded, clock: &Clock) -> Result<Built, Refused> {
         exit: Exit::Usage,
         message: loaded.place(&errors).render(color_on_stderr()),
     })?;
-    Ok(Built { clock: clock.clone(), registry, drain: Drain::new(), edge, access_records, workers })
+    let drain = Drain::new();
+    let parts = Parts { clock, registry: &registry, drain: &drain, log, workers };
+    let build = |settings| Pooling::build(settings, folder_of(path), &parts);
+    let pooling = loaded.settings.pooler.as_ref().map(build).transpose().map_err(|errors| Refused {
+        exit: Exit::Usage,
+        message: loaded.place_pooler(&errors).render(color_on_stderr()),
+    })?;
+    Ok(Built { clock: clock.clone(), registry, drain, edge, pooling, access_records, workers })
 }
 
 #[expect(clippy::cast_precision_loss, reason = "records far below 2^53")]
@@ -183,7 +189,7 @@ fn count_dropped(registry: &Registry, records: &AccessLogReceiver) {
 struct Bound {
     admin: TcpListener,
     probe: Option<TcpListener>,
-    edge: Vec<(SocketAddr, Listener)>,
+    tiers: Vec<(Place, Listener)>,
 }
 
 /// Binds everything, or says everything that could not be bound.
@@ -196,15 +202,15 @@ fn bind(settings: &Settings, log: &Log) -> Result<Bound, Refused> {
     let admin = keep(admin::bind(settings.admin.listen, "admin.listen"));
     let probe =
         settings.admin.probe_listen.and_then(|address| keep(admin::bind(address, "admin.probe_listen")));
-    let mut edge = Vec::new();
-    for address in &settings.edge.listen {
-        match Listener::bind(*address) {
-            Ok(listener) => edge.push((*address, listener)),
-            Err(error) => problems.push(format!("{error} (edge.listen)")),
+    let mut tiers = Vec::new();
+    for place in listeners::wanted(settings) {
+        match listeners::bind(&place.at) {
+            Ok(listener) => tiers.push((place, listener)),
+            Err(error) => problems.push(format!("{error} ({})", place.tier.key())),
         }
     }
     match (admin, problems.is_empty()) {
-        (Some(admin), true) => Ok(Bound { admin, probe, edge }),
+        (Some(admin), true) => Ok(Bound { admin, probe, tiers }),
         _ => {
             let lines: Vec<_> = problems.iter().map(|problem| format!("error: {problem}")).collect();
             Err(Refused { exit: Exit::Failed, message: lines.join("\n") })
@@ -215,6 +221,7 @@ fn bind(settings: &Settings, log: &Log) -> Result<Bound, Refused> {
 /// The threads of a running process, in the order in which they end.
 struct Threads {
     acceptor: Acceptor,
+    pooler: Option<PoolerThreads>,
     workers: Workers,
     access_log: AccessLogThread,
 }
@@ -226,7 +233,7 @@ fn spawn(
     bound: Bound,
     log: &Log,
 ) -> Result<(Rc<Live>, Threads), Refused> {
-    let Built { clock, registry, drain, edge, access_records, workers } = built;
+    let Built { clock, registry, drain, edge, pooling, access_records, workers } = built;
     let settings = loaded.settings.clone();
     let worker_deps = WorkerDeps {
         clock: clock.clone(),
@@ -235,12 +242,19 @@ fn spawn(
         on_panic: on_panic(log),
     };
     let workers = Workers::start(workers, &worker_deps)?;
+    let pooler = pooling.as_ref().map(|pooling| pooling.pooler.start()).transpose()?;
     let access_log = AccessLogThread::start(access_records, settings.log_format, log.clone())?;
     let client = &settings.edge.limits;
     let limits = ConnectionLimits::new(client.connections_max, client.connections_per_ip_max);
     let deps = AcceptorDeps { limits: Arc::clone(&limits), registry: registry.clone(), drain: drain.clone() };
-    let locals = bound.edge.iter().map(|(address, listener)| (*address, tcp_of(listener))).collect();
-    let listeners = bound.edge.into_iter().map(|(_, listener)| (listener, service(&edge))).collect();
+    let locals =
+        bound.tiers.iter().map(|(place, listener)| (place.clone(), listener.local().clone())).collect();
+    let service = |tier| match (tier, &pooling) {
+        (Tier::Pooler, Some(pooling)) => pooling.service(),
+        (Tier::Pooler, None) | (Tier::Edge, _) => service(&edge),
+    };
+    let listeners =
+        bound.tiers.into_iter().map(|(place, listener)| (listener, service(place.tier))).collect();
     let acceptor = Acceptor::spawn(listeners, &workers, &deps)?;
     let live = Rc::new(Live {
         path: std::path::absolute(path)?,
@@ -251,18 +265,21 @@ fn spawn(
         registry,
         drain,
         edge,
-        acceptor: acceptor.handle(),
+        pooling,
+        listeners: Listeners::new(acceptor.handle(), locals),
         limits,
         workers: workers.count(),
         at_start: settings,
         loaded: RefCell::new(loaded),
-        bound: RefCell::new(locals),
         reloading: tokio::sync::Mutex::new(()),
         reload_waits: Cell::new(false),
     });
     serve_admin(&live, bound.admin, bound.probe)?;
     spawn_health(&live);
-    Ok((live, Threads { acceptor, workers, access_log }))
+    if let Some(pooling) = &live.pooling {
+        tokio::task::spawn_local(pooling.pooler.control());
+    }
+    Ok((live, Threads { acceptor, pooler, workers, access_log }))
 }
 
 /// What the acceptor does with the edge's connections.
@@ -276,12 +293,6 @@ pub fn service(edge: &Edge) -> Service {
         refusal: Arc::new(move |refused| refusing.refusal(refused)),
         limits: None,
     }
-}
-
-/// Where one of the edge's listeners listens.
-#[must_use]
-pub fn tcp_of(listener: &Listener) -> SocketAddr {
-    listener.local().tcp().expect("the edge's listeners are bound to IP addresses")
 }
 
 /// Says what the health checks find out.
@@ -321,7 +332,8 @@ fn on_panic(log: &Log) -> OnPanic {
 
 /// Starts the admin server's tasks, and says where everything is.
 fn serve_admin(live: &Rc<Live>, admin: TcpListener, probe: Option<TcpListener>) -> io::Result<()> {
-    let mut places: Vec<_> = live.bound.borrow().values().map(|at| format!("edge http://{at}")).collect();
+    let mut places: Vec<_> = live.listeners.edge().iter().map(|at| format!("edge http://{at}")).collect();
+    places.extend(live.listeners.of(Tier::Pooler).iter().map(|at| format!("pooler {at}")));
     places.push(format!("admin http://{}", admin.local_addr()?));
     let listeners = [(Some(admin), guard::Listener::Admin), (probe, guard::Listener::Probe)];
     for (listener, kind) in listeners {
@@ -343,13 +355,17 @@ async fn wait(live: &Rc<Live>, signals: &mut Signals) -> Finished {
         match signals.next().await {
             Signal::Terminate => break,
             Signal::Reload => live.reload_soon(),
-            Signal::Pause | Signal::Resume => {}
+            Signal::Pause => live.pause(),
+            Signal::Resume => live.resume(),
         }
     }
     let deadline = live.loaded.borrow().settings.drain_deadline;
     let shown = duration_text(deadline);
     live.log.info(&format!("draining, for at most {shown}; signal again to end now"));
     live.drain.begin();
+    if let Some(pooling) = &live.pooling {
+        pooling.pooler.drain();
+    }
     let finished = tokio::select! {
         finished = live.drain.finished(deadline) => finished,
         () = second_signal(signals) => Finished::Forced { open: live.drain.open() },
@@ -385,6 +401,9 @@ impl Ended {
     fn finish(self) -> Exit {
         let Self { threads, finished, log } = self;
         threads.acceptor.join();
+        if let Some(Err(error)) = threads.pooler.map(PoolerThreads::stop) {
+            log.error(&format!("the pooler did not end well: {error}"));
+        }
         threads.workers.stop();
         if !threads.access_log.join_within(LAST_WORDS) {
             log.warn("the end of the access log was not written: nobody reads stdout");

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tenfold_edge::{ClusterStatus, NodeStatus, RouteStatus};
 use tenfold_service::metrics::process;
 
+use crate::listeners::Tier;
 use crate::live::Live;
 
 /// The whole answer.
@@ -15,7 +16,6 @@ pub fn of(live: &Live) -> Value {
     let now = live.clock.now();
     let uptime = now.saturating_duration_since(live.started);
     let status = live.edge.status(now);
-    let listen: Vec<_> = live.bound.borrow().values().map(ToString::to_string).collect();
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "pid": std::process::id(),
@@ -26,9 +26,10 @@ pub fn of(live: &Live) -> Value {
         "workers": live.workers,
         "resident_bytes": process::resident_bytes(),
         "edge": {
-            "listen": listen,
+            "listen": live.listeners.of(Tier::Edge),
             "connections": { "open": live.limits.open(), "max": live.limits.total_max() },
         },
+        "pooler": live.pooling.as_ref().map(|pooling| pooling.status(&live.listeners.of(Tier::Pooler))),
         "cache": cache(&status.cache),
         "routes": status.routes.iter().map(route).collect::<Vec<_>>(),
         "clusters": status.clusters.iter().map(cluster).collect::<Vec<_>>(),

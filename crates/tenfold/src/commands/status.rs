@@ -72,13 +72,30 @@ fn render(now: &Value, before: Option<&Value>, color: bool) -> String {
         text("/workers"),
         mebibytes(number("/resident_bytes")),
     );
-    let _ = writeln!(
-        out,
-        "edge    {}  {} of {} connections",
-        listen.join(", "),
-        text("/edge/connections/open"),
-        text("/edge/connections/max"),
-    );
+    let has_edge = !listen.is_empty() || now.get("pooler").is_none_or(Value::is_null);
+    if has_edge {
+        out += &edge(now, &listen);
+    }
+    out += &pooler(now);
+    if has_edge {
+        out.push('\n');
+        out += &table(&routes(now, before), color);
+        out.push('\n');
+        out += &table(&nodes(now), color);
+    }
+    if !list(now, "/pooler/pools").is_empty() {
+        out.push('\n');
+        out += &table(&pools(now), color);
+    }
+    out
+}
+
+fn edge(now: &Value, listen: &[String]) -> String {
+    let text = |path: &str| now.pointer(path).map_or_else(|| "-".to_owned(), plain);
+    let number = |path: &str| now.pointer(path).and_then(Value::as_u64).unwrap_or(0);
+    let (listen, mut out) = (listen.join(", "), String::new());
+    let (open, max) = (text("/edge/connections/open"), text("/edge/connections/max"));
+    let _ = writeln!(out, "edge    {listen}  {open} of {max} connections");
     let _ = writeln!(
         out,
         "cache   {} objects  {} of {}  {} fills running",
@@ -87,11 +104,42 @@ fn render(now: &Value, before: Option<&Value>, color: bool) -> String {
         size_text(number("/cache/bytes_max")),
         text("/cache/fills"),
     );
-    out.push('\n');
-    out += &table(&routes(now, before), color);
-    out.push('\n');
-    out += &table(&nodes(now), color);
     out
+}
+
+fn pooler(now: &Value) -> String {
+    let Some(pooler) = now.get("pooler").filter(|pooler| pooler.is_object()) else { return String::new() };
+    let listen: Vec<_> = list(pooler, "/listen").iter().map(plain).collect();
+    let clients = &pooler["clients"];
+    format!(
+        "pooler  {}  {} of {} clients\n",
+        listen.join(", "),
+        plain(&clients["open"]),
+        plain(&clients["max"])
+    )
+}
+
+fn pools(now: &Value) -> Vec<Vec<String>> {
+    let head =
+        ["DATABASE", "USER", "MODE", "CLIENTS", "WAITING", "SERVERS", "IDLE", "SIZE", "OLDEST WAIT", "STATE"];
+    let mut rows = vec![titles(&head)];
+    for pool in list(now, "/pooler/pools") {
+        let servers = count(pool, "servers_active") + count(pool, "servers_idle");
+        let wait = duration_text(Duration::from_millis(count(pool, "oldest_wait_ms")));
+        rows.push(vec![
+            plain(&pool["database"]),
+            plain(&pool["user"]),
+            plain(&pool["mode"]),
+            plain(&pool["clients"]),
+            plain(&pool["waiting"]),
+            servers.to_string(),
+            plain(&pool["servers_idle"]),
+            format!("{}+{}", count(pool, "size"), count(pool, "reserve")),
+            wait,
+            if pool["paused"] == true { "paused".to_owned() } else { "open".to_owned() },
+        ]);
+    }
+    rows
 }
 
 fn routes(now: &Value, before: Option<&Value>) -> Vec<Vec<String>> {
@@ -227,6 +275,28 @@ CLUSTER  NODE            STATE  IN FLIGHT  WEIGHT
 api      127.0.0.1:3000  up     2          1
 ";
         assert_eq!(render(&answer(20, 1_000), None, false), expected);
+    }
+
+    #[test]
+    fn pools_are_a_table_of_their_own_and_stand_alone_without_an_edge() {
+        let mut answer = answer(20, 1_000);
+        answer["edge"]["listen"] = json!([]);
+        answer["pooler"] = json!({
+            "listen": ["127.0.0.1:6432", "/run/tenfold/.s.PGSQL.6432"],
+            "clients": { "open": 12, "max": 16_384 },
+            "pools": [{
+                "database": "shop", "user": "app", "mode": "transaction", "clients": 12, "waiting": 3,
+                "servers_active": 4, "servers_idle": 1, "size": 20, "reserve": 5, "oldest_wait_ms": 1_250, "paused": false,
+            }],
+        });
+        let expected = "\
+tenfold 0.1.0  ready for 1m15s  pid 7  2 workers  10.0 MiB resident
+pooler  127.0.0.1:6432, /run/tenfold/.s.PGSQL.6432  12 of 16384 clients
+
+DATABASE  USER  MODE         CLIENTS  WAITING  SERVERS  IDLE  SIZE  OLDEST WAIT  STATE
+shop      app   transaction  12       3        5        1     20+5  1s250ms      open
+";
+        assert_eq!(render(&answer, None, false), expected);
     }
 
     #[test]

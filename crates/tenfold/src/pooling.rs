@@ -1,0 +1,171 @@
+//! The pooler in the running process: built from the file, given its sockets, reloaded, shown.
+//!
+//! **Mechanism.** The tier has threads of its own, so the acceptor hands sockets over ([`Pooling::service`]). Clients
+//! beyond its limit are told so by the tier, in PostgreSQL's words, once they have said who they are; a few more are
+//! let in for that ([`BEYOND_CLIENTS_MAX`]), and whoever comes after them is told at once.
+//!
+//! **Failure.** A configuration that the pooler does not take changes nothing.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use serde_json::{Value, json};
+use tenfold_pgwire::{sqlstate, write::Report};
+use tenfold_pooler::config::{Config, ConfigError, Mode};
+use tenfold_pooler::pool::Pool;
+use tenfold_pooler::shared::{Database, Level};
+use tenfold_pooler::{Deps, Pooler};
+use tenfold_service::acceptor::{Service, Serving};
+use tenfold_service::clock::Clock;
+use tenfold_service::drain::Drain;
+use tenfold_service::limits::ConnectionLimits;
+use tenfold_service::metrics::Registry;
+use tenfold_service::rng::Rng;
+
+use crate::config::pooler::PoolerSettings;
+use crate::log::Log;
+use crate::pooler_files;
+
+/// Connections beyond `pooler.clients_max`: cancel requests, the console, and clients on their way to a refusal.
+const BEYOND_CLIENTS_MAX: usize = 1_024;
+
+/// The pooler and what belongs to it.
+pub struct Pooling {
+    /// The tier.
+    pub pooler: Pooler,
+    limits: Arc<ConnectionLimits>,
+    salt_seed: [u8; 16],
+}
+
+/// What the process gives it.
+pub struct Parts<'a> {
+    /// Time.
+    pub clock: &'a Clock,
+    /// Where it counts.
+    pub registry: &'a Registry,
+    /// The process's end.
+    pub drain: &'a Drain,
+    /// What is worth a line.
+    pub log: &'a Log,
+    /// Its threads.
+    pub workers: usize,
+}
+
+impl Pooling {
+    /// Reads the files, checks everything, opens nothing.
+    ///
+    /// # Errors
+    /// Every mistake, by its path.
+    pub fn build(
+        settings: &PoolerSettings,
+        folder: &Path,
+        parts: &Parts<'_>,
+    ) -> Result<Self, Vec<ConfigError>> {
+        let mut rng = Rng::from_os();
+        let salt_seed = (u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64())).to_be_bytes();
+        let config = pooler_files::read(settings, folder, salt_seed)?;
+        let limits = ConnectionLimits::new(limit_of(&config), None);
+        let log = parts.log.clone();
+        let deps = Deps {
+            clock: parts.clock.clone(),
+            registry: parts.registry.clone(),
+            drain: parts.drain.clone(),
+            log: Arc::new(move |level, line| match level {
+                Level::Info => log.info(line),
+                Level::Warn => log.warn(line),
+            }),
+            seed: rng.next_u64(),
+            workers: parts.workers,
+        };
+        Ok(Self { pooler: Pooler::build(config, deps)?, limits, salt_seed })
+    }
+
+    /// What the acceptor does with its connections.
+    #[must_use]
+    pub fn service(&self) -> Service {
+        let pooler = self.pooler.clone();
+        let refusal = too_many();
+        Service {
+            serving: Serving::HandOver(Arc::new(move |accepted| pooler.accept(accepted))),
+            refusal: Arc::new(move |_| Arc::clone(&refusal)),
+            limits: Some(Arc::clone(&self.limits)),
+        }
+    }
+
+    /// Reads the files of another configuration. Without a database left, it is one without any.
+    ///
+    /// # Errors
+    /// Every mistake, by its path.
+    pub fn prepare(
+        &self,
+        settings: Option<&PoolerSettings>,
+        folder: &Path,
+    ) -> Result<Config, Vec<ConfigError>> {
+        match settings {
+            Some(settings) => pooler_files::read(settings, folder, self.salt_seed),
+            None => Ok(Config { salt_seed: self.salt_seed, ..Config::default() }),
+        }
+    }
+
+    /// Puts a configuration in force.
+    ///
+    /// # Errors
+    /// Every mistake; nothing is changed then.
+    pub fn commit(&self, config: Config) -> Result<(), Vec<ConfigError>> {
+        let limit = limit_of(&config);
+        self.pooler.reload(config)?;
+        self.limits.set(limit, None);
+        Ok(())
+    }
+
+    /// For `/api/v1/status`.
+    #[must_use]
+    pub fn status(&self, listen: &[String]) -> Value {
+        let shared = self.pooler.shared();
+        let now_ms = shared.ms(shared.clock.now());
+        let databases = shared.databases();
+        let pools: Vec<_> = databases
+            .iter()
+            .flat_map(|database| database.pools().into_iter().map(move |pool| row(database, &pool, now_ms)))
+            .collect();
+        json!({
+            "listen": listen,
+            "clients": { "open": self.pooler.open_clients(), "max": shared.config.load().clients_max },
+            "pools": pools,
+        })
+    }
+}
+
+fn row(database: &Database, pool: &Pool, now_ms: u64) -> Value {
+    let settings = pool.settings.load();
+    let (open, idle) = (pool.open(), pool.idle());
+    json!({
+        "database": &*database.name,
+        "user": &*pool.user,
+        "mode": match settings.mode {
+            Mode::Session => "session",
+            Mode::Transaction => "transaction",
+            Mode::Statement => "statement",
+        },
+        "clients": pool.clients.load(Ordering::Relaxed),
+        "waiting": pool.waiting(),
+        "servers_active": open.saturating_sub(idle),
+        "servers_idle": idle,
+        "size": settings.size,
+        "reserve": settings.reserve,
+        "oldest_wait_ms": pool.oldest_ms().map_or(0, |since| now_ms.saturating_sub(since)),
+        "paused": database.paused.load(Ordering::Relaxed),
+    })
+}
+
+fn limit_of(config: &Config) -> usize {
+    config.clients_max.saturating_add(BEYOND_CLIENTS_MAX)
+}
+
+/// What PostgreSQL says in this case, before it has read anything.
+fn too_many() -> Arc<[u8]> {
+    let mut bytes = Vec::new();
+    Report::fatal(sqlstate::TOO_MANY_CONNECTIONS, "sorry, too many clients already").append_error(&mut bytes);
+    bytes.into()
+}
