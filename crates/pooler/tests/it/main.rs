@@ -1,6 +1,7 @@
 //! The pooler against real PostgreSQL and foreign clients.
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
+mod control;
 mod direct;
 mod images;
 mod probes;

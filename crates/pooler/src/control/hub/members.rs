@@ -1,6 +1,6 @@
 //! Who listens to what.
 //!
-//! **Mechanism.** Two maps that always agree: a client's channels, and for each channel how many clients of each worker
+//! **Mechanism.** Two maps that always agree: a client's channels, and for each channel the clients of each worker that
 //! want it. Channels whose last client left wait in a list until somebody takes it.
 //!
 //! **Failure.** Bounded by 10,000 channels for each client; the rest of a longer list is cut off, which
@@ -19,8 +19,8 @@ pub(super) const CLIENT_CHANNELS_MAX: usize = 10_000;
 #[derive(Debug)]
 pub struct Members<K> {
     clients: HashMap<(usize, K), HashSet<Arc<str>>>,
-    /// For each channel the workers that want it, with the number of their clients that do; never empty, never 0.
-    channels: HashMap<Arc<str>, HashMap<usize, usize>>,
+    /// For each channel the workers whose clients want it, and which; none of the sets is empty.
+    channels: HashMap<Arc<str>, HashMap<usize, HashSet<K>>>,
     unwanted: HashSet<Arc<str>>,
 }
 
@@ -43,10 +43,10 @@ impl<K: Copy + Eq + Hash> Members<K> {
             if workers.is_empty() && !left {
                 new.push(Arc::clone(channel));
             }
-            *workers.entry(worker).or_default() += 1;
+            workers.entry(worker).or_default().insert(client);
         }
         for channel in before.difference(&wanted) {
-            self.leave(worker, channel);
+            self.leave(worker, client, channel);
         }
         if !wanted.is_empty() {
             self.clients.insert((worker, client), wanted);
@@ -57,15 +57,15 @@ impl<K: Copy + Eq + Hash> Members<K> {
     /// The client listens to nothing any longer.
     pub fn remove(&mut self, worker: usize, client: K) {
         for channel in self.clients.remove(&(worker, client)).unwrap_or_default() {
-            self.leave(worker, &channel);
+            self.leave(worker, client, &channel);
         }
     }
 
-    fn leave(&mut self, worker: usize, channel: &Arc<str>) {
+    fn leave(&mut self, worker: usize, client: K, channel: &Arc<str>) {
         let Some(workers) = self.channels.get_mut(channel) else { return };
         if let Some(clients) = workers.get_mut(&worker) {
-            *clients -= 1;
-            if *clients == 0 {
+            clients.remove(&client);
+            if clients.is_empty() {
                 workers.remove(&worker);
             }
         }
@@ -99,10 +99,10 @@ impl<K: Copy + Eq + Hash> Members<K> {
         own.is_some_and(|own| channels.iter().any(|channel| own.contains(channel)))
     }
 
-    /// The workers that have clients of this channel.
-    pub fn workers(&self, channel: &str) -> Option<(&Arc<str>, impl Iterator<Item = usize> + '_)> {
-        let (channel, workers) = self.channels.get_key_value(channel)?;
-        Some((channel, workers.keys().copied()))
+    /// Who listens to this channel, by worker.
+    pub fn listeners(&self, channel: &str) -> impl Iterator<Item = (usize, Vec<K>)> + '_ {
+        let workers = self.channels.get(channel).into_iter().flatten();
+        workers.map(|(&worker, clients)| (worker, clients.iter().copied().collect()))
     }
 
     /// Whether nobody listens to anything.
@@ -141,17 +141,19 @@ mod tests {
         assert_eq!(sorted(&members.set(0, 1, channels("ab"))), "ab");
         assert_eq!(sorted(&members.set(1, 1, channels("bc"))), "c");
         assert_eq!(sorted(&members.set(0, 2, channels("b"))), "");
-        let workers = |members: &Members<i32>, channel: &str| {
-            let mut workers: Vec<_> =
-                members.workers(channel).map(|(_, workers)| workers.collect()).unwrap_or_default();
-            workers.sort_unstable();
-            workers
+        let listeners = |members: &Members<i32>, channel: &str| {
+            let listeners = members.listeners(channel);
+            let mut all: Vec<_> =
+                listeners.flat_map(|(worker, c)| c.into_iter().map(move |c| (worker, c))).collect();
+            all.sort_unstable();
+            all
         };
-        assert_eq!((workers(&members, "a"), workers(&members, "b")), (vec![0], vec![0, 1]));
-        assert!(workers(&members, "x").is_empty());
+        assert_eq!(listeners(&members, "a"), [(0, 1)]);
+        assert_eq!(listeners(&members, "b"), [(0, 1), (0, 2), (1, 1)]);
+        assert!(listeners(&members, "x").is_empty());
         members.remove(0, 1);
         assert_eq!(sorted(&members.take_unwanted()), "a");
-        assert_eq!(workers(&members, "b"), [0, 1]);
+        assert_eq!(listeners(&members, "b"), [(0, 2), (1, 1)]);
         assert_eq!(sorted(&members.set(1, 1, channels("d"))), "d");
         assert_eq!(sorted(&members.take_unwanted()), "c");
         assert_eq!(members.clear(), HashSet::from([0, 1]));
