@@ -1,7 +1,7 @@
 //! One connection that listens for all clients of a database.
 //!
 //! **Intuition.** `LISTEN` belongs to a session, and in transaction mode no client has one of its own. So one connection
-//! listens to every channel that anybody wants, and each notification is handed to the clients that want it.
+//! listens to every channel that anybody wants, and each notification is handed to the workers whose clients want it.
 //!
 //! **Mechanism.** [`Hub::run`] takes asks in batches, so that ten thousand clients that start at once cost a few round
 //! trips: what nobody listened to before is listened to, what nobody wants any longer is dropped, and a client is told
@@ -75,8 +75,8 @@ pub trait Outlet<K>: Send + Sync + 'static {
     fn listening(&self, worker: usize, client: K);
     /// They are not, and the client listens to nothing.
     fn refused(&self, worker: usize, client: K, error: &Error);
-    /// A whole NotificationResponse, for these clients of this worker.
-    fn notify(&self, worker: usize, clients: Vec<K>, message: &Arc<[u8]>);
+    /// A whole NotificationResponse, for the clients of this worker that listen to its channel.
+    fn notify(&self, worker: usize, channel: &Arc<str>, message: &Arc<[u8]>);
     /// The connection is lost: no client of this worker listens to anything.
     fn lost(&self, worker: usize);
 }
@@ -201,9 +201,10 @@ impl<K: Copy + Eq + Hash + Send + Sync + 'static> Hub<K> {
 
     fn dispatch(&self, message: &[u8]) {
         let Some(channel) = channel_of(message) else { return };
+        let Some((channel, workers)) = self.members.workers(channel) else { return };
         let message: Arc<[u8]> = message.into();
-        for (worker, clients) in self.members.listeners(channel) {
-            self.outlet.notify(worker, clients, &message);
+        for worker in workers {
+            self.outlet.notify(worker, channel, &message);
         }
     }
 

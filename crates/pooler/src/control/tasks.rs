@@ -151,11 +151,7 @@ impl Watched for Entry {
     }
 
     fn spec(&self) -> Arc<config::Database> {
-        let spec = self.database.spec.load_full();
-        if spec.dbname.is_some() {
-            return spec;
-        }
-        Arc::new(config::Database { dbname: Some(self.database.name.to_string()), ..(*spec).clone() })
+        self.database.spec.load_full()
     }
 
     fn dns_refresh(&self) -> Duration {

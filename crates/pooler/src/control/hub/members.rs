@@ -99,10 +99,10 @@ impl<K: Copy + Eq + Hash> Members<K> {
         own.is_some_and(|own| channels.iter().any(|channel| own.contains(channel)))
     }
 
-    /// Who listens to this channel, by worker.
-    pub fn listeners(&self, channel: &str) -> impl Iterator<Item = (usize, Vec<K>)> + '_ {
-        let workers = self.channels.get(channel).into_iter().flatten();
-        workers.map(|(&worker, clients)| (worker, clients.iter().copied().collect()))
+    /// The workers that have clients of this channel, and the channel.
+    pub fn workers(&self, channel: &str) -> Option<(&Arc<str>, impl Iterator<Item = usize> + '_)> {
+        let (channel, workers) = self.channels.get_key_value(channel)?;
+        Some((channel, workers.keys().copied()))
     }
 
     /// Whether nobody listens to anything.
@@ -141,19 +141,17 @@ mod tests {
         assert_eq!(sorted(&members.set(0, 1, channels("ab"))), "ab");
         assert_eq!(sorted(&members.set(1, 1, channels("bc"))), "c");
         assert_eq!(sorted(&members.set(0, 2, channels("b"))), "");
-        let listeners = |members: &Members<i32>, channel: &str| {
-            let listeners = members.listeners(channel);
-            let mut all: Vec<_> =
-                listeners.flat_map(|(worker, c)| c.into_iter().map(move |c| (worker, c))).collect();
-            all.sort_unstable();
-            all
+        let workers = |members: &Members<i32>, channel: &str| {
+            let workers = members.workers(channel).map(|(_, workers)| workers.collect());
+            let mut workers: Vec<_> = workers.unwrap_or_default();
+            workers.sort_unstable();
+            workers
         };
-        assert_eq!(listeners(&members, "a"), [(0, 1)]);
-        assert_eq!(listeners(&members, "b"), [(0, 1), (0, 2), (1, 1)]);
-        assert!(listeners(&members, "x").is_empty());
+        assert_eq!((workers(&members, "a"), workers(&members, "b")), (vec![0], vec![0, 1]));
+        assert!(workers(&members, "x").is_empty());
         members.remove(0, 1);
         assert_eq!(sorted(&members.take_unwanted()), "a");
-        assert_eq!(listeners(&members, "b"), [(0, 2), (1, 1)]);
+        assert_eq!(workers(&members, "b"), [0, 1]);
         assert_eq!(sorted(&members.set(1, 1, channels("d"))), "d");
         assert_eq!(sorted(&members.take_unwanted()), "c");
         assert_eq!(members.clear(), HashSet::from([0, 1]));

@@ -15,8 +15,8 @@ use tokio::sync::mpsc;
 use super::{Board, LIMIT, Running, salter, spec, superuser};
 use crate::direct::{Direct, cluster};
 
-/// The worker, its clients, and the message they were told.
-type Told = (usize, Vec<u32>, Vec<u8>);
+/// The worker, the channel, and the message.
+type Told = (usize, String, Vec<u8>);
 
 /// Writes down what workers are told.
 #[derive(Default)]
@@ -36,9 +36,8 @@ impl Outlet<u32> for Workers {
         self.refused.lock().unwrap().push((worker, client, error.to_string()));
     }
 
-    fn notify(&self, worker: usize, mut clients: Vec<u32>, message: &Arc<[u8]>) {
-        clients.sort_unstable();
-        self.notified.lock().unwrap().push((worker, clients, message.to_vec()));
+    fn notify(&self, worker: usize, channel: &Arc<str>, message: &Arc<[u8]>) {
+        self.notified.lock().unwrap().push((worker, channel.to_string(), message.to_vec()));
     }
 
     fn lost(&self, worker: usize) {
@@ -77,22 +76,22 @@ impl Set {
         wait_for("the acknowledgement", LIMIT, told);
     }
 
-    /// Who was told of which channel how often, once there are this many.
-    fn notified(&self, count: usize) -> HashMap<(usize, Vec<u32>, String), usize> {
+    /// How often each worker was told of each channel, once there are this many.
+    fn notified(&self, count: usize) -> HashMap<(usize, String), usize> {
         wait_for("notifications", LIMIT, || self.workers.notified.lock().unwrap().len() >= count);
         let mut counts = HashMap::new();
-        for (worker, clients, message) in self.workers.notified.lock().unwrap().iter() {
+        for (worker, channel, message) in self.workers.notified.lock().unwrap().iter() {
             let parsed = NotificationResponse::parse(&message[5..]).unwrap();
-            let channel = String::from_utf8_lossy(parsed.channel).into_owned();
-            *counts.entry((*worker, clients.clone(), channel)).or_default() += 1;
+            assert_eq!(parsed.channel, channel.as_bytes());
+            *counts.entry((*worker, channel.clone())).or_default() += 1;
         }
         counts
     }
 }
 
-/// These clients of a worker, told of this channel so often.
-fn told(worker: usize, clients: &[u32], channel: &str, times: usize) -> ((usize, Vec<u32>, String), usize) {
-    ((worker, clients.to_vec(), channel.to_owned()), times)
+/// This worker, told of this channel so often.
+fn told(worker: usize, channel: &str, times: usize) -> ((usize, String), usize) {
+    ((worker, channel.to_owned()), times)
 }
 
 fn listeners() -> String {
@@ -113,7 +112,7 @@ fn what_is_acknowledged_is_heard_by_those_who_want_it() {
     direct.query("NOTIFY hub_a, 'x'; NOTIFY \"Hub \"\"B\"\"\", 'y'; NOTIFY hub_c, 'z'").unwrap();
     direct.query("NOTIFY hub_a, 'last'").unwrap();
     let counts = set.notified(5);
-    let expected = [told(0, &[1], "hub_a", 2), told(1, &[1, 2], "hub_a", 2), told(0, &[1], "Hub \"B\"", 1)];
+    let expected = [told(0, "hub_a", 2), told(1, "hub_a", 2), told(0, "Hub \"B\"", 1)];
     assert_eq!(counts, HashMap::from(expected));
     let notified = set.workers.notified.lock().unwrap();
     assert!(notified.iter().any(|(_, _, message)| message[0] == b'A' && message.ends_with(b"hub_a\0x\0")));
@@ -131,7 +130,7 @@ fn nobody_left_is_nothing_listened_to() {
     set.is_listening(0, 3);
     let mut direct = Direct::connect();
     direct.query("NOTIFY gone; NOTIFY kept").unwrap();
-    assert_eq!(set.notified(1), HashMap::from([told(0, &[1, 3], "kept", 1)]));
+    assert_eq!(set.notified(1), HashMap::from([told(0, "kept", 1)]));
     // The server itself was told, so its queue does not wait for us.
     let sql = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'UNLISTEN \"gone\"%'";
     wait_for("UNLISTEN", LIMIT, || cluster().psql(sql).unwrap() != "0");
@@ -156,7 +155,7 @@ fn a_lost_connection_is_told_to_all_listeners_and_made_anew() {
     set.listen(0, 1, &["again"]);
     set.is_listening(0, 1);
     Direct::connect().query("NOTIFY again").unwrap();
-    assert_eq!(set.notified(1), HashMap::from([told(0, &[1], "again", 1)]));
+    assert_eq!(set.notified(1), HashMap::from([told(0, "again", 1)]));
 }
 
 #[test]
@@ -179,5 +178,5 @@ fn a_thousand_clients_cost_one_connection() {
     assert!(set.workers.refused.lock().unwrap().is_empty());
     assert_eq!(listeners(), "1");
     Direct::connect().query("NOTIFY hub_many_7").unwrap();
-    assert_eq!(set.notified(1), HashMap::from([told(0, &[7, 307, 607, 907], "hub_many_7", 1)]));
+    assert_eq!(set.notified(1), HashMap::from([told(0, "hub_many_7", 1)]));
 }
