@@ -38,6 +38,7 @@ is_present() {
     curl)       has curl ;;
     nginx)      has nginx ;;
     haproxy)    has haproxy ;;
+    pgbouncer)  has pgbouncer ;;
     wrk)        has wrk ;;
     taskset)    has taskset ;;
     *)          die "need: unknown word '$1'" ;;

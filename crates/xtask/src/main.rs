@@ -26,6 +26,9 @@ usage: cargo xtask tidy
            the house rules a program can hold, all findings at once
        cargo xtask bench cache-hit|proxy [--short] [--rounds N] [--seconds N] [--connections N]
            beside nginx and HAProxy; needs a release build (bench/cache-hit and bench/proxy make one)
+       cargo xtask bench pooler [--short] [--rounds N] [--seconds N] [--rows A,B] [--seats A,B] [--together]
+       cargo xtask bench pooler-idle [--short] [--clients N] [--seats A,B]
+           beside PgBouncer, the bare relay and direct; need a release build (bench/pooler and bench/pooler-idle)
        cargo xtask prove failover|drain|hostile [--short]
            what is promised on a bad day, with a verdict for each promise (bench/failover and so on build and call it)
        cargo xtask demo [--quick] [--once]
@@ -38,6 +41,15 @@ fn main() -> ExitCode {
         ["tidy"] => tidy::run(&repository()),
         ["demo", options @ ..] => demo_command(options),
         ["prove", name, options @ ..] => prove_command(name, options),
+        ["bench", "pooler", options @ ..] => match bench::pooler::Options::parse(options) {
+            Ok(options) => bench::pooler::run(&repository(), &options),
+            Err(what) => Ok(usage_error(&what)),
+        },
+        ["bench", "pooler-idle", options @ ..] => match bench::pooler::IdleOptions::parse(options) {
+            Ok(options) => bench::pooler::run_idle(&repository(), &options),
+            Err(what) => Ok(usage_error(&what)),
+        },
+        ["relay" | "idle-clients", ..] => part_of_a_benchmark(&words),
         ["bench", name, options @ ..] => bench_command(name, options),
         ["-h" | "--help" | "help"] => {
             println!("{USAGE}");
@@ -84,6 +96,17 @@ fn bench_command(name: &str, options: &[&str]) -> Result<ExitCode> {
         }
     }
     bench::run(&repository(), bench, chosen)
+}
+
+/// Processes that `bench pooler` starts of itself.
+fn part_of_a_benchmark(words: &[&str]) -> Result<ExitCode> {
+    let ports: Result<Vec<u16>, _> = words.iter().skip(1).map(|word| word.parse()).collect();
+    match (words.first(), ports.as_deref()) {
+        (Some(&"relay"), Ok(&[port, server, size])) => bench::pooler::run_relay(port, server, size.into())?,
+        (Some(&"idle-clients"), Ok(&[port, orders])) => bench::pooler::idle_clients(port, orders)?,
+        _ => return Ok(usage_error("started by a benchmark only")),
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn usage_error(what: &str) -> ExitCode {

@@ -75,6 +75,7 @@ impl Server {
             Program::Tenfold => command.args(["run", "-c"]).arg(config),
             Program::Nginx => command.args(["-e", "stderr", "-p"]).arg(&scratch.folder).arg("-c").arg(config),
             Program::Haproxy => command.args(["-db", "-f"]).arg(config),
+            Program::Pgbouncer => command.arg("-q").arg(config),
         };
         let mut server = Self { child: Child::spawn(&command)?, port };
         server.wait_until_listening()?;

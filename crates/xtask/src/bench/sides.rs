@@ -16,6 +16,7 @@ pub(crate) enum Program {
     Tenfold,
     Nginx,
     Haproxy,
+    Pgbouncer,
 }
 
 /// One program with one set of settings.
@@ -75,6 +76,7 @@ impl Side {
             Program::Tenfold => "Tenfold",
             Program::Nginx => "nginx",
             Program::Haproxy => "HAProxy",
+            Program::Pgbouncer => "PgBouncer",
         };
         if self.note.is_empty() { name.to_owned() } else { format!("{name}, {}", self.note) }
     }
@@ -92,11 +94,12 @@ impl Program {
             }
             Self::Nginx => installed("nginx"),
             Self::Haproxy => installed("haproxy"),
+            Self::Pgbouncer => installed("pgbouncer"),
         }
     }
 
-    fn version(self) -> Result<String> {
-        let flag = if self == Self::Tenfold { "--version" } else { "-v" };
+    pub(crate) fn version(self) -> Result<String> {
+        let flag = if matches!(self, Self::Tenfold | Self::Pgbouncer) { "--version" } else { "-v" };
         let path = self.path()?;
         let output =
             Command::new(&path).arg(flag).output().with_context(|| format!("cannot run {path:?}"))?;
@@ -135,6 +138,7 @@ mod tests {
             ("nginx version: nginx/1.22.1\n", "1.22.1"),
             ("HAProxy version 2.6.12-1+deb12u4 2026/10/17 - https://haproxy.org/\n", "2.6.12"),
             ("tenfold 0.1.0\n", "0.1.0"),
+            ("PgBouncer 1.18.0\nlibevent 2.1.12-stable\n", "1.18.0"),
         ] {
             assert_eq!(version_in(text).as_deref(), Some(version));
         }
