@@ -161,8 +161,8 @@ impl Relay {
             let Some(read) = self.receive(token)? else { return Ok(()) };
             match self.side(token) {
                 Side::Stranger => self.greet(token, read)?,
-                Side::Client => self.from_client(token, read)?,
-                Side::Server => self.from_server(token, read)?,
+                Side::Client => self.client_said(token, read)?,
+                Side::Server => self.server_said(token, read)?,
             }
         }
         Ok(())
@@ -238,7 +238,7 @@ impl Relay {
         sent
     }
 
-    fn from_client(&mut self, client: usize, read: usize) -> Result<()> {
+    fn client_said(&mut self, client: usize, read: usize) -> Result<()> {
         if read == 0 || self.buffer[0] == TERMINATE {
             if let Some(server) = self.unlink(client) {
                 // It said nothing on the connection it was just lent.
@@ -251,7 +251,7 @@ impl Relay {
         self.forward(peer.context("a client is read only while it has a server")?, read)
     }
 
-    fn from_server(&mut self, server: usize, read: usize) -> Result<()> {
+    fn server_said(&mut self, server: usize, read: usize) -> Result<()> {
         ensure!(read > 0, "PostgreSQL closed a connection");
         let Some(connection) = &mut self.connections[server] else { return Ok(()) };
         let is_done = connection.scan.feed(&self.buffer[..read]);
@@ -364,7 +364,7 @@ impl Scan {
 mod tests {
     use super::*;
 
-    const ANSWER: &[u8] = b"D\0\0\0\x0aZ\0\0\0\x05IC\0\0\0\x08abcZ\0\0\0\x05I";
+    const ANSWER: &[u8] = b"D\0\0\0\x0aZ\0\0\0\x05IC\0\0\0\x07abcZ\0\0\0\x05I";
 
     #[test]
     fn only_the_real_end_counts_however_it_is_cut() {
