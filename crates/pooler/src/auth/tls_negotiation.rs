@@ -47,7 +47,7 @@ enum Attempt {
 }
 
 /// What to do with the socket.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TlsStep {
     /// Send what was written and wait for one byte.
     AwaitAnswer,

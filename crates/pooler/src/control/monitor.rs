@@ -41,14 +41,13 @@ use crate::config::Database;
 
 /// From one attempt to reach a server that is down to the next.
 pub const RETRY: Duration = Duration::from_millis(150);
-/// The same for a server that is up and refuses us, and for a database nobody uses.
+/// The same for a server that is up and refuses us, and for one that is down and nobody uses.
 pub const REFUSED_RETRY: Duration = Duration::from_secs(5);
-/// From one question to the next.
+/// From one question to the next, also while nobody uses the database: its next client's first statement is decided by
+/// what was read last.
 pub const TICK: Duration = Duration::from_secs(1);
-/// The same while nobody uses the database.
-const IDLE_TICK: Duration = Duration::from_secs(10);
-/// Idle ticks until the monitor leaves.
-const IDLE_TICKS_MAX: u32 = 30;
+/// Questions without anybody using the database, until the monitor leaves.
+const IDLE_TICKS_MAX: u32 = 300;
 /// A server that does not answer a question for this long is gone.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 /// One attempt to reach one server, at most: a host that swallows packets must not hold up the others.
@@ -157,7 +156,7 @@ impl Monitor {
         loop {
             let pause = match self.find().await {
                 Ok(Some((found, spec))) => match self.keep(found, &spec).await {
-                    Left::Unused => return,
+                    Left::Unused => break,
                     Left::Lost => RETRY,
                 },
                 Ok(None) => REFUSED_RETRY,
@@ -169,25 +168,33 @@ impl Monitor {
             };
             self.was_away = true;
             if self.rest(pause).await {
-                return;
+                break;
             }
         }
+        if let Some(catalogue) = &self.catalogue {
+            // Nobody will notice what changes from here on.
+            self.watched.set_catalogue(catalogue.stale());
+        }
+        self.watched.left();
     }
 
     /// Waits; true if nobody uses the database any longer.
     async fn rest(&mut self, pause: Duration) -> bool {
         let used = self.watched.is_used();
-        self.idle_ticks = if used { 0 } else { self.idle_ticks + 1 };
-        if self.idle_ticks > IDLE_TICKS_MAX {
-            return true;
-        }
         if used && pause == RETRY {
             // A poke would only make it a storm.
             sleep(pause).await;
         } else {
-            let _ = timeout(if used { pause } else { IDLE_TICK }, self.poke.inner.notify.notified()).await;
+            let _ = timeout(REFUSED_RETRY, self.poke.inner.notify.notified()).await;
         }
-        false
+        self.is_idle_for(REFUSED_RETRY)
+    }
+
+    /// Counts time without anybody using the database; true once it is enough.
+    fn is_idle_for(&mut self, passed: Duration) -> bool {
+        let ticks = u32::try_from(passed.as_secs()).unwrap_or(u32::MAX);
+        self.idle_ticks = if self.watched.is_used() { 0 } else { self.idle_ticks.saturating_add(ticks) };
+        self.idle_ticks > IDLE_TICKS_MAX
     }
 
     /// Resolves the hosts, and finds the one that counts; `None` if there is nobody to log in as.
@@ -275,8 +282,7 @@ impl Monitor {
         let mut signature: Option<String> = None;
         let mut catalogue_due_ticks = 0_u32;
         loop {
-            let used = self.watched.is_used();
-            if used && catalogue_due_ticks == 0 {
+            if catalogue_due_ticks == 0 {
                 match self.refresh_catalogue(&mut found.client, &mut signature).await {
                     Ok(()) => {}
                     Err(error) if error.is_of_statement() || matches!(error, Error::Catalogue(_)) => {
@@ -286,17 +292,12 @@ impl Monitor {
                     Err(error) => return self.lost(&error),
                 }
             }
-            self.idle_ticks = if used { 0 } else { self.idle_ticks + 1 };
-            if self.idle_ticks > IDLE_TICKS_MAX {
+            if self.is_idle_for(TICK) {
                 return Left::Unused;
             }
-            let tick = if used { TICK } else { IDLE_TICK };
-            let poked = timeout(tick, self.poke.inner.notify.notified()).await.is_ok();
-            catalogue_due_ticks = if poked && self.poke.inner.is_stale.load(Ordering::Acquire) {
-                0
-            } else {
-                catalogue_due_ticks.saturating_sub(1)
-            };
+            let poked = timeout(TICK, self.poke.inner.notify.notified()).await.is_ok();
+            let told = poked && self.poke.inner.is_stale.load(Ordering::Acquire);
+            catalogue_due_ticks = if told { 0 } else { catalogue_due_ticks.saturating_sub(1) };
             let facts = match facts(&mut found.client).await {
                 Ok(facts) => facts,
                 Err(error) => return self.lost(&error),

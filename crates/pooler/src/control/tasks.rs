@@ -193,6 +193,10 @@ impl Watched for Entry {
         self.database.catalogue.store(catalogue);
     }
 
+    fn left(&self) {
+        self.database.watched.store(false, std::sync::atomic::Ordering::Release);
+    }
+
     fn told(&self, event: Event) {
         let level = match event {
             Event::Lost { .. }

@@ -27,6 +27,8 @@ pub trait Watched: Send + Sync + 'static {
     fn set_target(&self, target: Target, change: Change);
     /// What its definitions hide.
     fn set_catalogue(&self, catalogue: Arc<Catalogue>);
+    /// Nobody has used it for minutes, and its monitor leaves; the next client needs another.
+    fn left(&self);
     /// What was noticed, for the log.
     fn told(&self, event: Event);
 }

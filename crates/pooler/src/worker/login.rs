@@ -559,11 +559,22 @@ impl Worker {
             }
             Step::Done(Authenticated { credential }) => self.proven(key, credential),
             Step::Refused(denial) => {
+                if denial.refusal == Refusal::Authentication {
+                    self.spoil(key);
+                }
                 self.shared.counters.refused(self.index, denial.refusal);
                 self.log_refusal(key, denial.refusal, &denial.detail);
                 self.client_gone(key);
             }
         }
+    }
+
+    /// A kept secret did not serve: it may have changed.
+    fn spoil(&self, key: Key) {
+        let Some(State::Login(login)) = self.clients.get(key).map(|client| &client.state) else { return };
+        let Some(asked_for) = &login.asked_for else { return };
+        let (database, user) = (Arc::clone(&asked_for.database), Arc::clone(&asked_for.user));
+        self.shared.users.failed(&LookupKey { database, user }, self.now);
     }
 
     /// The salted password a login waited for.

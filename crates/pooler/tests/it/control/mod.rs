@@ -104,6 +104,8 @@ impl Watched for Board {
         self.catalogues.lock().unwrap().push(catalogue);
     }
 
+    fn left(&self) {}
+
     fn told(&self, event: Event) {
         self.events.lock().unwrap().push(event);
     }
