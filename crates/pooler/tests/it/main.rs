@@ -1,7 +1,9 @@
 //! The pooler against real PostgreSQL and foreign clients.
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
+mod basics;
 mod control;
 mod direct;
 mod images;
+mod pooled;
 mod probes;
