@@ -29,5 +29,5 @@ pub mod shared;
 pub mod statements;
 mod worker;
 
-pub use pooler::{Deps, Pooler, PoolerThreads, Pressure};
+pub use pooler::{Deps, Pooler, PoolerThreads, Pressure, ProcessAsk};
 pub use worker::{ClientRow, ClientState, Pin, ServerRow, ServerState, Stats, WorkerRows};

@@ -15,7 +15,7 @@ use std::{
 
 use tenfold_service::{acceptor::Accepted, clock::Clock, drain::Drain, metrics::Registry, rng::Rng};
 use tenfold_sql::{Classifier, Seed};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     auth::{Hba, Users},
@@ -43,6 +43,23 @@ pub struct Deps {
     pub seed: u64,
     /// Worker threads.
     pub workers: usize,
+    /// To the process: what the console asks for that is not the tier's own.
+    pub process: mpsc::Sender<ProcessAsk>,
+}
+
+/// What the console asks of the process.
+#[derive(Debug)]
+pub enum ProcessAsk {
+    /// RELOAD: read the configuration again, all of it or nothing.
+    Reload {
+        /// What is wrong, if it was not applied.
+        reply: oneshot::Sender<Result<(), String>>,
+    },
+    /// SHUTDOWN: begin the end; `at_once` cuts what is open.
+    Shutdown {
+        /// Do not wait for anybody.
+        at_once: bool,
+    },
 }
 
 /// The pooler. Clones are the same one.

@@ -27,7 +27,7 @@ use crate::{
     image::{Image, Images},
     mailbox::{Ask, Mailbox, Order},
     pool::Pool,
-    pooler::Deps,
+    pooler::{Deps, ProcessAsk},
     statements::Statements,
 };
 
@@ -92,6 +92,8 @@ pub struct Shared {
     pub(crate) loads: OnceLock<Box<[AtomicUsize]>>,
     /// To the control side.
     pub asks: mpsc::Sender<Ask>,
+    /// To the process.
+    pub process: mpsc::Sender<ProcessAsk>,
     /// Seeds what must not be guessed or must agree between workers.
     pub seed: u64,
     databases: RwLock<HashMap<Arc<str>, Arc<Database>>>,
@@ -198,6 +200,7 @@ impl Shared {
             mailboxes: OnceLock::new(),
             loads: OnceLock::new(),
             asks,
+            process: deps.process,
             seed: deps.seed,
             databases: RwLock::default(),
             users_open: Mutex::default(),

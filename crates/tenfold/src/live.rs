@@ -23,6 +23,7 @@ use tenfold_service::clock::Clock;
 use tenfold_service::drain::Drain;
 use tenfold_service::limits::ConnectionLimits;
 use tenfold_service::metrics::Registry;
+use tokio::sync::oneshot;
 
 use crate::config::diagnostic::{Diagnostic, Report};
 use crate::config::settings::Settings;
@@ -142,6 +143,17 @@ impl Live {
             let _one_at_a_time = live.reloading.lock().await;
             live.reload_waits.set(false);
             live.reload_now().await;
+        });
+    }
+
+    /// Reloads in a task of its own, and tells who asked for it at the console.
+    pub fn reload_for(self: &Rc<Self>, reply: oneshot::Sender<Result<(), String>>) {
+        let live = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            let reloaded = live.reload().await;
+            let text = reloaded.report.render(false);
+            // Whoever asked may be gone.
+            let _ = reply.send(if reloaded.applied { Ok(()) } else { Err(text) });
         });
     }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use tenfold_pooler::auth::hba::Hba;
 use tenfold_pooler::auth::userlist;
-use tenfold_pooler::config::{AuthQuery, Config, ConfigError, Password, TlsMode, Users};
+use tenfold_pooler::config::{AuthMethod, AuthQuery, Config, ConfigError, Password, TlsMode, Users};
 
 use crate::config::pooler::{DatabaseFiles, PoolerSettings, Secret, UserSources};
 use crate::tls;
@@ -46,6 +46,10 @@ pub fn read(
     config.users.list.extend(everyone.users.list);
     for (name, secret) in &settings.listed {
         let password = files.secret(&format!("pooler.user.{name}"), secret);
+        // Where no secret is asked for, being named is being listed.
+        let needs_none = matches!(config.auth, AuthMethod::Trust | AuthMethod::Cert | AuthMethod::Peer);
+        let is_listed = config.users.list.iter().any(|(known, _)| known == name);
+        let password = password.or_else(|| (needs_none && !is_listed).then(|| Password::new("")));
         config.users.list.extend(password.map(|password| (Arc::clone(name), password)));
     }
     for (database, of_files) in config.databases.iter_mut().zip(&settings.databases) {
@@ -203,6 +207,17 @@ mod tests {
             Some(Password::new("hunter2"))
         );
         assert!(shop.server_tls.config.is_some());
+    }
+
+    #[test]
+    fn a_user_that_is_named_is_listed_where_no_secret_is_asked_for() {
+        let names = |auth: &str| {
+            let source = format!("{SHOP}[pooler]\nauth = \"{auth}\"\nuser.ann.size = 2\n");
+            let config = read(&settings(&source), Path::new(""), [0; 16]).expect("no files");
+            config.users.list.iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(names("trust"), ["ann"]);
+        assert!(names("md5").is_empty());
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //!
 //! **Failure.** A configuration that the pooler does not take changes nothing.
 
+use std::cell::Cell;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,13 +16,14 @@ use tenfold_pgwire::{sqlstate, write::Report};
 use tenfold_pooler::config::{Config, ConfigError, Mode};
 use tenfold_pooler::pool::Pool;
 use tenfold_pooler::shared::{Database, Level};
-use tenfold_pooler::{Deps, Pooler};
+use tenfold_pooler::{Deps, Pooler, ProcessAsk};
 use tenfold_service::acceptor::{Service, Serving};
 use tenfold_service::clock::Clock;
 use tenfold_service::drain::Drain;
 use tenfold_service::limits::ConnectionLimits;
 use tenfold_service::metrics::Registry;
 use tenfold_service::rng::Rng;
+use tokio::sync::mpsc;
 
 use crate::config::pooler::PoolerSettings;
 use crate::log::Log;
@@ -30,10 +32,15 @@ use crate::pooler_files;
 /// Connections beyond `pooler.clients_max`: cancel requests, the console, and clients on their way to a refusal.
 const BEYOND_CLIENTS_MAX: usize = 1_024;
 
+/// Orders of the console that wait for the process at once.
+const ASKS_MAX: usize = 16;
+
 /// The pooler and what belongs to it.
 pub struct Pooling {
     /// The tier.
     pub pooler: Pooler,
+    /// What its console asks of the process, until somebody takes it.
+    asks: Cell<Option<mpsc::Receiver<ProcessAsk>>>,
     limits: Arc<ConnectionLimits>,
     salt_seed: [u8; 16],
 }
@@ -67,6 +74,7 @@ impl Pooling {
         let config = pooler_files::read(settings, folder, salt_seed)?;
         let limits = ConnectionLimits::new(limit_of(&config), None);
         let log = parts.log.clone();
+        let (process, asks) = mpsc::channel(ASKS_MAX);
         let deps = Deps {
             clock: parts.clock.clone(),
             registry: parts.registry.clone(),
@@ -77,8 +85,16 @@ impl Pooling {
             }),
             seed: rng.next_u64(),
             workers: parts.workers,
+            process,
         };
-        Ok(Self { pooler: Pooler::build(config, deps)?, limits, salt_seed })
+        let pooler = Pooler::build(config, deps)?;
+        Ok(Self { pooler, asks: Cell::new(Some(asks)), limits, salt_seed })
+    }
+
+    /// What the console asks of the process: to be taken once.
+    #[must_use]
+    pub fn take_asks(&self) -> Option<mpsc::Receiver<ProcessAsk>> {
+        self.asks.take()
     }
 
     /// What the acceptor does with its connections.

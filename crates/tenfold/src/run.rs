@@ -21,7 +21,7 @@ use std::time::Duration;
 use tenfold_edge::access_log::{AccessLog, AccessLogReceiver};
 use tenfold_edge::health::{self, HealthEvent};
 use tenfold_edge::{Deps, Edge};
-use tenfold_pooler::PoolerThreads;
+use tenfold_pooler::{PoolerThreads, ProcessAsk};
 use tenfold_service::acceptor::{Acceptor, AcceptorDeps, Listener, Service, Serving};
 use tenfold_service::clock::Clock;
 use tenfold_service::drain::{Drain, Finished};
@@ -30,6 +30,7 @@ use tenfold_service::metrics::{Registry, process};
 use tenfold_service::rng::Rng;
 use tenfold_service::signals::{Signal, Signals};
 use tenfold_service::worker::{OnPanic, TaskPanic, WorkerDeps, Workers};
+use tokio::sync::mpsc;
 
 use crate::admin::{self, guard};
 use crate::cli::{Exit, color_on_stderr};
@@ -349,17 +350,20 @@ fn serve_admin(live: &Rc<Live>, admin: TcpListener, probe: Option<TcpListener>) 
     Ok(())
 }
 
-/// Until the first signal to end, and through the drain that follows it.
+/// Until somebody wants it to end, and through the drain that follows.
 async fn wait(live: &Rc<Live>, signals: &mut Signals) -> Finished {
-    loop {
-        match signals.next().await {
-            Signal::Terminate => break,
-            Signal::Reload => live.reload_soon(),
-            Signal::Pause => live.pause(),
-            Signal::Resume => live.resume(),
+    let mut orders = Orders { signals, asks: live.pooling.as_ref().and_then(Pooling::take_asks) };
+    let at_once = loop {
+        match orders.next().await {
+            Order::Signal(Signal::Terminate) => break false,
+            Order::Signal(Signal::Reload) => live.reload_soon(),
+            Order::Signal(Signal::Pause) => live.pause(),
+            Order::Signal(Signal::Resume) => live.resume(),
+            Order::Ask(ProcessAsk::Reload { reply }) => live.reload_for(reply),
+            Order::Ask(ProcessAsk::Shutdown { at_once }) => break at_once,
         }
-    }
-    let deadline = live.loaded.borrow().settings.drain_deadline;
+    };
+    let deadline = if at_once { Duration::ZERO } else { live.loaded.borrow().settings.drain_deadline };
     let shown = duration_text(deadline);
     live.log.info(&format!("draining, for at most {shown}; signal again to end now"));
     live.drain.begin();
@@ -368,7 +372,7 @@ async fn wait(live: &Rc<Live>, signals: &mut Signals) -> Finished {
     }
     let finished = tokio::select! {
         finished = live.drain.finished(deadline) => finished,
-        () = second_signal(signals) => Finished::Forced { open: live.drain.open() },
+        () = orders.end_now() => Finished::Forced { open: live.drain.open() },
     };
     if finished != Finished::Clean {
         // Connections hear of it and close; those that don't are dropped with their worker.
@@ -378,8 +382,51 @@ async fn wait(live: &Rc<Live>, signals: &mut Signals) -> Finished {
     finished
 }
 
-async fn second_signal(signals: &mut Signals) {
-    while signals.next().await != Signal::Terminate {}
+/// Whoever may tell the process something: the operating system, and the pooler's console.
+struct Orders<'a> {
+    signals: &'a mut Signals,
+    asks: Option<mpsc::Receiver<ProcessAsk>>,
+}
+
+enum Order {
+    Signal(Signal),
+    Ask(ProcessAsk),
+}
+
+impl Orders<'_> {
+    /// The next one. Cancellation safe.
+    async fn next(&mut self) -> Order {
+        let Some(asks) = &mut self.asks else { return Order::Signal(self.signals.next().await) };
+        // Both branches are cancellation safe.
+        let ask = tokio::select! {
+            biased;
+            signal = self.signals.next() => return Order::Signal(signal),
+            ask = asks.recv() => ask,
+        };
+        match ask {
+            Some(ask) => Order::Ask(ask),
+            None => {
+                self.asks = None;
+                Order::Signal(self.signals.next().await)
+            }
+        }
+    }
+
+    /// During the drain: a second signal, or SHUTDOWN without waiting. Other orders come too late.
+    async fn end_now(&mut self) {
+        loop {
+            match self.next().await {
+                Order::Signal(Signal::Terminate) | Order::Ask(ProcessAsk::Shutdown { at_once: true }) => {
+                    return;
+                }
+                Order::Signal(_) | Order::Ask(ProcessAsk::Shutdown { at_once: false }) => {}
+                Order::Ask(ProcessAsk::Reload { reply }) => {
+                    // Whoever asked may be gone.
+                    let _ = reply.send(Err("the process is about to end, so nothing is reloaded".into()));
+                }
+            }
+        }
+    }
 }
 
 async fn idle(drain: &Drain) {

@@ -6,5 +6,6 @@ mod drain;
 mod failover;
 mod hostile;
 mod import;
+mod pooling;
 mod process;
 mod running;

@@ -65,7 +65,12 @@ impl Folder {
             let marker = format!("{kind} http://");
             ready.split(marker.as_str()).skip(1).map(first_address).collect()
         };
-        Process { admin: places("admin")[0], edge: places("edge"), probes: places("probes"), child }
+        let pooler = ready
+            .split("pooler ")
+            .skip(1)
+            .map(|text| text.split([',', '"']).next().unwrap_or_default().trim().to_owned());
+        let pooler = pooler.collect();
+        Process { admin: places("admin")[0], edge: places("edge"), probes: places("probes"), pooler, child }
     }
 }
 
@@ -119,6 +124,8 @@ pub(crate) struct Process {
     pub(crate) admin: SocketAddr,
     pub(crate) edge: Vec<SocketAddr>,
     pub(crate) probes: Vec<SocketAddr>,
+    /// Addresses, and paths of Unix sockets.
+    pub(crate) pooler: Vec<String>,
 }
 
 impl Process {
@@ -131,6 +138,12 @@ impl Process {
     pub(crate) fn command(&self, folder: &Folder, arguments: &[&str]) -> Output {
         let admin = self.admin.to_string();
         folder.tenfold(&[arguments, &["--admin", &admin]].concat())
+    }
+
+    /// Sends a signal by the name that `kill` knows.
+    pub(crate) fn kill(&self, signal: &str) {
+        let pid = self.child.pid().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().expect("kill runs").success());
     }
 
     /// SIGTERM, and the exit code once it has ended.

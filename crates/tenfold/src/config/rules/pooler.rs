@@ -35,6 +35,26 @@ pub(super) fn check(root: &Table, out: &mut Vec<Diagnostic>) {
         check_somebody(name, root, own.is_some() || !is_readable, out);
     }
     check_pool(pooler, out);
+    check_console(pooler, out);
+}
+
+/// Who commands at the console logs in as to any database, so it must be a user of all of them.
+fn check_console(pooler: &Table, out: &mut Vec<Diagnostic>) {
+    if pooler.get("users").is_some() {
+        return;
+    }
+    let listed: Vec<_> = entries(pooler, "user").map(|(name, _)| name).collect();
+    for key in ["admin_users", "stats_users"] {
+        for node in pooler.list(key) {
+            let Some(name) = node.as_text() else { continue };
+            if !listed.contains(&name) {
+                let message = format!("nobody can log in to the console as \"{}\"", node.shown());
+                let label =
+                    format!("add [pooler.user.{}] with a password, or users to [pooler]", node.shown());
+                out.push(Diagnostic::warning(node.span.clone(), message, label));
+            }
+        }
+    }
 }
 
 fn check_name(name: &str, root: &Table, out: &mut Vec<Diagnostic>) {
