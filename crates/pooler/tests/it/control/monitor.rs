@@ -106,6 +106,30 @@ fn the_catalogue_is_read_and_read_again_after_ddl() {
 }
 
 #[test]
+fn ddl_by_others_is_noticed() {
+    let cluster = Cluster::start(&Options::default()).unwrap();
+    let board = Board::new(spec(&[cluster.primary()]), superuser());
+    let (_running, _poke) = watch(&board);
+    let fresh = || {
+        let catalogues = board.catalogues.lock().unwrap();
+        catalogues.iter().rfind(|catalogue| !catalogue.is_stale()).map(|catalogue| catalogue.version())
+    };
+    let first = wait_for("the catalogue", LIMIT, fresh);
+    for sql in [
+        "CREATE FUNCTION touch() RETURNS text LANGUAGE sql AS $$ SELECT set_config('a.b', 'c', false) $$",
+        "CREATE OR REPLACE FUNCTION touch() RETURNS text LANGUAGE sql AS $$ SELECT 'x' $$",
+        "CREATE TABLE drawn (id serial)",
+        "DROP TABLE drawn",
+    ] {
+        let before = fresh().unwrap();
+        cluster.psql(sql).unwrap();
+        wait_for(sql, SOON, || fresh() > Some(before));
+    }
+    assert!(fresh() > Some(first));
+    assert!(!board.has(|event| matches!(event, Event::CatalogueFailed { .. })));
+}
+
+#[test]
 fn without_a_user_only_addresses_are_known() {
     let cluster = crate::direct::cluster();
     let board = Board::new(spec(&[cluster.primary()]), None);
