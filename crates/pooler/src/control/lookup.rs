@@ -8,30 +8,34 @@
 //! text.
 //!
 //! **Failure.** Whatever goes wrong is told as an [`Event`] with the server's words, and counts as "unknown" for a
-//! second; the client reads of a wrong password. A connection that failed is dropped, and one that went stale while idle
-//! is replaced once. Questions beyond [`WAITING_MAX`] are not asked.
+//! second; the client reads of a wrong password. A connection that failed is dropped, as is one that was idle for
+//! [`IDLE_LIMIT`] or belongs to yesterday's configuration; one that went stale while idle is replaced once. Questions
+//! beyond [`WAITING_MAX`] are not asked.
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use tenfold_service::clock::Clock;
 use tokio::{
     sync::{Semaphore, watch},
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use super::{
     client::{Client, Entrance, Row},
     error::Error,
-    secrets::Salter,
+    monitor::Tools,
     watched::{Event, Watched},
 };
 use crate::{
     auth::{LookupKey, ServerSecret, users::Users},
-    config::{AuthQuery, Password},
+    config::{AuthQuery, Database, Password},
 };
 
 /// Connections to each asked database.
@@ -40,6 +44,8 @@ pub const CONNECTIONS_MAX: usize = 2;
 pub const WAITING_MAX: usize = 10_000;
 /// From taking up a question to its answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+/// Connections that nobody used for this long are closed.
+pub const IDLE_LIMIT: Duration = Duration::from_secs(30);
 /// Databases whose connections are kept.
 const DATABASES_MAX: usize = 1_000;
 
@@ -50,7 +56,7 @@ pub type Directory = dyn Fn(&str) -> Option<Arc<dyn Watched>> + Send + Sync;
 pub struct Lookups {
     users: Arc<Users>,
     clock: Clock,
-    salter: Salter,
+    tools: Tools,
     directory: Box<Directory>,
     desks: Mutex<HashMap<Arc<str>, Arc<Desk>>>,
     /// Closed when the answer is there.
@@ -61,14 +67,25 @@ pub struct Lookups {
 #[derive(Debug)]
 struct Desk {
     turns: Semaphore,
-    idle: Mutex<Vec<Client>>,
+    idle: Mutex<Vec<Idle>>,
+    /// Uses so far, by which the sweeper sees whether there were any.
+    uses: AtomicU64,
+    has_sweeper: AtomicBool,
+}
+
+/// A connection that waits for a question, and what it was made from.
+#[derive(Debug)]
+struct Idle {
+    client: Client,
+    spec: Arc<Database>,
+    generation: u64,
 }
 
 impl Lookups {
     /// None under way.
     #[must_use]
-    pub fn new(users: Arc<Users>, clock: Clock, salter: Salter, directory: Box<Directory>) -> Self {
-        Self { users, clock, salter, directory, desks: Mutex::default(), under_way: Mutex::default() }
+    pub fn new(users: Arc<Users>, clock: Clock, tools: Tools, directory: Box<Directory>) -> Self {
+        Self { users, clock, tools, directory, desks: Mutex::default(), under_way: Mutex::default() }
     }
 
     /// Has the user of this key looked up, for a client of this database, and returns once [`Users`] knows. Cancellation
@@ -127,27 +144,22 @@ impl Lookups {
         let asked = self.asked(database, asks)?;
         let desk = self.desk(asked.name());
         let _turn = desk.turns.acquire().await.map_err(|_| Error::Closed)?;
-        let idle = lock(&desk.idle).pop();
-        if let Some(mut client) = idle {
-            match client.bound(&asks.query, &[&key.user]).await {
-                Ok(rows) => {
-                    lock(&desk.idle).push(client);
-                    return Ok(rows);
+        let (of_asked, generation) = (asked.spec(), asked.target().generation);
+        if let Some(mut idle) = desk.take(&of_asked, generation) {
+            match idle.client.bound(&asks.query, &[&key.user]).await {
+                Err(error) if !error.is_of_statement() => {}
+                answer => {
+                    desk.give_back(idle);
+                    return answer;
                 }
-                Err(error) if error.is_of_statement() => {
-                    lock(&desk.idle).push(client);
-                    return Err(error);
-                }
-                // It went stale, or belongs to the configuration of yesterday.
-                Err(_) => {}
             }
         }
         let mut client = self.connect(&asked, database, asks).await?;
-        let rows = client.bound(&asks.query, &[&key.user]).await;
-        if rows.as_ref().err().is_none_or(Error::is_of_statement) {
-            lock(&desk.idle).push(client);
+        let answer = client.bound(&asks.query, &[&key.user]).await;
+        if answer.as_ref().err().is_none_or(Error::is_of_statement) {
+            desk.give_back(Idle { client, spec: of_asked, generation });
         }
-        rows
+        answer
     }
 
     /// The database to ask: the client's own, or the one that is named.
@@ -178,9 +190,15 @@ impl Lookups {
             tls: spec.server_tls.clone(),
             limit: spec.pool.connect_timeout,
         };
+        let mut addresses = asked.target().addresses.clone();
         let mut last = Error::Unresolved("not yet".into());
-        for address in &asked.target().addresses {
-            match Client::connect(address, &entrance, &self.salter).await {
+        if addresses.is_empty() {
+            // Its first client: nobody watches it yet.
+            let (resolved, failures) = self.tools.resolver.addresses(&spec.hosts, asked.dns_refresh()).await;
+            (addresses, last) = (resolved, Error::Unresolved(failures.join("; ")));
+        }
+        for address in &addresses {
+            match Client::connect(address, &entrance, &self.tools.salter).await {
                 Ok(client) => return Ok(client),
                 Err(error) => last = error,
             }
@@ -194,13 +212,46 @@ impl Lookups {
             // Those that are at work keep theirs until they are done.
             desks.clear();
         }
-        let desk = || Arc::new(Desk { turns: Semaphore::new(CONNECTIONS_MAX), idle: Mutex::default() });
-        Arc::clone(desks.entry(Arc::clone(name)).or_insert_with(desk))
+        Arc::clone(desks.entry(Arc::clone(name)).or_insert_with(|| Arc::new(Desk::new())))
+    }
+}
+
+impl Desk {
+    fn new() -> Self {
+        Self {
+            turns: Semaphore::new(CONNECTIONS_MAX),
+            idle: Mutex::default(),
+            uses: AtomicU64::new(0),
+            has_sweeper: AtomicBool::new(false),
+        }
     }
 
-    /// Drops the idle connections, for a reload.
-    pub fn forget_connections(&self) {
-        lock(&self.desks).clear();
+    /// An idle connection to what is configured now; others are closed.
+    fn take(&self, spec: &Arc<Database>, generation: u64) -> Option<Idle> {
+        let mut idle = lock(&self.idle);
+        idle.retain(|idle| Arc::ptr_eq(&idle.spec, spec) && idle.generation == generation);
+        idle.pop()
+    }
+
+    /// Keeps a connection for the next question, until there was none for a while.
+    fn give_back(self: &Arc<Self>, idle: Idle) {
+        lock(&self.idle).push(idle);
+        self.uses.fetch_add(1, Ordering::Relaxed);
+        if self.has_sweeper.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let desk = Arc::clone(self);
+        tokio::spawn(async move {
+            loop {
+                let before = desk.uses.load(Ordering::Relaxed);
+                sleep(IDLE_LIMIT).await;
+                if desk.uses.load(Ordering::Relaxed) == before {
+                    break;
+                }
+            }
+            desk.has_sweeper.store(false, Ordering::Release);
+            lock(&desk.idle).clear();
+        });
     }
 }
 

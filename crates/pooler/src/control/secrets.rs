@@ -4,7 +4,7 @@
 //! thousand with different passwords need a core for two seconds, but not the core that serves everybody else.
 //!
 //! **Mechanism.** [`Salter::salt`] looks in the cache, waits for its turn, looks again, and only then computes, on a
-//! thread for blocking work. At most [`AT_ONCE`] run.
+//! thread for blocking work. Half of the cores may be at it.
 //!
 //! **Failure.** A caller that is dropped leaves the queue; what runs goes on and is kept.
 
@@ -14,8 +14,8 @@ use tokio::sync::Semaphore;
 
 use crate::auth::{Derivation, SaltedCache, SaltedPassword};
 
-/// Saltings at once: a half of the smallest machine, so that a storm of wrong passwords leaves the other half.
-const AT_ONCE: usize = 1;
+/// Of this many cores one may be salting, so that a storm of wrong passwords leaves the others.
+const CORES_PER_SALTING: usize = 2;
 
 /// Does [`Derivation`]s. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -25,10 +25,12 @@ pub struct Salter {
 }
 
 impl Salter {
-    /// One that keeps its results in this cache, which logins look into first.
+    /// One for this machine, that keeps its results in this cache, which logins look into first.
     #[must_use]
     pub fn new(cache: Arc<SaltedCache>) -> Self {
-        Self { cache, turn: Arc::new(Semaphore::new(AT_ONCE)) }
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+        let at_once = (cores / CORES_PER_SALTING).max(1);
+        Self { cache, turn: Arc::new(Semaphore::new(at_once)) }
     }
 
     /// Where the results are kept.

@@ -58,13 +58,19 @@ impl Tasks {
     fn new(shared: Arc<Shared>) -> Self {
         let salter = Salter::new(Arc::clone(&shared.salted));
         let resolver = Arc::new(Resolver::new(shared.clock.clone()));
-        let tools = Tools { resolver, salter: salter.clone(), versions: Arc::new(AtomicU64::new(0)) };
+        let tools = Tools { resolver, salter, versions: Arc::new(AtomicU64::new(0)) };
         let directory = Arc::clone(&shared);
         let find = move |name: &str| -> Option<Arc<dyn Watched>> {
-            let database = directory.database(name)?;
+            // The console looks nobody up, and a disabled database nobody either.
+            let is_console = config::CONSOLE_DATABASES.contains(&name);
+            let database = if is_console { None } else { directory.database(name) }?;
+            if database.disabled.load(std::sync::atomic::Ordering::Relaxed) {
+                return None;
+            }
             Some(Arc::new(Entry { shared: Arc::clone(&directory), database }))
         };
-        let lookups = Lookups::new(Arc::clone(&shared.users), shared.clock.clone(), salter, Box::new(find));
+        let lookups =
+            Lookups::new(Arc::clone(&shared.users), shared.clock.clone(), tools.clone(), Box::new(find));
         Self { shared, tools, lookups: Arc::new(lookups), monitors: HashMap::new(), hubs: HashMap::new() }
     }
 

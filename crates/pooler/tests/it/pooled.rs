@@ -90,7 +90,9 @@ impl Pooled {
         let mut psql = Command::new("psql");
         psql.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1"]);
         psql.args(["-h", "127.0.0.1", "-U", "postgres", "-d", "postgres"]);
-        psql.args(["-p", &self.port().to_string()]).env("PGPASSWORD", "unused").env("PGCONNECT_TIMEOUT", "10");
+        psql.args(["-p", &self.port().to_string()])
+            .env("PGPASSWORD", "unused")
+            .env("PGCONNECT_TIMEOUT", "10");
         psql
     }
 }

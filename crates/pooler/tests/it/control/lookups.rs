@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tenfold_pooler::{
     auth::{Lookup, LookupKey, Users},
     config::{AuthMethod, AuthQuery, Config, Database},
-    control::{Event, Lookups, Watched},
+    control::{Event, Lookups, Resolver, Tools, Watched},
 };
 use tenfold_service::clock::Clock;
 
@@ -38,8 +38,10 @@ impl Set {
         let (users, clock) = (Arc::new(Users::new(&config)), Clock::manual());
         let board = Board::new(spec, superuser());
         aim(&board);
+        let resolver = Arc::new(Resolver::new(clock.clone()));
+        let tools = Tools { resolver, salter: salter(), versions: Arc::default() };
         let directory = move |name: &str| others.iter().find(|other| &**other.name() == name).cloned();
-        let lookups = Lookups::new(Arc::clone(&users), clock.clone(), salter(), Box::new(directory));
+        let lookups = Lookups::new(Arc::clone(&users), clock.clone(), tools, Box::new(directory));
         let watched: Arc<dyn Watched> = Arc::clone(&board) as _;
         Self { users, clock, lookups: Arc::new(lookups), board, watched }
     }
@@ -155,6 +157,31 @@ fn a_thousand_clients_of_one_name_cost_one_query() {
     assert!(matches!(set.known("popular"), Lookup::Found { .. }));
     let count = cluster().query_count_where("query LIKE '%$2 = $3%' AND query LIKE '%rolpassword%'").unwrap();
     assert_eq!(count, 1);
+}
+
+#[test]
+fn a_database_nobody_watches_yet_can_be_asked() {
+    role("first_of_all");
+    let set = Set::new(asking(QUERY, "postgres", None), vec![]);
+    let nowhere = tenfold_pooler::control::Target::default();
+    set.board.set_target(nowhere, tenfold_pooler::control::Change::Addresses);
+    assert!(matches!(set.ask("first_of_all"), Lookup::Found { .. }));
+}
+
+#[test]
+fn connections_of_yesterdays_configuration_are_not_used() {
+    role("moved");
+    let set = Set::new(asking(QUERY, "postgres", None), vec![]);
+    let missing = || "SELECT $1, 'x' WHERE current_database() <> 'template1'".to_owned();
+    let spec = asking(&missing(), "postgres", None);
+    set.board.set_spec(spec.clone());
+    block(async {
+        set.lookups.ask(&set.watched, &key("moved")).await;
+        assert!(matches!(set.known("moved"), Lookup::Found { .. }));
+        set.board.set_spec(Database { dbname: Some("template1".into()), ..spec });
+        set.lookups.ask(&set.watched, &key("moved")).await;
+        assert!(matches!(set.known("moved"), Lookup::Unknown), "the other database has no such user");
+    });
 }
 
 #[test]
