@@ -5,6 +5,7 @@ mod caching;
 mod ending;
 mod failing_nodes;
 mod harness;
+mod hostile_caching;
 mod hostile_origins;
 mod leaving;
 mod malformed;
