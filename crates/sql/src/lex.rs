@@ -11,7 +11,9 @@
 //! refuses the text.
 //!
 //! **Failure.** What does not end is one token [`Kind::Unterminated`] up to the text's end; bytes outside every rule
-//! are [`Kind::Junk`]. Both mean that the server answers with a syntax error and runs nothing of the text.
+//! are [`Kind::Junk`]. Both mean that the server answers with a syntax error and runs nothing of the text. So that no
+//! text takes long, a word or run of spaces of 64 KiB, a comment of 512 KiB, or a string with 64 Ki escapes is taken for
+//! one that does not end.
 
 use memchr::{memchr, memchr2, memmem};
 
@@ -190,6 +192,8 @@ impl Token {
 pub struct Lexer<'a> {
     text: &'a [u8],
     at: usize,
+    /// Where the token under way must have ended, unless it is a string: no run of bytes is looked through for longer.
+    limit: usize,
     backslashes: bool,
     /// Up to here there are only signs, each an operator of its own: a long run of them is looked through once.
     signs_until: usize,
@@ -200,7 +204,7 @@ impl<'a> Lexer<'a> {
     #[must_use]
     #[inline]
     pub fn new(text: &'a [u8], dialect: Dialect) -> Self {
-        Self { text, at: 0, backslashes: !dialect.standard_conforming_strings, signs_until: 0 }
+        Self { text, at: 0, limit: 0, backslashes: !dialect.standard_conforming_strings, signs_until: 0 }
     }
 
     #[inline]
@@ -215,13 +219,10 @@ impl<'a> Lexer<'a> {
 
     /// The first position from `at` whose byte has none of the classes `mask`.
     #[inline]
-    fn skip_class(&self, mut at: usize, mask: u8) -> usize {
-        while let Some(&byte) = self.text.get(at)
-            && CLASSES[usize::from(byte)] & mask != 0
-        {
-            at += 1;
-        }
-        at
+    fn skip_class(&self, at: usize, mask: u8) -> usize {
+        let end = self.limit.min(self.text.len());
+        let window = self.text.get(at..end).unwrap_or_default();
+        at + window.iter().position(|&byte| CLASSES[usize::from(byte)] & mask == 0).unwrap_or(window.len())
     }
 
     #[inline]
@@ -233,6 +234,9 @@ impl<'a> Lexer<'a> {
     #[inline]
     fn skip_blank(&self, at: usize) -> Result<usize, usize> {
         let at = self.skip_class(at, SPACE);
+        if at >= self.limit {
+            return Err(at);
+        }
         match self.byte(at) {
             Some(b'-') if self.has(at + 1, b'-') => self.skip_comments(at),
             Some(b'/') if self.has(at + 1, b'*') => self.skip_comments(at),
@@ -245,26 +249,36 @@ impl<'a> Lexer<'a> {
         loop {
             at = self.skip_class(at, SPACE);
             if self.has(at, b'-') && self.has(at + 1, b'-') {
-                at = self.line_end(at);
+                at = self.line_end(at).ok_or(at)?;
             } else if self.has(at, b'/') && self.has(at + 1, b'*') {
                 at = self.comment_end(at).ok_or(at)?;
             } else {
                 return Ok(at);
             }
+            if at >= self.limit {
+                return Err(at);
+            }
         }
     }
 
-    fn line_end(&self, at: usize) -> usize {
-        let rest = self.text.get(at..).unwrap_or_default();
-        memchr2(b'\n', b'\r', rest).map_or(self.text.len(), |length| at + length)
+    /// The end of the comment to the line's end that begins at `at`; `None`: too long.
+    fn line_end(&self, at: usize) -> Option<usize> {
+        let end = self.text.len().min(at + COMMENT_BYTES_MAX);
+        let rest = self.text.get(at..end)?;
+        let found = memchr2(b'\n', b'\r', rest).map(|length| at + length);
+        found.or_else(|| (end == self.text.len()).then_some(end))
     }
 
     /// One past the end of the comment that begins at `at`; comments nest.
     fn comment_end(&self, at: usize) -> Option<usize> {
         let mut depth = 1_usize;
         let mut at = at + 2;
+        let text = self.text.get(..self.text.len().min(at + COMMENT_BYTES_MAX))?;
         while depth > 0 {
-            at += memchr2(b'*', b'/', self.text.get(at..)?)?;
+            if at >= self.limit && depth > 1 {
+                return None;
+            }
+            at += memchr2(b'*', b'/', text.get(at..)?)?;
             match (self.byte(at), self.byte(at + 1)) {
                 (Some(b'*'), Some(b'/')) => (depth, at) = (depth - 1, at + 2),
                 (Some(b'/'), Some(b'*')) => (depth, at) = (depth + 1, at + 2),
@@ -276,12 +290,21 @@ impl<'a> Lexer<'a> {
 
     #[inline]
     fn token(&mut self, kind: Kind, start: usize, end: usize) -> Option<Token> {
+        if end >= self.limit {
+            return self.unterminated(start);
+        }
         self.at = end;
         Some(Token { kind, start, end })
     }
 
     fn unterminated(&mut self, start: usize) -> Option<Token> {
-        self.token(Kind::Unterminated, start, self.text.len())
+        self.string_token(Kind::Unterminated, start, self.text.len())
+    }
+
+    /// A token of any length.
+    fn string_token(&mut self, kind: Kind, start: usize, end: usize) -> Option<Token> {
+        self.at = end;
+        Some(Token { kind, start, end })
     }
 
     #[inline]
@@ -306,22 +329,23 @@ impl<'a> Lexer<'a> {
     /// A quoted identifier whose opening quote is at `quote`.
     fn quoted(&mut self, kind: Kind, start: usize, quote: usize) -> Option<Token> {
         let mut at = quote + 1;
-        loop {
+        for _ in 0..ESCAPES_MAX {
             let Some(length) = memchr(b'"', self.text.get(at..).unwrap_or_default()) else {
                 return self.unterminated(start);
             };
             at += length + 1;
             if !self.has(at, b'"') {
-                return self.token(kind, start, at);
+                return self.string_token(kind, start, at);
             }
             at += 1;
         }
+        self.unterminated(start)
     }
 
     /// A string whose opening quote is at `quote`, with what continues it on later lines.
     fn string(&mut self, kind: Kind, start: usize, quote: usize) -> Option<Token> {
         let mut at = quote + 1;
-        loop {
+        for _ in 0..ESCAPES_MAX {
             let rest = self.text.get(at..).unwrap_or_default();
             let found = match kind {
                 Kind::LiteralEscapes => memchr2(b'\'', b'\\', rest),
@@ -339,9 +363,10 @@ impl<'a> Lexer<'a> {
             } else if let Some(next) = self.continued(at) {
                 at = next;
             } else {
-                return self.token(kind, start, at);
+                return self.string_token(kind, start, at);
             }
         }
+        self.unterminated(start)
     }
 
     /// One past the quote that continues a string which ended at `at`: there must be a line break before it.
@@ -351,15 +376,18 @@ impl<'a> Lexer<'a> {
         }
         let mut at = at;
         let mut seen_newline = false;
-        loop {
+        let limit = at + RUN_BYTES_MAX;
+        while at < limit {
             match self.byte(at)? {
                 b'\n' | b'\r' => (seen_newline, at) = (true, at + 1),
                 byte if CLASSES[usize::from(byte)] & SPACE != 0 => at += 1,
-                b'-' if self.has(at + 1, b'-') => at = self.line_end(at),
+                b'-' if self.has(at + 1, b'-') => at = self.line_end(at).unwrap_or(limit),
                 b'\'' if seen_newline => return Some(at + 1),
                 _ => return None,
             }
         }
+        // Too long to say: the string has no end.
+        Some(self.text.len())
     }
 
     /// `$`: a parameter, a dollar-quoted string, or junk.
@@ -379,14 +407,14 @@ impl<'a> Lexer<'a> {
         match memmem::find(body, &tag[start..]) {
             Some(length) => {
                 let end = tag_end + 1 + length + (tag_end + 1 - start);
-                self.token(Kind::LiteralDollar, start, end)
+                self.string_token(Kind::LiteralDollar, start, end)
             }
             None => self.unterminated(start),
         }
     }
 
     fn skip_tag(&self, mut at: usize) -> usize {
-        while self.is_class(at, IDENT) && !self.has(at, b'$') {
+        while self.is_class(at, IDENT) && !self.has(at, b'$') && at < self.limit {
             at += 1;
         }
         at
@@ -441,7 +469,7 @@ impl<'a> Lexer<'a> {
         let mut end = at + 1;
         loop {
             let skip = usize::from(self.has(end, b'_'));
-            if !self.byte(end + skip).is_some_and(is_digit) {
+            if !self.byte(end + skip).is_some_and(is_digit) || end >= self.limit {
                 break;
             }
             end += skip + 1;
@@ -480,11 +508,13 @@ impl Iterator for Lexer<'_> {
 
     #[inline]
     fn next(&mut self) -> Option<Token> {
+        self.limit = self.at + RUN_BYTES_MAX;
         let at = match self.skip_blank(self.at) {
             Ok(at) => at,
             Err(comment) => return self.unterminated(comment),
         };
         let byte = self.byte(at)?;
+        self.limit = at + RUN_BYTES_MAX;
         let class = CLASSES[usize::from(byte)];
         if class & IDENT_START != 0 {
             return self.word(at);
@@ -515,6 +545,13 @@ impl Iterator for Lexer<'_> {
         self.token(kind, at, at + length)
     }
 }
+
+/// Bytes of one identifier, operator, number or run of spaces; a text with a longer one does not lex.
+const RUN_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of one comment.
+const COMMENT_BYTES_MAX: usize = 512 * 1024;
+/// Doubled quotes, backslashes and continuations in one string.
+const ESCAPES_MAX: usize = 64 * 1024;
 
 const SPACE: u8 = 1;
 const IDENT_START: u8 = 2;

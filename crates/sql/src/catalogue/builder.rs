@@ -245,7 +245,8 @@ impl Graph {
     }
 
     fn compiled(&mut self, id: usize, function: &Function) {
-        let found = [&function.name, &function.source].map(|name| builtin::function(name.as_bytes()));
+        let found =
+            [builtin::function(function.name.as_bytes()), builtin::symbol(function.source.as_bytes())];
         for (effects, setting) in found.into_iter().flatten() {
             let settings = setting.into_iter().map(Box::from).collect();
             self.nodes[id].entry.merge(&Entry { effects, settings });

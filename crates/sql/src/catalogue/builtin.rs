@@ -41,6 +41,21 @@ pub(crate) fn function(name: &[u8]) -> Option<(Effects, Option<&'static str>)> {
     Some((effects, None))
 }
 
+/// The effects of a function by the C symbol it is defined with: PostgreSQL's symbols are its names with a suffix.
+pub(crate) fn symbol(symbol: &[u8]) -> Option<(Effects, Option<&'static str>)> {
+    const PREFIXES: [&[u8]; 7] = [
+        b"nextval",
+        b"setval",
+        b"currval",
+        b"set_config",
+        b"pg_advisory_lock",
+        b"pg_try_advisory_lock",
+        b"pg_advisory_unlock",
+    ];
+    let prefix = PREFIXES.into_iter().find(|prefix| symbol.starts_with(prefix));
+    function(prefix.unwrap_or(symbol))
+}
+
 /// Libraries of extensions whose volatile functions keep state in the session.
 pub(crate) const LIBRARIES_STATEFUL: [&str; 7] =
     ["orafce", "plugin_debugger", "hypopg", "set_user", "pldbgapi", "session_variable", "pg_variables"];

@@ -101,7 +101,9 @@ pub(crate) const SIGNATURE: &str = "SELECT pg_catalog.concat_ws(' ', \
      (SELECT pg_catalog.concat_ws('/', count(*), sum(xmin::text::bigint)) FROM pg_catalog.pg_operator WHERE oid >= 16384), \
      (SELECT pg_catalog.concat_ws('/', count(*), sum(xmin::text::bigint)) FROM pg_catalog.pg_cast WHERE oid >= 16384), \
      (SELECT pg_catalog.concat_ws('/', count(*), sum(xmin::text::bigint)) FROM pg_catalog.pg_type WHERE oid >= 16384 \
-     AND typtype IN ('d', 'b', 'e', 'r')  AND typelem = 0), \
+     AND typtype IN ('d', 'b', 'e', 'r') AND typelem = 0), \
      (SELECT pg_catalog.concat_ws('/', count(*), sum(xmin::text::bigint)) FROM pg_catalog.pg_inherits), \
+     (SELECT pg_catalog.concat_ws('/', count(*), sum(xmin::text::bigint)) FROM pg_catalog.pg_index \
+     WHERE indexrelid >= 16384 AND (indexprs IS NOT NULL OR indpred IS NOT NULL)), \
      (SELECT pg_catalog.concat_ws('/', count(*), sum(xmin::text::bigint)) FROM pg_catalog.pg_sequence), \
      (SELECT pg_catalog.concat_ws('/', count(*), sum(xmin::text::bigint)) FROM pg_catalog.pg_event_trigger))";

@@ -1,0 +1,65 @@
+//! A real PostgreSQL for the tests that need one, started once, with a database for each.
+
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use tenfold_sql::{Catalogue, CatalogueBuilder};
+use tenfold_testkit::postgres::{Cluster, Options};
+
+/// The server of this test binary. It ends with the process, by the kit's watcher.
+fn cluster() -> MutexGuard<'static, Cluster> {
+    static CLUSTER: OnceLock<Mutex<Cluster>> = OnceLock::new();
+    let cluster =
+        CLUSTER.get_or_init(|| Mutex::new(Cluster::start(&Options::default()).expect("PostgreSQL starts")));
+    // A test that failed while it held the server did not harm it.
+    cluster.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One database of its own.
+pub(crate) struct Database {
+    name: &'static str,
+}
+
+impl Database {
+    /// Makes it, and runs `sql` in it.
+    pub(crate) fn create(name: &'static str, sql: &str) -> Self {
+        cluster().psql(&format!("CREATE DATABASE {name}")).expect("a database");
+        let database = Self { name };
+        database.run(sql);
+        database
+    }
+
+    /// Runs statements; the rows they give.
+    pub(crate) fn run(&self, sql: &str) -> String {
+        cluster().primary().psql_in(self.name, sql).expect("these statements run")
+    }
+
+    /// Its catalogue as the pooler loads it.
+    pub(crate) fn catalogue(&self) -> Arc<Catalogue> {
+        let mut builder = CatalogueBuilder::new();
+        for (query, sql) in Catalogue::QUERIES.iter().enumerate() {
+            let rows = self.run(&format!(
+                "SELECT coalesce(json_agg(to_json(q)), '[]') FROM ({sql}) AS q({})",
+                names(query)
+            ));
+            let rows: Vec<serde_json::Map<String, serde_json::Value>> =
+                serde_json::from_str(&rows).expect("rows");
+            for row in rows {
+                let columns: Vec<Option<String>> =
+                    row.values().map(|value| value.as_str().map(str::to_owned)).collect();
+                let columns: Vec<Option<&str>> = columns.iter().map(Option::as_deref).collect();
+                builder.row(query, &columns).expect("a row of that query");
+            }
+        }
+        builder.build(1)
+    }
+
+    pub(crate) fn signature(&self) -> String {
+        self.run(Catalogue::SIGNATURE_QUERY)
+    }
+}
+
+/// Column names for each query, in an order that sorting keeps.
+fn names(query: usize) -> String {
+    let count = [1, 7, 2, 2, 1, 3, 2, 1, 1][query];
+    (0..count).map(|index| format!("c{index}")).collect::<Vec<_>>().join(", ")
+}
