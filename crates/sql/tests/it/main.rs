@@ -1,8 +1,12 @@
 //! The crate from outside: tables of statements, properties, a real server's catalogue and lexer, fuzz corpora.
 
+mod corpora;
 mod fingerprints;
 mod hidden;
 mod lexer;
 mod server;
 mod statements;
 mod support;
+
+#[path = "../../../../fuzz/properties/sql.rs"]
+mod properties;
