@@ -61,6 +61,14 @@ impl Write for Socket {
         }
     }
 
+    // TLS hands out records one slice each: without this every record would be a write of its own.
+    fn write_vectored(&mut self, bufs: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(socket) => socket.write_vectored(bufs),
+            Self::Unix(socket) => socket.write_vectored(bufs),
+        }
+    }
+
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
@@ -147,10 +155,7 @@ impl Wire {
             tls.read_tls(&mut bytes)?;
             tls.process_new_packets().map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         }
-        if tls.wants_write() {
-            // If the socket is full the next flush sends it.
-            let _ = tls.write_tls(&mut self.socket);
-        }
+        answer(tls, &mut self.socket);
         Ok(())
     }
 
@@ -226,10 +231,7 @@ impl Wire {
                 Err(error) => return Err(error),
             }
             let processed = tls.process_new_packets();
-            if tls.wants_write() {
-                // An alert or a handshake's answer; if the socket is full the next flush sends it.
-                let _ = tls.write_tls(&mut self.socket);
-            }
+            answer(tls, &mut self.socket);
             processed.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         }
     }
@@ -300,6 +302,11 @@ impl Wire {
             let _ = tls.write_tls(&mut self.socket);
         }
     }
+}
+
+/// Sends what reading brought about: an alert, or a handshake's answer. If the socket is full the next flush sends it.
+fn answer(tls: &mut rustls::Connection, socket: &mut Socket) {
+    while tls.wants_write() && tls.write_tls(socket).is_ok_and(|sent| sent > 0) {}
 }
 
 /// Writes until all is gone or the socket is full.

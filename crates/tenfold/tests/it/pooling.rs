@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::thread;
 
-use tenfold_testkit::postgres::{Auth, Cluster, Install, Options};
+use tenfold_testkit::postgres::{Auth, Cluster, Install, Options, Tls};
+use tenfold_testkit::tls::Authority;
 use tenfold_testkit::{Answer, Origin, wait_for};
 
 use crate::process::{Folder, LIMIT, Process, stderr, stdout};
@@ -167,6 +168,51 @@ fn at_the_end_transactions_finish_and_idle_clients_are_told() {
     let said = stdout(&output) + &stderr(&output);
     assert!(said.contains("shutting down"), "{said}");
     assert!(!said.contains("served after the end"), "{said}");
+}
+
+#[test]
+fn tls_is_verified_on_both_sides() {
+    let authority = Authority::new("an authority");
+    let tls = Tls { identity: authority.server(&["localhost"]), client_ca: None };
+    let cluster = Cluster::start(&Options { tls: Some(tls), ..Options::default() }).expect("PostgreSQL");
+    let folder = Folder::with("");
+    let identity = authority.server(&["localhost"]);
+    let client = authority.client("postgres");
+    for (name, text) in [
+        ("ca.crt", authority.certificate()),
+        ("server.crt", &identity.certificate),
+        ("server.key", &identity.key),
+        ("client.crt", &client.certificate),
+        ("client.key", &client.key),
+    ] {
+        std::fs::write(folder.path().join(name), text).expect("a file");
+    }
+    let key = folder.path().join("client.key");
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(&key, private).expect("our own file");
+    folder.write(&format!(
+        "admin.listen = \"127.0.0.1:0\"\n[pooler]\nlisten = \"127.0.0.1:0\"\nauth = \"cert\"\n\
+         tls = {{ certificate = \"server.crt\", key = \"server.key\", ca = \"ca.crt\", mode = \"verify-full\" }}\n\
+         [database.shop]\nprimary = \"postgres://postgres@localhost:{}/postgres?sslmode=verify-full\"\ntls.ca = \"ca.crt\"\n",
+        cluster.primary().port(),
+    ));
+    let process = folder.run();
+    let in_folder = |name: &str| folder.path().join(name).display().to_string();
+    let verified = format!(
+        "{} sslmode=verify-full sslrootcert={}",
+        process.shop().replace("host=127.0.0.1", "host=localhost"),
+        in_folder("ca.crt"),
+    );
+    let known = format!("{verified} sslcert={} sslkey={}", in_folder("client.crt"), in_folder("client.key"));
+    let is_encrypted = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+    assert_eq!(ask(&known, is_encrypted), "t", "{}", process.child.log());
+    // Nobody without a certificate, and nobody under another name.
+    let unknown = ask(&verified, "SELECT 1");
+    assert!(unknown.contains("certificate"), "{unknown}");
+    let another = ask(&known.replace("user=postgres", "user=somebody"), "SELECT 1");
+    assert!(another.contains("FATAL"), "{another}");
+    let plain = ask(&format!("{} sslmode=disable", process.shop()), "SELECT 1");
+    assert!(plain.contains("FATAL"), "{plain}");
 }
 
 #[test]
