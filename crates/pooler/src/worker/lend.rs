@@ -429,8 +429,10 @@ impl Worker {
                 return true;
             }
             if waiter.first.is_startup {
-                self.try_startup(waiter.key, server_key);
-                return true;
+                if self.try_startup(waiter.key, server_key) {
+                    return true;
+                }
+                continue;
             }
             self.attach(waiter.key, server_key, waiter.hot, waited);
             let spare = self.spare();

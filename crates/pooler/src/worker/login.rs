@@ -701,13 +701,13 @@ impl Worker {
         self.seek(local);
     }
 
-    /// A server is there to try a client's startup parameters on.
-    pub(super) fn try_startup(&mut self, key: Key, server_key: Key) {
-        let Some(client) = self.clients.get_mut(key) else { return };
+    /// A server is there to try a client's startup parameters on. False if it was not needed.
+    pub(super) fn try_startup(&mut self, key: Key, server_key: Key) -> bool {
+        let Some(client) = self.clients.get_mut(key) else { return false };
         if let State::Login(login) = &mut client.state {
             login.waiting_in = None;
         }
-        let Some(seat) = client.seat.as_ref() else { return };
+        let Some(seat) = client.seat.as_ref() else { return false };
         let database = Arc::clone(&seat.pool.database);
         let raw = Arc::clone(&seat.raw);
         let known = if raw.is_empty() {
@@ -718,8 +718,7 @@ impl Worker {
         if let Some(started) = known {
             // Another client of the same kind was first.
             self.welcome(key, started);
-            self.give(server_key);
-            return;
+            return false;
         }
         let settings: Vec<(Arc<str>, Option<String>)> =
             raw.iter().map(|(name, value)| (name.as_str().into(), Some(value.clone()))).collect();
@@ -729,10 +728,9 @@ impl Worker {
                 Refusal::StartupParameter,
                 "the startup parameters are too many, or too long",
             );
-            self.give(server_key);
-            return;
+            return false;
         };
-        let Some(server) = self.servers.get_mut(server_key) else { return };
+        let Some(server) = self.servers.get_mut(server_key) else { return false };
         server.client = Some(key);
         server.phase = Phase::Preparing;
         server.touched = self.now;
@@ -746,6 +744,7 @@ impl Worker {
         } else {
             self.startup_tried(server_key, false);
         }
+        true
     }
 
     /// The server took the parameters, or did not.

@@ -85,7 +85,8 @@ impl Message {
 impl Worker {
     /// Handles what a logged-in client sent; returns how much of it was used.
     pub(super) fn upstream(&mut self, key: Key, data: &[u8]) -> usize {
-        let mut batch = Batch::new(data, self.spare());
+        let ahead = self.prefix_of(key);
+        let mut batch = Batch::new(data, ahead);
         let mut at = 0;
         let mut decision = None;
         while let Some(client) = self.clients.get_mut(key) {
@@ -135,6 +136,15 @@ impl Worker {
         }
         self.send_batch(key, batch);
         if self.clients.get(key).is_none() { data.len() } else { at }
+    }
+
+    /// What goes ahead of a client's first message, once it has a server; else a spare buffer.
+    fn prefix_of(&mut self, key: Key) -> Vec<u8> {
+        let server = self.clients.get(key).and_then(Client::server);
+        match server.and_then(|server| self.servers.get_mut(server)) {
+            Some(server) if !server.prefix.is_empty() => std::mem::take(&mut server.prefix),
+            _ => self.spare(),
+        }
     }
 
     fn send_batch(&mut self, key: Key, mut batch: Batch<'_>) {
