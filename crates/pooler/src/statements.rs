@@ -25,7 +25,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -44,6 +44,8 @@ pub struct Statement {
     text: Box<[u8]>,
     types: Box<[u8]>,
     plan_key: u64,
+    /// A server has taken it.
+    proven: AtomicBool,
 }
 
 /// All prepared statements of the process. Clones are the same table.
@@ -58,6 +60,17 @@ struct Table {
 }
 
 impl Statement {
+    /// Whether some server has parsed it: then Parse need not ask one again.
+    #[must_use]
+    pub fn is_proven(&self) -> bool {
+        self.proven.load(Ordering::Relaxed)
+    }
+
+    /// A server has parsed it.
+    pub fn prove(&self) {
+        self.proven.store(true, Ordering::Relaxed);
+    }
+
     /// Its SQL text, in the encoding of the client that sent it.
     #[must_use]
     pub fn text(&self) -> &[u8] {
@@ -127,6 +140,7 @@ impl Statements {
             text: text.into(),
             types: types.into(),
             plan_key,
+            proven: AtomicBool::new(false),
         };
         self.table.statements.get_or_make(
             &(text, types, plan_key),

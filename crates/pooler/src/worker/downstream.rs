@@ -420,7 +420,12 @@ fn parameters_described(server: &mut Server) -> Fate {
 
 fn parsed(server: &mut Server) -> Fate {
     match server.due.front() {
-        Some(Due::Parse | Due::ParseNamed(_)) => {
+        Some(Due::Parse) => {
+            server.due.pop_front();
+            Fate::Pass
+        }
+        Some(Due::ParseNamed(named)) => {
+            named.statement.prove();
             server.due.pop_front();
             Fate::Pass
         }

@@ -192,8 +192,39 @@ impl Worker {
                 Ok(close) => self.close_idle(key, close.target, batch),
                 Err(error) => self.protocol_error(key, &error.to_string()),
             },
+            tag::PARSE if message.is_whole() => self
+                .parse_idle(key, body, decision)
+                .unwrap_or_else(|| self.begin(key, message, body, batch, decision)),
             _ => self.begin(key, message, body, batch, decision),
         }
+    }
+
+    /// Parse of a named statement that some server has taken before: nobody has to be asked. It is prepared where it is
+    /// used.
+    fn parse_idle(&mut self, key: Key, body: &[u8], decision: &mut Option<Arc<Decision>>) -> Option<Step> {
+        let parse = frontend::Parse::parse(body).ok()?;
+        let client = self.clients.get(key)?;
+        let is_own = client.seat.as_ref()?.session;
+        if parse.name.is_empty()
+            || is_own
+            || client.broken.is_some()
+            || client.statements.get(parse.name).is_some()
+        {
+            return None;
+        }
+        let read = self.classify(key, parse.sql);
+        let statement = self.intern(key, parse.sql, parse.param_types_raw, Some(Arc::clone(&read)));
+        if !statement.is_proven() {
+            *decision = Some(read);
+            return None;
+        }
+        let client = self.clients.get_mut(key)?;
+        if client.statements.insert(parse.name, statement).is_err() {
+            return Some(self.refuse_statements(key));
+        }
+        let mut out = self.spare();
+        write::parse_complete(&mut out);
+        Some(self.answer(key, out))
     }
 
     /// ReadyForQuery, with the status the client believes in.
@@ -246,9 +277,12 @@ impl Worker {
             return self.lend_session(key);
         }
         let tag = message.header.tag;
-        let read = match self.read_statement(key, tag, body, message.is_whole()) {
-            Ok(read) => read,
-            Err(text) => return self.protocol_error(key, &text),
+        let read = match decision.take() {
+            Some(read) => Some(read),
+            None => match self.read_statement(key, tag, body, message.is_whole()) {
+                Ok(read) => read,
+                Err(text) => return self.protocol_error(key, &text),
+            },
         };
         if let (tag::QUERY, Some(read)) = (tag, &read)
             && let Some(step) = self.answer_query(key, read, body)
