@@ -70,8 +70,9 @@ impl Classifier {
             return decision;
         }
         let Some(decision) = read(sql, dialect, &self.seed, catalogue) else {
-            let unread = Decision { fingerprint: reading.fingerprint, ..unreadable() };
-            return Arc::new(unread);
+            let unread = Arc::new(Decision::unknown(reading.fingerprint));
+            self.keep(Arc::clone(&unread));
+            return unread;
         };
         let decision = Arc::new(decision);
         if !decision.needs_text {

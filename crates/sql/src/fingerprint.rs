@@ -67,6 +67,10 @@ pub(crate) trait Sink {
     fn len(&self) -> usize;
     /// Forgets all but the first `len`.
     fn truncate(&mut self, len: usize);
+    /// Whether it takes no more, and the rest need not be lexed.
+    fn is_full(&self) -> bool {
+        false
+    }
 }
 
 impl Sink for () {
@@ -170,7 +174,8 @@ pub(crate) fn condense<S: Sink>(sql: &[u8], dialect: Dialect, seed: &Seed, sink:
         let is_long = length > 64 && (token.kind.is_string() || token.kind == Kind::Quoted);
         let bytes = if is_long { length / STRING_BYTES_PER_WORK } else { length };
         work += TOKEN_WORK + (token.start - end) + bytes;
-        if work > WORK_MAX || matches!(token.kind, Kind::Unterminated | Kind::Junk) {
+        let is_bad = matches!(token.kind, Kind::Unterminated | Kind::Junk);
+        if work > WORK_MAX || is_bad || condenser.sink.is_full() {
             return None;
         }
         end = token.end;

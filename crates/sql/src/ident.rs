@@ -11,6 +11,9 @@ use crate::lex::{Kind, Token};
 /// PostgreSQL's `NAMEDATALEN` less the terminator.
 pub(crate) const NAME_BYTES_MAX: usize = 63;
 
+/// Bytes of a literal that is looked into: a name, a setting's value, a function's body.
+pub(crate) const LITERAL_BYTES_MAX: usize = 64 * 1024;
+
 /// A name without quotes, folded if it was written without.
 #[derive(Clone, Copy)]
 pub(crate) struct Ident {
@@ -76,9 +79,13 @@ fn undoubled(raw: &[u8], quote: u8) -> impl Iterator<Item = u8> {
     })
 }
 
-/// The value of a string literal. `None` for what is not a string, and for escapes not resolved here: `\u`, `U&`, bits.
+/// The value of a string literal. `None` for what is not a string, for escapes not resolved here (`\u`, `U&`, bits), and
+/// for more than [`LITERAL_BYTES_MAX`].
 pub(crate) fn literal(text: &[u8], token: Token) -> Option<Cow<'_, [u8]>> {
     let raw = token.of(text);
+    if raw.len() > LITERAL_BYTES_MAX {
+        return None;
+    }
     match token.kind {
         Kind::Literal => {
             let raw = if raw.first() == Some(&b'\'') { raw } else { raw.get(1..)? };

@@ -85,16 +85,12 @@ impl<'a> Cursor<'a> {
         is
     }
 
-    /// Takes a name.
+    /// Takes a name. One with Unicode escapes is none: it would have to be resolved first.
     pub(crate) fn name(&mut self) -> Option<Ident> {
-        let ident = self.ident()?;
+        let token = self.peek().filter(|token| token.kind != Kind::QuotedUnicode)?;
+        let ident = Ident::of(self.text, token)?;
         self.bump();
         Some(ident)
-    }
-
-    /// The name that is next.
-    pub(crate) fn ident(&self) -> Option<Ident> {
-        Ident::of(self.text, self.peek()?)
     }
 
     /// Takes a bracket that is next and all up to its partner; gives what is between.

@@ -72,6 +72,10 @@ impl Sink for Tokens {
         self.tokens.truncate(len);
         self.ordinals.truncate(len);
     }
+
+    fn is_full(&self) -> bool {
+        self.overflowed
+    }
 }
 
 /// Condenses a text for reading. `None`: it does not lex, or is too long.

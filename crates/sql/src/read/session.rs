@@ -39,8 +39,8 @@ pub(crate) fn set(mut cursor: Cursor<'_>, facts: &mut Facts) -> Option<Shape> {
     facts.needs_text = true;
     if !local {
         // From here on plain CREATE TABLE may make temporary ones.
-        let names_temp = all.tokens.iter().any(|token| holds(token.of(all.text), "pg_temp"));
-        if &*name == "search_path" && names_temp {
+        let names_temp = |token: &Token| holds(token.of(all.text), "pg_temp");
+        if &*name == "search_path" && all.tokens.iter().any(names_temp) {
             facts.add(Effects::UNKNOWN);
         }
         let is_known = !holds(name.as_bytes(), ANY_NAME);

@@ -80,6 +80,10 @@ impl Sweep<'_, '_> {
 
     fn name(&mut self, token: Token) {
         let Some(ident) = Ident::of(self.cursor.text, token) else { return };
+        if token.kind == Kind::QuotedUnicode {
+            // Its escapes may spell any name.
+            self.facts.add(Effects::UNKNOWN);
+        }
         let is_qualified = self.before(1).is_some_and(|before| before.kind == Kind::Dot);
         let category = if ident.is_plain { category(ident.as_bytes()) } else { None };
         if category.is_some() && !is_qualified {
@@ -153,6 +157,8 @@ impl Sweep<'_, '_> {
             return;
         }
         if ident.as_bytes() == b"set_config" {
+            // One of the user's own may have effects, too.
+            self.facts.call(ident, Form::Attribute);
             return self.set_config();
         }
         let back = self.chain_start();
@@ -224,8 +230,8 @@ impl Sweep<'_, '_> {
         };
         let name = name.and_then(|name| setting_name(&name));
         let is_path = name.as_deref() == Some("search_path");
-        let names_temp = value.tokens.iter().any(|token| holds(token.of(text), "pg_temp"));
-        if is_path && names_temp {
+        let names_temp = |token: &Token| holds(token.of(text), "pg_temp");
+        if is_path && value.tokens.iter().any(names_temp) {
             self.facts.add(Effects::UNKNOWN);
         }
         self.facts.setting(name);

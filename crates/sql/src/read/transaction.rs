@@ -5,7 +5,6 @@
 
 use super::cursor::Cursor;
 use crate::decision::{Begin, Isolation, Shape};
-use crate::ident::literal;
 use crate::lex::Kind;
 
 /// A statement that begins with `word`, after that word.
@@ -86,8 +85,7 @@ fn finish_prepared(cursor: &mut Cursor<'_>) -> Option<Shape> {
 }
 
 fn gid(cursor: &mut Cursor<'_>) -> Option<()> {
-    let token = cursor.bump().filter(|token| token.kind.is_string())?;
-    literal(cursor.text, token).map(|_| ())
+    cursor.bump().filter(|token| token.kind.is_string()).map(|_| ())
 }
 
 /// `transaction_mode_list`: at least one mode, commas optional; the last of a kind counts.

@@ -168,6 +168,12 @@ fn settings_are_named_and_valued() {
         ("SET LOCAL local.x = 1", "Set local local.x '1'"),
         ("SET role TO bob", "Set role 'bob' | SETTINGS [role]"),
         ("SET DateStyle = ISO, DMY", "Set datestyle ... | SETTINGS [datestyle]"),
+    ]);
+}
+
+#[test]
+fn settings_have_many_grammars() {
+    standard(&[
         ("SET x FROM CURRENT", "Set x ... | SETTINGS [x]"),
         ("SET x = E'a\\'b'", "Set x 'a'b' | SETTINGS [x]"),
         ("SET x = $$a$$", "Set x 'a' | SETTINGS [x]"),
@@ -358,6 +364,12 @@ fn queries_and_the_calls_in_them() {
         ("SELECT (ARRAY[1, 2])[1], '{1}'::int[] FROM t WHERE x = ANY(ARRAY[1, 2])", "Select"),
         ("SELECT x::timestamp(3) AT TIME ZONE 'UTC', interval '1' day, time '10:00'", "Select"),
         ("SELECT a.b.c(1)", "Select | UNKNOWN"),
+    ]);
+}
+
+#[test]
+fn brackets_that_are_no_calls() {
+    standard(&[
         ("SELECT CASE WHEN a THEN b ELSE c END FROM t", "Select"),
         (
             "SELECT substring(a FROM 1), trim(both 'x' FROM b), overlay(a PLACING b FROM 1), position('a' IN b) FROM t",
@@ -374,6 +386,9 @@ fn queries_and_the_calls_in_them() {
         ("SELECT * FROM t FOR SHARE OF t", "Select locking | WRITES"),
         ("SELECT query_to_xml('SELECT 1', true, true, '')", "Select | UNKNOWN"),
         ("SELECT U&\"\\0073et_zone\"()", "Select | UNKNOWN"),
+        ("INSERT INTO U&\"\\006frders\" VALUES (1)", "Insert | WRITES|UNKNOWN"),
+        ("LISTEN U&\"\\0061\"", "Other | UNKNOWN"),
+        ("SET U&\"\\0061\" = 1", "Other | UNKNOWN"),
         ("SELECT * FROM pg_temp.x", "Select | TEMP"),
         ("SELECT 1 INTO x", "Ddl | DDL"),
         ("SELECT 1 INTO TEMP x", "Ddl | TEMP|DDL"),
