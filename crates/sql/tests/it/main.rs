@@ -4,6 +4,7 @@ mod corpora;
 mod fingerprints;
 mod hidden;
 mod lexer;
+mod oracle;
 mod server;
 mod statements;
 mod support;

@@ -30,7 +30,12 @@ impl Database {
 
     /// Runs statements; the rows they give.
     pub(crate) fn run(&self, sql: &str) -> String {
-        cluster().primary().psql_in(self.name, sql).expect("these statements run")
+        self.try_run(sql).expect("these statements run")
+    }
+
+    /// Runs statements in a session of their own; the rows they give, or what the server says.
+    pub(crate) fn try_run(&self, sql: &str) -> Result<String, tenfold_testkit::Error> {
+        cluster().primary().psql_in(self.name, sql)
     }
 
     /// Its catalogue as the pooler loads it.
