@@ -152,10 +152,22 @@ impl Edge {
         self.shared.snapshot.load_full()
     }
 
-    /// Makes stored answers out of date.
+    /// Makes stored answers out of date. A URL is purged as it stands, and as its route's `query` setting has it.
     #[must_use]
     pub fn purge(&self, purge: &Purge<'_>, soft: bool) -> Purged {
-        self.shared.cache.purge(purge, soft)
+        let purged = self.shared.cache.purge(purge, soft);
+        let Purge::Url { authority, path, query: Some(query) } = *purge else { return purged };
+        let text = |bytes| std::str::from_utf8(bytes).unwrap_or_default();
+        let snapshot = self.snapshot();
+        let route = snapshot.router.find(text(authority), text(path), "GET", &[]);
+        let rule = snapshot.route(route).and_then(|route| route.rule.query_rule());
+        let counts = rule.map(|rule| rule.apply(text(query)));
+        match counts.as_ref().map(|left| left.as_deref().map(str::as_bytes)) {
+            Some(left) if left != Some(query) => {
+                self.shared.cache.purge(&Purge::Url { authority, path, query: left }, soft)
+            }
+            _ => purged,
+        }
     }
 
     /// What is going on, for people.

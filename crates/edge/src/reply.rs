@@ -132,7 +132,8 @@ pub(crate) fn on_node_head(
         framing,
         head.content_length.filter(|_| framing == Framing::None && head.status != 204),
     );
-    task.ours(task.cache, close).write(out);
+    let stored = task.recording.borrow().is_some();
+    task.ours(CacheStatus { stored, ..task.cache }, close).write(out);
     let head_bytes = (out.len() - before) as u64;
     Answer::Final(Final { status: head.status, framing, close, head_bytes })
 }

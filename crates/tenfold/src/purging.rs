@@ -18,6 +18,13 @@ pub enum Purging {
         /// Mark stale instead of removing.
         soft: bool,
     },
+    /// Everything that carries a tag.
+    Tag {
+        /// As the route or the response has it.
+        tag: String,
+        /// Mark stale instead of removing.
+        soft: bool,
+    },
     /// Everything.
     All {
         /// Mark stale instead of removing.
@@ -59,6 +66,7 @@ impl Purging {
                 let query = query.as_deref().map(str::as_bytes);
                 (Purge::Url { authority: authority.as_bytes(), path: path.as_bytes(), query }, *soft)
             }
+            Self::Tag { tag, soft } => (Purge::Tag(tag.as_bytes()), *soft),
             Self::All { soft } => (Purge::All, *soft),
         }
     }

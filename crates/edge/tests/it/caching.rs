@@ -261,6 +261,11 @@ fn what_of_a_query_does_not_count_reaches_no_node() {
     client.request_with_body("POST", "/a?utm_source=mail&b=2&a=1", &[], b"change").unwrap();
     client.get("/a?a=1&b=2").unwrap();
     assert_eq!(origin.count("GET", "/a?a=1&b=2"), 2, "a write to any of its spellings is a write to it");
+    let authority = edge.address.to_string();
+    let query = Some(&b"b=2&a=1&utm_x"[..]);
+    let _ = edge.edge.purge(&Purge::Url { authority: authority.as_bytes(), path: b"/a", query }, false);
+    client.get("/a?a=1&b=2").unwrap();
+    assert_eq!(origin.count("GET", "/a?a=1&b=2"), 3, "and so is a purge of any");
 }
 
 #[test]

@@ -103,6 +103,8 @@ fn a_post_that_says_so_is_the_answer_to_a_get() {
     .unwrap();
     let edge = Running::in_front_of(&[origin.addr()]);
     let mut client = edge.client();
+    let post = client.request_with_body("POST", "/a", &[], b"x").unwrap();
+    assert_eq!(post.header("cache-status"), Some("Tenfold; fwd=method; stored")); // RFC 9211 §2.5
     let mut stores = |target: &str| {
         client.request_with_body("POST", target, &[], b"x").unwrap();
         let before = origin.requests();

@@ -50,16 +50,15 @@ async fn reload(live: &Rc<Live>) -> Response {
     }
 }
 
-/// `{"url": "http://host/path?query"}` or `{"all": true}`, each with an optional `"soft"`. Anything else is refused: a
+/// `{"url": "http://host/path?query"}`, `{"tag": "product:7"}` or `{"all": true}`, each with an optional `"soft"`. Anything else is refused: a
 /// misspelt order must not purge something else.
 fn order(body: &[u8]) -> Result<Purging, String> {
-    const EXPECTED: &str =
-        "send {\"url\": \"http://shop.example/path\"} or {\"all\": true}, optionally with \"soft\": true";
+    const EXPECTED: &str = "send {\"url\": \"http://shop.example/path\"}, {\"tag\": \"product:7\"} or {\"all\": true}, optionally with \"soft\": true";
     let value: Value = serde_json::from_slice(body).map_err(|_| format!("not JSON; {EXPECTED}"))?;
     let fields = value.as_object().ok_or(EXPECTED)?;
-    if let Some(unknown) = fields.keys().find(|key| !matches!(key.as_str(), "url" | "all" | "soft")) {
+    if let Some(unknown) = fields.keys().find(|key| !matches!(key.as_str(), "url" | "tag" | "all" | "soft")) {
         return Err(match unknown.as_str() {
-            "tag" | "tags" | "prefix" => {
+            "tags" | "prefix" => {
                 format!("purging by {unknown} is not in this release yet; {EXPECTED}")
             }
             _ => format!("unknown field {unknown:?}; {EXPECTED}"),
@@ -70,9 +69,12 @@ fn order(body: &[u8]) -> Result<Purging, String> {
         Some(Value::Bool(soft)) => *soft,
         Some(_) => return Err(format!("\"soft\" is true or false; {EXPECTED}")),
     };
-    match (fields.get("url"), fields.get("all")) {
-        (Some(Value::String(url)), None) => Purging::of_url(url, soft),
-        (None, Some(Value::Bool(true))) => Ok(Purging::All { soft }),
+    match (fields.get("url"), fields.get("tag"), fields.get("all")) {
+        (Some(Value::String(url)), None, None) => Purging::of_url(url, soft),
+        (None, Some(Value::String(tag)), None) if !tag.is_empty() => {
+            Ok(Purging::Tag { tag: tag.clone(), soft })
+        }
+        (None, None, Some(Value::Bool(true))) => Ok(Purging::All { soft }),
         _ => Err(EXPECTED.to_owned()),
     }
 }
@@ -93,6 +95,7 @@ mod tests {
             |body: &str, expected: Purging| assert_eq!(order(body.as_bytes()), Ok(expected), "{body}");
         check(r#"{"url":"http://shop.example/a?b=1"}"#, url(false));
         check(r#"{"url":"https://shop.example/a?b=1","soft":true}"#, url(true));
+        check(r#"{"tag":"product:7"}"#, Purging::Tag { tag: "product:7".into(), soft: false });
         check(r#"{"all":true}"#, Purging::All { soft: false });
         check(r#"{"all":true,"soft":true}"#, Purging::All { soft: true });
     }
@@ -107,12 +110,15 @@ mod tests {
             r#"{"all":false}"#,
             r#"{"al":true}"#,
             r#"{"all":true,"url":"http://a/"}"#,
+            r#"{"tag":""}"#,
+            r#"{"tag":7}"#,
+            r#"{"tag":"a","all":true}"#,
             r#"{"url":7}"#,
             r#"{"all":true,"soft":1}"#,
             r#"{"url":"shop.example/a"}"#,
             r#"{"url":"http:///a"}"#,
             r#"{"url":"http://a b/"}"#,
-            r#"{"tag":"x"}"#,
+            r#"{"tags":"x"}"#,
         ] {
             assert!(order(body.as_bytes()).is_err(), "{body}");
         }
