@@ -128,6 +128,8 @@ pub struct PoolSettings {
     pub min: usize,
     /// Server connections of the database at most, over all its users; 0: no limit.
     pub database_max: usize,
+    /// Server connections of the user at most, over all databases; 0: no limit.
+    pub user_max: usize,
     /// Clients of the database at most; 0: no limit.
     pub clients_max: usize,
     /// How long a client may wait for a server connection; zero: for ever.
@@ -339,12 +341,14 @@ impl Config {
             list.iter().find(|(name, _)| **name == *user).map(|(_, settings)| settings.clone())
         };
         let here = own(&database.user_settings).unwrap_or_default();
-        let settings = match own(&self.user_settings) {
+        let all = own(&self.user_settings);
+        let settings = match all.clone() {
             // Its limits there are over all databases, and are not this database's.
             Some(all) => here.or(&UserSettings { clients_max: None, servers_max: None, ..all }),
             None => here,
         };
-        (database.pool.with(&settings), settings)
+        let user_max = all.and_then(|all| all.servers_max).unwrap_or(0);
+        (PoolSettings { user_max, ..database.pool.with(&settings) }, settings)
     }
 
     /// Clients of a user at most, over all databases.
@@ -436,10 +440,12 @@ impl PoolSettings {
     /// These, with what a user has of its own.
     #[must_use]
     pub fn with(&self, user: &UserSettings) -> Self {
+        let max = user.servers_max.unwrap_or(usize::MAX);
+        let size = user.size.unwrap_or(self.size).min(max);
         Self {
             mode: user.mode.unwrap_or(self.mode),
-            size: user.size.unwrap_or(self.size),
-            reserve: user.reserve.unwrap_or(self.reserve),
+            size,
+            reserve: user.reserve.unwrap_or(self.reserve).min(max - size),
             query_timeout: user.query_timeout.unwrap_or(self.query_timeout),
             idle_in_transaction: user.idle_in_transaction.unwrap_or(self.idle_in_transaction),
             transaction_timeout: user.transaction_timeout.unwrap_or(self.transaction_timeout),
@@ -523,6 +529,7 @@ impl Default for PoolSettings {
             reserve_wait: Duration::from_secs(3),
             min: 0,
             database_max: 0,
+            user_max: 0,
             clients_max: 0,
             query_wait: Duration::from_secs(30),
             idle: Duration::from_secs(600),
@@ -642,6 +649,14 @@ mod tests {
         // Nine clients over all databases are not nine in each.
         assert_eq!(user.clients_max, None);
         assert_eq!(config.settings_of(&shop, "bob").0.size, PoolSettings::default().size);
+        // A limit on servers is the pool's where it is the database's, and one over pools where it is everyone's.
+        let limited = UserSettings { servers_max: Some(22), ..UserSettings::default() };
+        shop.user_settings = vec![("ann".into(), limited.clone())];
+        let config = Config { user_settings: vec![("bob".into(), limited)], ..Config::default() };
+        let here = config.settings_of(&shop, "ann").0;
+        assert_eq!((here.size, here.reserve, here.user_max), (20, 2, 0));
+        let everywhere = config.settings_of(&shop, "bob").0;
+        assert_eq!((everywhere.size, everywhere.reserve, everywhere.user_max), (20, 5, 22));
     }
 
     #[test]

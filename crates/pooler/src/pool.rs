@@ -22,7 +22,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use crate::{
     auth::Credential,
     config::{Mode, PoolSettings},
-    shared::Database,
+    shared::{Database, UserCount},
     worker::Stats,
 };
 
@@ -38,6 +38,8 @@ pub struct Pool {
     pub database: Arc<Database>,
     /// The user it logs in as.
     pub user: Arc<str>,
+    /// That user's connections, over all databases.
+    count: Arc<UserCount>,
     /// What holds for it now.
     pub settings: ArcSwap<PoolSettings>,
     /// What proves [`Pool::user`] to the server: the client's, where the database has none of its own.
@@ -77,7 +79,7 @@ impl Pool {
     pub fn new(
         id: u64,
         database: Arc<Database>,
-        user: Arc<str>,
+        count: Arc<UserCount>,
         settings: PoolSettings,
         workers: usize,
     ) -> Self {
@@ -90,7 +92,8 @@ impl Pool {
         Self {
             id,
             database,
-            user,
+            user: Arc::clone(&count.name),
+            count,
             settings: ArcSwap::from_pointee(settings),
             credential: ArcSwapOption::empty(),
             open: AtomicUsize::new(0),
@@ -123,8 +126,11 @@ impl Pool {
         let max = settings.size + reserve;
         let take = |open: usize| (open < max).then_some(open + 1);
         self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok()?;
-        if self.database.take_server(settings.database_max) {
-            return Some(Place { pool: Arc::clone(self) });
+        if self.count.take_server(settings.user_max) {
+            if self.database.take_server(settings.database_max) {
+                return Some(Place { pool: Arc::clone(self) });
+            }
+            self.count.give_server();
         }
         self.open.fetch_sub(1, Ordering::Relaxed);
         None
@@ -228,5 +234,6 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.pool.open.fetch_sub(1, Ordering::Relaxed);
         self.pool.database.give_server();
+        self.pool.count.give_server();
     }
 }

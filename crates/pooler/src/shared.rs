@@ -109,6 +109,8 @@ pub struct UserCount {
     pub name: Arc<str>,
     /// How many are logged in.
     pub clients: AtomicUsize,
+    /// Server connections open as this user.
+    pub servers: AtomicUsize,
 }
 
 impl std::fmt::Debug for Shared {
@@ -230,7 +232,13 @@ impl Shared {
         if users.len() >= USERS_MAX {
             users.retain(|_, count| Arc::strong_count(count) > 1);
         }
-        let make = || Arc::new(UserCount { name: Arc::clone(user), clients: AtomicUsize::new(0) });
+        let make = || {
+            Arc::new(UserCount {
+                name: Arc::clone(user),
+                clients: AtomicUsize::new(0),
+                servers: AtomicUsize::new(0),
+            })
+        };
         Arc::clone(users.entry(Arc::clone(user)).or_insert_with(make))
     }
 
@@ -319,7 +327,8 @@ impl Shared {
         let (settings, _) = self.config.load().settings_of(&spec, &server_user);
         let make = || {
             let id = self.next_pool_id.fetch_add(1, Ordering::Relaxed) + 1;
-            let pool = Pool::new(id, Arc::clone(database), Arc::clone(&server_user), settings, workers);
+            let count = self.user_count(&server_user);
+            let pool = Pool::new(id, Arc::clone(database), count, settings, workers);
             Arc::new(pool)
         };
         Some(Arc::clone(pools.entry(Arc::clone(&server_user)).or_insert_with(make)))
@@ -366,6 +375,18 @@ impl Shared {
     /// Asks the control side; false if it has more to do than it will remember.
     pub(crate) fn ask(&self, ask: Ask) -> bool {
         self.asks.try_send(ask).is_ok()
+    }
+}
+
+impl UserCount {
+    /// Counts one more server connection, up to a limit; 0 is none.
+    pub(crate) fn take_server(&self, max: usize) -> bool {
+        let take = |open: usize| (max == 0 || open < max).then_some(open + 1);
+        self.servers.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
+    }
+
+    pub(crate) fn give_server(&self) {
+        self.servers.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

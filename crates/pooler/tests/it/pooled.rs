@@ -65,6 +65,7 @@ impl Pooled {
             log: Arc::new(move |_, line: &str| lines.lock().unwrap().push(line.to_owned())),
             seed: 7,
             workers,
+            process: tokio::sync::mpsc::channel(1).0,
         };
         let pooler = Pooler::build(config, deps).unwrap();
         let threads = pooler.start().unwrap();

@@ -219,6 +219,7 @@ fn pool(table: &Table, all: &PoolSettings) -> PoolSettings {
         reserve_wait: long("reserve_wait", all.reserve_wait),
         min: many("min", all.min),
         database_max: many("database_max", all.database_max),
+        user_max: all.user_max,
         clients_max: many("clients_max", all.clients_max),
         query_wait: long("query_wait", all.query_wait),
         idle: long("idle", all.idle),
