@@ -251,3 +251,70 @@ fn names_effects_can_be_asked_for() {
     assert_eq!(catalogue.relation_effects("t"), (Effects::NONE, Effects::SEQUENCE_MAYBE));
     assert_eq!(catalogue.function_effects("lower"), Effects::NONE);
 }
+
+/// What psql asks about a database is ordinary SQL of every kind: none of it may pin a connection.
+#[test]
+fn psqls_own_queries_leave_nothing() {
+    let database =
+        Database::create("looked_at", &format!("CREATE EXTENSION pg_stat_statements; {RELATIONS}"));
+    for command in [
+        "d",
+        "d+ plain",
+        "d+ audited",
+        "d+ parted",
+        "d+ over_view",
+        "d+ policed",
+        "df+",
+        "dv+",
+        "dt+",
+        "di+",
+        "ds+",
+        "dT+",
+        "dD+",
+        "do+",
+        "dC+",
+        "dx+",
+        "dn+",
+        "du+",
+        "dp",
+        "ddp",
+        "dg",
+        "dO",
+        "dc",
+        "dF",
+        "dy",
+        "db+",
+        "l+",
+        "dRp+",
+        "dRs+",
+        "dX",
+        "dA+",
+        "dAc+",
+        "dL+",
+        "dconfig+",
+        "drds",
+        "des+",
+        "dew+",
+        "det+",
+        "dm+",
+        "sf audit",
+        "sv over_view",
+        "lo_list",
+        "dP+",
+        "dES",
+    ] {
+        let _ = database.try_run(&format!("\\{command}"));
+    }
+    let texts = database.run(
+        "SELECT json_agg(query) FROM pg_stat_statements s JOIN pg_database d ON d.oid = s.dbid
+         WHERE d.datname = current_database() AND query ~ '^(SELECT|WITH|SET|SHOW)'",
+    );
+    let texts: Vec<String> = serde_json::from_str(&texts).expect("a list of texts");
+    assert!(texts.len() > 40, "only {} queries seen", texts.len());
+    let catalogue = database.catalogue();
+    let fears = |text: &&String| {
+        classify(text, &catalogue).effects.intersects(Effects::UNKNOWN | Effects::SETTINGS_UNKNOWN)
+    };
+    let feared: Vec<&String> = texts.iter().filter(fears).collect();
+    assert!(feared.is_empty(), "{} of {}: {feared:#?}", feared.len(), texts.len());
+}
