@@ -54,6 +54,8 @@ pub struct Recording {
     tags: Box<[Slots]>,
     part: Option<Part>,
     body: Vec<u8>,
+    /// What of the body is counted as held.
+    held_bytes: u64,
     origin: (u64, Slots),
     failed: bool,
 }
@@ -177,6 +179,7 @@ impl Cache {
             tags,
             part,
             body: Vec::new(),
+            held_bytes: 0,
             origin: (watch.began, watch.url_slots),
             failed: false,
         })
@@ -264,6 +267,7 @@ impl Recording {
             return;
         }
         self.cache.count_held(piece.len() as u64);
+        self.held_bytes += piece.len() as u64;
         self.body.extend_from_slice(piece);
     }
 
@@ -273,7 +277,8 @@ impl Recording {
         if self.failed || !whole {
             return false;
         }
-        let body = Bytes::copy_from_slice(&self.body);
+        // Without the room it grew into.
+        let body = Bytes::from(std::mem::take(&mut self.body).into_boxed_slice());
         let entry = Entry::new(&self.head, body, self.facts, std::mem::take(&mut self.tags), self.origin);
         match self.part {
             None => self.cache.filled(&self.key, &Arc::new(entry)),
@@ -298,7 +303,7 @@ impl Recording {
     }
 
     fn release(&mut self) {
-        self.cache.release_held(self.body.len() as u64);
+        self.cache.release_held(std::mem::take(&mut self.held_bytes));
         self.body = Vec::new();
     }
 }

@@ -24,7 +24,9 @@ use tenfold_http1::{
 use crate::body::{self, Framing};
 use crate::exchange::NodeRequest;
 use crate::fetch;
-use crate::forward::{Forwarding, Outgoing, Survey, passed_on, told_scheme, write_request_head};
+use crate::forward::{
+    Forwarding, Outgoing, Survey, overrides_method, passed_on, told_scheme, write_request_head,
+};
 use crate::io::{COPIED_BYTES_MAX, take_outbox};
 use crate::local::{Local, Scratch};
 use crate::metrics::CacheOutcome;
@@ -347,7 +349,9 @@ impl Entrance<'_> {
                 let mut task = self.task(request, cache, CacheOutcome::Bypass);
                 // A fill that has outgrown the cache says that this answer would too.
                 let records = matches!(reason, AloneReason::KnownUncacheable | AloneReason::Range);
-                task.watch = Some(self.local.cache().watch(question.key, records, question.now));
+                if !overrides_method(request.fields) {
+                    task.watch = Some(self.local.cache().watch(question.key, records, question.now));
+                }
                 Step::Pass(task)
             }
         }

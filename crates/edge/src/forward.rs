@@ -236,6 +236,11 @@ fn is_one_clients(name: &[u8]) -> bool {
     is_in(&CONDITIONS, name) || is_in(&OVERRIDES, name)
 }
 
+/// Does a request say that it is of another method? What it gets is the sender's own, and tells nothing of the URL.
+pub(crate) fn overrides_method(fields: &[Field<'_>]) -> bool {
+    fields.iter().any(|(name, _)| is_in(&OVERRIDES, name))
+}
+
 fn is_in(list: &[&str], name: &[u8]) -> bool {
     list.iter().any(|listed| is_read_as(name, listed))
 }

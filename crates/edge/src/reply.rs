@@ -15,7 +15,7 @@ use tenfold_http1::{BodyLength, Method, ResponseHead, write_content_length, writ
 
 use crate::body::Framing;
 use crate::conn::After;
-use crate::forward::{fields_to_keep, told_scheme, varies_by_each, write_response_fields};
+use crate::forward::{fields_to_keep, overrides_method, told_scheme, varies_by_each, write_response_fields};
 use crate::io::Socket;
 use crate::local::Local;
 use crate::pass::client_pace;
@@ -191,6 +191,9 @@ fn record_post(local: &Local, task: &Task, observed: &Observed<'_>) {
     let route = task.route();
     let now = local.timestamp();
     let recording = task.with_head(|head, fields| {
+        if overrides_method(fields) {
+            return None;
+        }
         let facts = RequestFacts::read(head.method_text, fields).under(&route.rule);
         let (path, query) = (head.path, head.query);
         let mut key = KeyBuf::new();

@@ -39,7 +39,9 @@ pub(crate) use table::{FILLS_PER_KEY_MAX, Fills, Place};
 
 use crate::cache::Cache;
 use crate::policy::conditional::{write_conditional, write_none_match};
-use crate::policy::freshness::{drops_cookies, is_error, is_shareable, standing, usable_on_error};
+use crate::policy::freshness::{
+    Decision, decide, drops_cookies, is_error, is_shareable, standing, usable_on_error,
+};
 use crate::policy::response::StoredFacts;
 use crate::policy::vary::Vary;
 use crate::policy::{RequestFacts, ResponseFacts, Timestamp, freshen, storable};
@@ -214,13 +216,33 @@ impl Fill {
         if fails_stale_if_error && self.end_stale(now) {
             return HeadOutcome::UseStale;
         }
-        match self.prepare(&facts, &response, content_length) {
+        let prepared = if self.would_replace_what_serves(&response, now) {
+            Err(Uncacheable::Status)
+        } else {
+            self.prepare(&facts, &response, content_length)
+        };
+        match prepared {
             Ok((stored, head, tags)) => {
                 self.tags = tags;
                 self.start_storing(&facts, &response, stored, head)
             }
             Err(reason) => self.start_streaming(reason, &facts, &response, content_length),
         }
+    }
+
+    /// An error that only the operator gives a lifetime takes no place of a copy that may still be served, now or in its
+    /// stead.
+    fn would_replace_what_serves(&self, response: &ResponseFacts<'_>, now: Timestamp) -> bool {
+        let Some(entry) = &self.revalidating else { return false };
+        let request_fields = self.shared.request.fields();
+        let facts =
+            RequestFacts { directives: Default::default(), ..RequestFacts::read("GET", &request_fields) };
+        let serves = || match decide(&facts, &self.rule, &entry.facts, false, now) {
+            Decision::Fresh(_) | Decision::Stale { .. } => true,
+            Decision::Revalidate { serve_if_error, .. } => serve_if_error,
+            Decision::Guarded => false,
+        };
+        response.status >= 500 && response.lifetime_ms().is_none() && serves() && !self.cache.is_purged(entry)
     }
 
     /// A fetch for what is stored has failed.

@@ -165,3 +165,26 @@ fn a_variant_stored_for_others_is_the_answer_if_the_origin_says_so() {
     }
     assert_eq!(origin.requests(), 2);
 }
+
+#[test]
+fn what_a_method_override_got_is_nobody_else_s() {
+    let origin = Origin::serve(|request| {
+        let said = request.header("x-http-method-override").unwrap_or("none").to_owned();
+        match request.header("range") {
+            Some(_) => Answer::new(206)
+                .body("part".as_bytes())
+                .cache_control("max-age=60")
+                .header("Content-Range", "bytes 0-3/10"),
+            None => Answer::ok(said).cache_control("max-age=60").header("Content-Location", "/a"),
+        }
+    })
+    .unwrap();
+    let edge = Running::in_front_of(&[origin.addr()]);
+    let mut client = edge.client();
+    let odd = ("X-HTTP-Method-Override", "DELETE");
+    client.request("GET", "/part", &[("Range", "bytes=0-3"), odd]).unwrap();
+    client.request_with_body("POST", "/a", &[odd], b"x").unwrap();
+    client.request("HEAD", "/head", &[odd]).unwrap();
+    assert_eq!(edge.stats().objects, 0);
+    assert_eq!(client.get("/a").unwrap().text(), "none");
+}

@@ -206,3 +206,28 @@ fn a_configuration_is_checked_without_building_a_cache() {
         Err(Error::Zero { path: "cache.variants_max" })
     );
 }
+
+#[test]
+fn an_error_that_only_the_route_gives_a_lifetime_replaces_no_copy_that_still_serves() {
+    let seconds = |seconds| Some(Duration::from_secs(seconds));
+    let rule = Rule::Override(Override {
+        ttl: seconds(10),
+        negative_ttl: seconds(5),
+        stale_while_revalidate: Duration::from_secs(60),
+        ..Override::default()
+    });
+    let site = Site::new(small(), rule);
+    site.fill(&[], &[], b"good", NOW);
+    let Lookup::Stale { hit, refresh: true } = site.lookup(&[], at(20)) else { panic!("it is stale") };
+    let facts = RequestFacts::read("GET", &[]);
+    let mut refresh =
+        site.cache.refresh(&site.key, &facts, &site.rule, hit.entry, 0, at(20)).expect("none runs");
+    assert_eq!(refresh.on_head(503, &[], None, at(20)), HeadOutcome::Stream(Uncacheable::Status));
+    drop(refresh);
+    assert!(matches!(site.lookup(&[], at(21)), Lookup::Stale { hit, .. } if hit.entry.body == "good"));
+    // Where nothing serves any more, the error is kept for its while.
+    let (mut fill, _lead) = site.lead(&[], at(200));
+    assert_eq!(fill.on_head(503, &[], None, at(200)), HeadOutcome::Store);
+    assert!(fill.finish(at(200)));
+    assert!(matches!(site.lookup(&[], at(201)), Lookup::Hit(hit) if hit.entry.status == 503));
+}
