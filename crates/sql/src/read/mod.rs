@@ -96,7 +96,7 @@ pub(crate) fn read(sql: &[u8], dialect: Dialect, seed: &Seed, catalogue: &Catalo
         facts: Facts::default(),
         level: 0,
     };
-    let (shape, hot) = reader.text(Cursor::new(sql, &tokens.tokens), Some(&tokens.ordinals));
+    let (shape, hot) = reader.text(Cursor::new(sql, &tokens.tokens), &tokens.ordinals);
     Some(reader.finish(shape, hot))
 }
 
@@ -112,17 +112,14 @@ pub(crate) struct Reader<'c> {
 }
 
 impl Reader<'_> {
-    /// All statements of a text.
-    fn text(&mut self, cursor: Cursor<'_>, ordinals: Option<&[Option<u32>]>) -> (Shape, Option<HotKey>) {
+    /// All statements of a text, and the hot key of the only one.
+    fn text(&mut self, cursor: Cursor<'_>, ordinals: &[Option<u32>]) -> (Shape, Option<HotKey>) {
         let mut shape = Shape::Empty;
         let mut hot = None;
         for statement in statements(cursor) {
             let is_first = shape == Shape::Empty;
             let this = self.statement_or_unknown(statement);
-            hot = match ordinals {
-                Some(ordinals) if is_first => find(cursor, ordinals, statement, &this),
-                _ => None,
-            };
+            hot = if is_first { find(cursor, ordinals, statement, &this) } else { None };
             shape = if is_first { this } else { Shape::Multi };
         }
         (shape, hot)
@@ -418,17 +415,13 @@ impl Reader<'_> {
 fn main_verb(statement: Cursor<'_>) -> Option<&'static str> {
     const VERBS: [&str; 7] = ["select", "insert", "update", "delete", "merge", "values", "table"];
     let mut cursor = statement;
-    let mut found = None;
     cursor.until(|cursor| {
         // A query of the list may be named like a verb: then AS or its columns follow.
         let is_query_name = cursor.is_at(1, "as") || cursor.kind_at(1) == Some(Kind::Open);
         let verb = VERBS.into_iter().find(|verb| cursor.is(verb));
         verb.is_some_and(|verb| !is_query_name || matches!(verb, "select" | "values" | "table"))
     });
-    if !cursor.is_done() {
-        found = VERBS.into_iter().find(|verb| cursor.is(verb));
-    }
-    found
+    VERBS.into_iter().find(|verb| cursor.is(verb))
 }
 
 /// The statements of a text, those that are nothing but a semicolon left out.

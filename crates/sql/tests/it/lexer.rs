@@ -44,6 +44,7 @@ fn tokens_end_where_postgresql_ends_them() {
         &["B'01'", "x'1F'", "N'a'", "U&'\\0041'", "U&\"a\"", "u", "&", "b"],
     );
     check("\"a\"\"b\"\"\"", &["\"a\"\"b\"\"\""]);
+    check("b'1''2' u&'a''b'", &["b'1'", "'2'", "u&'a''b'"]);
     check("/* /* */ */ a", &["a"]);
     check("äö_1", &["äö_1"]);
     assert_eq!(kinds("'a\\' b'", false), [(Kind::LiteralEscapes, "'a\\' b'")]);

@@ -364,6 +364,7 @@ fn queries_and_the_calls_in_them() {
         ("SELECT (ARRAY[1, 2])[1], '{1}'::int[] FROM t WHERE x = ANY(ARRAY[1, 2])", "Select"),
         ("SELECT x::timestamp(3) AT TIME ZONE 'UTC', interval '1' day, time '10:00'", "Select"),
         ("SELECT a.b.c(1)", "Select | UNKNOWN"),
+        ("SELECT public.nullif(1)", "Select | UNKNOWN"),
     ]);
 }
 
@@ -509,6 +510,9 @@ fn inline_code_is_read() {
         ("DO $$ BEGIN SET LOCAL work_mem = 1; END $$ LANGUAGE 'plpgsql'", "Do"),
         ("DO 'BEGIN PERFORM set_config(''a.b'', ''1'', false); END'", "Do | SETTINGS [a.b]"),
         ("DO $$ BEGIN IF true THEN SET work_mem = 1; END IF; END $$", "Do | SETTINGS [work_mem]"),
+        ("DO $$ BEGIN IF a THEN NULL; ELSE SET work_mem = 1; END IF; END $$", "Do | SETTINGS [work_mem]"),
+        ("DO $$ <<a>> BEGIN SET work_mem = 1; END $$", "Do | SETTINGS [work_mem]"),
+        ("DO $$ BEGIN LOOP RESET work_mem; END LOOP; END $$", "Do | RESETS [work_mem]"),
         ("DO $$ BEGIN UPDATE t SET work_mem = 1; END $$", "Do | WRITES"),
         ("DO $$ BEGIN CREATE TEMP TABLE x (a int); END $$", "Do | TEMP"),
         ("DO $$ BEGIN EXECUTE 'SET work_mem = 1'; END $$", "Do | SETTINGS [work_mem]"),
