@@ -41,7 +41,7 @@ pub struct Reading {
     pub is_condensed: bool,
 }
 
-/// Work that one text may take, about a nanosecond each: a token counts [`TOKEN_WORK`], its bytes one each, those of a
+/// Work that one text may take, about a nanosecond each: a token counts six, its bytes one each, those of a
 /// string a sixteenth. 0.5 ms leaves the other connections of a worker their turn.
 pub const WORK_MAX: usize = 500_000;
 /// Measured: `examples/classify_speed.rs`.

@@ -2,7 +2,7 @@
 //!
 //! A pooler that lends one server connection to many clients must know, before it lends, whether a statement leaves
 //! anything behind: a setting, a lock, a temporary table. This crate reads statements the way PostgreSQL's own lexer
-//! does ([`lex`]), boils texts that differ only in literals down to one [`fingerprint`], and decides once per
+//! does ([`lex`]), boils texts that differ only in literals down to one [`Fingerprint`], and decides once per
 //! fingerprint what the statement is and does ([`Classifier`], [`Decision`]). What functions, triggers, views and
 //! defaults hide is looked up in a [`Catalogue`] made of rows of the server's own catalogue.
 //!
