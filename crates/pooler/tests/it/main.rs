@@ -4,6 +4,7 @@
 mod basics;
 mod control;
 mod direct;
+mod entering;
 mod images;
 mod pooled;
 mod probes;
