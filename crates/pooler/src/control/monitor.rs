@@ -214,7 +214,10 @@ impl Monitor {
             self.publish_addresses(&addresses);
         }
         let Some((user, secret)) = login else {
-            self.say(Event::NoLogin);
+            // Before its first client nobody can be known, and nothing is amiss.
+            if self.watched.is_used() {
+                self.say(Event::NoLogin);
+            }
             return Ok(None);
         };
         let entrance = Entrance {

@@ -108,9 +108,8 @@ impl Tasks {
             }
             Ask::CatalogueStale { database } => self.watch(&database).stale(),
             Ask::TargetFailed { database } => self.watch(&database).failed(),
-            Ask::Watch { database } => {
-                self.watch(&database);
-            }
+            // Its monitor may have found nobody to log in as until now.
+            Ask::Watch { database } => self.watch(&database).failed(),
         }
     }
 

@@ -54,8 +54,9 @@ fn asking(database: Database) -> Database {
 
 /// Who the server thinks we are, or what psql says instead.
 fn enter(pooled: &Pooled, user: &str, password: &str, database: &str) -> Result<String, String> {
-    let mut psql = Command::new("psql");
-    psql.args(["-X", "-q", "-A", "-t", "-w", "-h", "127.0.0.1", "-U", user, "-d", database]);
+    // A client that is never answered must fail its test, not hold up the run.
+    let mut psql = Command::new("timeout");
+    psql.args(["30", "psql", "-X", "-q", "-A", "-t", "-w", "-h", "127.0.0.1", "-U", user, "-d", database]);
     psql.args(["-p", &pooled.port().to_string(), "-c", "SELECT current_user"]);
     told(psql.env("PGPASSWORD", password).env("PGCONNECT_TIMEOUT", "10").output().unwrap())
 }
