@@ -52,6 +52,10 @@ fn negotiated(member: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(member.len());
     for (at, part) in member.split(|&byte| byte == b';').map(<[u8]>::trim_ascii).enumerate() {
         let part = part.to_ascii_lowercase();
+        if at == 0 && part.is_empty() {
+            // It names nothing, so it means nothing that could be said in another way.
+            return member.to_vec();
+        }
         if at == 0 {
             out = part;
             continue;
@@ -133,6 +137,7 @@ mod tests {
         same("accept-language", "en, de", "en, de;q=0.9", false);
         same("accept-language", "en;q=2", "en", false);
         same("accept-language", "en;q=0.5", "en;q=500", false);
+        same("accept-language", "en", "en, ;q=1", false);
         same("accept-encoding", "gzip, br", "br,GZIP", true); // §12.5.3
         same("accept-encoding", "gzip;q=0", "gzip", false);
         same("accept-encoding", "", "identity", false);
