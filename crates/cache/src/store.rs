@@ -276,16 +276,19 @@ impl Object {
         }
     }
 
-    /// The response that answers a request, if one does: the newest whole one of those that match (RFC 9111 §4.1), else a
-    /// part that holds the range asked for.
+    /// The response that answers a request, if one does: the newest whole one of those that match (RFC 9111 §4.1), those spelled
+    /// alike before those that mean the same; else a part that holds the range asked for.
     #[inline]
     pub(crate) fn into_selected(self, facts: &RequestFacts<'_>, now: Timestamp) -> Selected {
         match self {
             Self::One(entry) if entry.part.is_none() && entry.selects(facts.fields) => Selected::Whole(entry),
             Self::One(entry) => Self::part_of(std::slice::from_ref(&entry), facts),
             Self::Many(variants) => {
-                let whole = |entry: &&Arc<Entry>| entry.part.is_none() && entry.selects(facts.fields);
-                let Some(entry) = variants.entries.iter().find(whole) else {
+                let wholes = || variants.entries.iter().filter(|entry| entry.part.is_none());
+                // What is spelled alike is found without looking at what anything means.
+                let spelled = wholes().find(|entry| entry.is_spelled_so(facts.fields));
+                let Some(entry) = spelled.or_else(|| wholes().find(|entry| entry.selects(facts.fields)))
+                else {
                     return Self::part_of(&variants.entries, facts);
                 };
                 entry.last_used_ms.store(now.0, Ordering::Relaxed);
@@ -322,6 +325,10 @@ fn object_overhead(key: &[u8]) -> u64 {
 }
 
 impl Entry {
+    fn is_spelled_so(&self, request_fields: &[Field<'_>]) -> bool {
+        self.vary.as_ref().is_none_or(|vary| vary.is_spelled_so(request_fields))
+    }
+
     #[inline]
     pub(crate) fn selects(&self, request_fields: &[Field<'_>]) -> bool {
         self.vary.as_ref().is_none_or(|vary| vary.matches(request_fields))

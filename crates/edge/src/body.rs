@@ -178,14 +178,14 @@ pub(crate) enum RelayError {
 }
 
 /// Moves one body from one socket to another. `limit` bounds the payload; more is [`RelayEnd::TooLarge`]. `seen` is shown
-/// what the other side has taken.
+/// each piece before the other side is, and whether the body ends with it: who has the whole may count on what `seen` does.
 pub(crate) async fn relay(
     from: &mut Reader<'_>,
     (decoder, idle): (&mut BodyDecoder, Duration),
     to: &mut Writer<'_>,
     framing: &mut Framing,
     limit: u64,
-    mut seen: impl FnMut(&[u8]),
+    mut seen: impl FnMut(&[u8], bool),
 ) -> Result<RelayEnd, RelayError> {
     let mut moved = 0_u64;
     loop {
@@ -195,8 +195,8 @@ pub(crate) async fn relay(
         if moved > limit {
             return Ok(RelayEnd::TooLarge);
         }
+        seen(payload, piece.ended);
         framing.write(to, payload, piece.ended).await.map_err(RelayError::Sink)?;
-        seen(payload);
         if piece.ended {
             return Ok(RelayEnd::Whole);
         }

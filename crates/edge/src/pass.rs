@@ -310,7 +310,7 @@ async fn upload<'p>(
     let limit = limits.request_body_bytes_max;
     client.demand(&progress.rate_min);
     let source = (&mut decoder, limits.body_idle);
-    let relayed = body::relay(client, source, node, &mut framing, limit, |_| {}).await;
+    let relayed = body::relay(client, source, node, &mut framing, limit, |_, _| {}).await;
     client.pause();
     match relayed {
         Ok(RelayEnd::Whole) => {
@@ -393,14 +393,17 @@ async fn answer_with(
     let idle = task.timeouts().idle;
     let before = client.written;
     let mut recording = task.recording.take();
-    let record = |payload: &[u8]| recording.iter_mut().for_each(|recording| recording.push(payload));
+    let record = |payload: &[u8], ended| {
+        recording.iter_mut().for_each(|recording| recording.push(payload));
+        if ended {
+            recording.take().map(tenfold_cache::Recording::finish);
+        }
+    };
     let source = (&mut following.decoder, idle);
     let moved = body::relay(node, source, client, &mut framing, u64::MAX, record).await;
     task.account.body_bytes = (client.written - before).saturating_sub(answer.head_bytes);
     match moved {
-        Ok(RelayEnd::Whole | RelayEnd::TooLarge) => {
-            recording.map(tenfold_cache::Recording::finish);
-        }
+        Ok(RelayEnd::Whole | RelayEnd::TooLarge) => {}
         Err(RelayError::Source(error)) => {
             coming.broke();
             return Err(broken_by_node(&error));

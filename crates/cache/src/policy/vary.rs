@@ -67,6 +67,12 @@ impl Vary {
         Self { selecting: self.selecting.iter().map(of).collect(), language: None }
     }
 
+    /// Whether a request spells each value as the one that the response was made for. Does not allocate.
+    #[must_use]
+    pub fn is_spelled_so(&self, request_fields: &[Field<'_>]) -> bool {
+        self.selecting.iter().all(|selecting| selecting.matches(request_fields))
+    }
+
     /// Whether a request selects the response. Allocates only where a value is spelled in another way than the stored one.
     #[must_use]
     pub fn matches(&self, request_fields: &[Field<'_>]) -> bool {
