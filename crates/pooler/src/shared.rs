@@ -144,7 +144,7 @@ pub struct Database {
     pub watched: AtomicBool,
     servers: AtomicUsize,
     pools: RwLock<HashMap<Arc<str>, Arc<Pool>>>,
-    startups: Mutex<HashMap<Startup, Arc<Started>>>,
+    startups: Mutex<HashMap<Arc<Startup>, Arc<Started>>>,
 }
 
 /// A client's startup parameters, as sent, sorted.
@@ -157,6 +157,16 @@ pub struct Started {
     pub image: Arc<Image>,
     /// What the server reports with them.
     pub reports: Vec<(String, String)>,
+    /// The parameters themselves.
+    pub raw: Arc<Startup>,
+}
+
+impl Started {
+    /// A session without parameters.
+    #[must_use]
+    pub fn plain(reports: Vec<(String, String)>) -> Arc<Self> {
+        Arc::new(Self { image: Image::empty(), reports, raw: Arc::default() })
+    }
 }
 
 pub use crate::control::{Address, Endpoint, Target};
@@ -464,11 +474,11 @@ impl Database {
     }
 
     /// Remembers it.
-    pub fn remember(&self, startup: Startup, started: Arc<Started>) {
+    pub fn remember(&self, started: Arc<Started>) {
         let mut startups = self.startups.lock().unwrap_or_else(PoisonError::into_inner);
         if startups.len() >= STARTUPS_MAX {
             startups.clear();
         }
-        startups.insert(startup, started);
+        startups.insert(Arc::clone(&started.raw), started);
     }
 }

@@ -13,7 +13,7 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use tenfold_pgwire::write;
-use tenfold_sql::Effects;
+use tenfold_sql::{Effects, Fingerprint};
 
 use super::{
     Worker,
@@ -142,6 +142,8 @@ pub(super) struct First {
     pub(super) is_begin: bool,
     /// Extended protocol: others may follow before the server can be asked anything.
     pub(super) is_series: bool,
+    /// What its first statement is.
+    pub(super) fingerprint: Fingerprint,
     /// The row it wants.
     pub(super) hot: Option<HotRow>,
     /// It wants a connection opened for it alone.
@@ -311,6 +313,7 @@ impl Worker {
         }
         let Some(client) = self.clients.get_mut(key) else { return false };
         let Some(server) = self.servers.get_mut(server_key) else { return false };
+        server.first = first.fingerprint;
         let check_after = server.pool.settings.load().check_after;
         let mut is_confirmed = false;
         if now.saturating_duration_since(server.since) >= check_after {

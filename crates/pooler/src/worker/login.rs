@@ -657,7 +657,7 @@ impl Worker {
             pool,
             local,
             user: Arc::clone(&asked_for.user),
-            startup: Arc::new(Started { image: Image::empty(), reports: Vec::new() }),
+            startup: Started::plain(Vec::new()),
             raw: Arc::new(asked_for.startup.clone()),
             priority: own.priority,
             session,
@@ -680,7 +680,7 @@ impl Worker {
             return;
         }
         let known = if asked_for.startup.is_empty() {
-            Some(Arc::new(Started { image: Image::empty(), reports: Vec::new() }))
+            Some(Started::plain(Vec::new()))
         } else {
             database.started(&asked_for.startup)
         };
@@ -710,11 +710,7 @@ impl Worker {
         let Some(seat) = client.seat.as_ref() else { return false };
         let database = Arc::clone(&seat.pool.database);
         let raw = Arc::clone(&seat.raw);
-        let known = if raw.is_empty() {
-            Some(Arc::new(Started { image: Image::empty(), reports: Vec::new() }))
-        } else {
-            database.started(&raw)
-        };
+        let known = if raw.is_empty() { Some(Started::plain(Vec::new())) } else { database.started(&raw) };
         if let Some(started) = known {
             // Another client of the same kind was first.
             self.welcome(key, started);
@@ -793,9 +789,11 @@ impl Worker {
             return;
         };
         server.image = Arc::clone(&image);
-        let started = Arc::new(Started { image, reports });
+        let raw =
+            self.clients.get(key).and_then(|client| client.seat.as_ref()).map(|seat| Arc::clone(&seat.raw));
+        let started = Arc::new(Started { image, reports, raw: raw.unwrap_or_default() });
         if let Some(seat) = self.clients.get(key).and_then(|client| client.seat.as_ref()) {
-            seat.pool.database.remember(seat.raw.to_vec(), Arc::clone(&started));
+            seat.pool.database.remember(Arc::clone(&started));
         }
         self.give(server_key);
         self.welcome(key, started);
@@ -812,7 +810,7 @@ impl Worker {
         for key in ready {
             let Some(seat) = self.clients.get(key).and_then(|client| client.seat.as_ref()) else { continue };
             let known = if seat.raw.is_empty() {
-                Some(Arc::new(Started { image: Image::empty(), reports: Vec::new() }))
+                Some(Started::plain(Vec::new()))
             } else {
                 seat.pool.database.started(&seat.raw)
             };
@@ -851,6 +849,10 @@ impl Worker {
         write::ready_for_query(&mut out, TransactionStatus::Idle);
         client.image = Arc::clone(&started.image);
         client.dialect = dialect_of(&started.image, fresh);
+        if seat.raw == started.raw {
+            // One copy for all clients of the same kind.
+            seat.raw = Arc::clone(&started.raw);
+        }
         seat.startup = started;
         client.state = State::Idle;
         client.since = self.now;

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
-use tenfold_sql::Effects;
+use tenfold_sql::{Effects, Fingerprint};
 
 use super::{slab::Key, wire::Wire};
 use crate::{
@@ -64,6 +64,8 @@ pub(crate) struct Server {
     /// The client whose sequence values it remembers; 0 for nobody's.
     pub(crate) sequences_of: u64,
     pub(crate) hot: Vec<HotPermit>,
+    /// Fingerprint of the first statement of the transaction.
+    pub(crate) first: Fingerprint,
     /// A ReadyForQuery that the client gets once the hub listens.
     pub(crate) owes_ready: bool,
     /// The hub was asked to listen, and has not answered.
@@ -339,6 +341,7 @@ impl Server {
             tainted: false,
             sequences_of: 0,
             hot: Vec::new(),
+            first: Fingerprint::default(),
             owes_ready: false,
             owes_hub: false,
             cancels: 0,

@@ -18,7 +18,7 @@ use super::{
     slab::Key,
     upstream::Step,
 };
-use crate::{image::Image, refusal::Refusal, shared::Started};
+use crate::{refusal::Refusal, shared::Started};
 
 impl Worker {
     /// The first message of a session: it gets its server connection for good.
@@ -87,7 +87,7 @@ impl Worker {
         let reports = self.servers.get_mut(server_key).map(|server| std::mem::take(&mut server.reports));
         if is_login {
             let reports = reports.unwrap_or_default();
-            self.welcome(key, Arc::new(Started { image: Image::empty(), reports }));
+            self.welcome(key, Started::plain(reports));
         }
         self.attach(key, server_key, None, std::time::Duration::ZERO);
         if let Some(server) = self.servers.get_mut(server_key) {

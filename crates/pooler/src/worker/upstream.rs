@@ -41,6 +41,9 @@ const READ_BYTES_MAX: usize = 1_024 * 1_024;
 /// Other messages up to this size are handled whole.
 const WHOLE_BYTES_MAX: usize = 16 * 1_024;
 
+/// Rows of one transaction that are counted.
+const HOT_ROWS_PER_TRANSACTION_MAX: usize = 64;
+
 /// The name of statements and portals of ours.
 const OURS: &[u8] = b"tenfold_ours";
 /// A statement made only to be deallocated.
@@ -342,8 +345,47 @@ impl Worker {
         };
         first.effects = decision.effects;
         first.is_begin |= matches!(decision.shape, Shape::Begin(_));
+        first.fingerprint = decision.fingerprint;
         first.hot = self.hot_key(key, tag, body, decision, statement.as_deref());
+        if held && first.hot.is_none() {
+            first.hot = self.learned_row(key, decision);
+        }
         first
+    }
+
+    /// Transactions that begin like this one were seen to reach a hot row: they count as one row.
+    fn learned_row(&self, key: Key, decision: &Decision) -> Option<HotRow> {
+        let pool = self.clients.get(key)?.seat.as_ref()?.pool.id;
+        let fingerprint = decision.fingerprint;
+        let reaches = self.shared.hot.may_reach_hot(pool, fingerprint, self.now);
+        reaches.then_some(HotRow { pool, fingerprint, value: 0 })
+    }
+
+    /// A statement of a transaction that holds its server already: its row is counted, and learned from, never waited for.
+    fn join_row(
+        &mut self,
+        key: Key,
+        server_key: Key,
+        tag: u8,
+        body: &[u8],
+        decision: &Decision,
+        statement: Option<&Statement>,
+    ) {
+        let is_counted = self.servers.get(server_key).is_some_and(|server| server.status == b'T');
+        if !is_counted || decision.hot.is_none() {
+            return;
+        }
+        let Some(row) = self.hot_key(key, tag, body, decision, statement) else { return };
+        let Some(server) = self.servers.get_mut(server_key) else { return };
+        let settings = server.pool.settings.load();
+        if settings.hot_row_percent >= 100 || server.hot.len() >= HOT_ROWS_PER_TRANSACTION_MAX {
+            return;
+        }
+        let (permit, is_hot) = self.shared.hot.join(row, super::lend::row_limit(&settings));
+        server.hot.push(permit);
+        if is_hot {
+            self.shared.hot.learn(row.pool, server.first, self.now);
+        }
     }
 
     /// The statement that a Bind or Describe of this client names.
@@ -541,6 +583,7 @@ impl Worker {
         if !decision.effects.is_empty() {
             self.ahead(key, server_key, decision.effects, batch);
             self.note_effects(server_key, &decision);
+            self.join_row(key, server_key, tag::QUERY, body, &decision, None);
         }
         let Some(client) = self.clients.get_mut(key) else { return Step::Gone };
         client.unnamed = None;
@@ -761,6 +804,12 @@ impl Worker {
             self.ahead(key, server_key, statement.decision.effects, batch);
             self.note_effects(server_key, &statement.decision);
             self.note_deallocation(key, &statement.decision);
+            self.join_row(key, server_key, tag::BIND, body, &statement.decision, Some(statement));
+            if matches!(statement.decision.shape, Shape::Begin(_)) && self.is_statement_mode(key) {
+                let text = "transaction blocks are not allowed in statement mode";
+                self.refuse_and_end(key, Refusal::StatementMode, text);
+                return Step::Gone;
+            }
         }
         if names.statement.is_empty() {
             self.ensure_unnamed(key, server_key, batch);
@@ -780,6 +829,11 @@ impl Worker {
         server.in_series = true;
         server.due.push_back(Due::Bind);
         Step::Used
+    }
+
+    fn is_statement_mode(&self, key: Key) -> bool {
+        let seat = self.clients.get(key).and_then(|client| client.seat.as_ref());
+        seat.is_some_and(|seat| seat.pool.mode() == Mode::Statement)
     }
 
     /// A name the client never prepared: the server says so in its own words, unless the name is one of ours.
