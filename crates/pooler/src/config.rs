@@ -591,6 +591,19 @@ impl std::fmt::Display for Host {
     }
 }
 
+impl ServerTls {
+    /// Whether nothing changed that a connection would notice.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let same_config = match (&self.config, &other.config) {
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+            (None, None) => true,
+            _ => false,
+        };
+        self.mode == other.mode && same_config
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -666,18 +679,5 @@ mod tests {
         assert_eq!(unix.path(), Some("/run/tenfold/.s.PGSQL.6432".into()));
         assert_eq!(Host::Tcp { host: "::1".into(), port: 1 }.to_string(), "[::1]:1");
         assert!(!format!("{:?}", Password::new("hunter2")).contains("hunter2"));
-    }
-}
-
-impl ServerTls {
-    /// Whether nothing changed that a connection would notice.
-    #[must_use]
-    pub fn is_same(&self, other: &Self) -> bool {
-        let same_config = match (&self.config, &other.config) {
-            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
-            (None, None) => true,
-            _ => false,
-        };
-        self.mode == other.mode && same_config
     }
 }

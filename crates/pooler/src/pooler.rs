@@ -126,7 +126,7 @@ impl Pooler {
         let seed = Seed(std::array::from_fn(|_| rng.next_u64()));
         let mut threads = Vec::new();
         for (index, (poll, mailbox)) in parts.into_iter().enumerate() {
-            let classifier = Classifier::new(seed.clone());
+            let classifier = Classifier::new(seed);
             let worker = Worker::new(index, Arc::clone(&self.shared), poll, mailbox, classifier);
             let thread = std::thread::Builder::new().name(format!("pooler-{index}"));
             threads.push(thread.spawn(move || worker.run())?);

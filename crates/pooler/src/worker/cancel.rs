@@ -90,7 +90,7 @@ impl Worker {
 
     /// Sends a cancel request to the server behind a connection.
     pub(super) fn cancel_server(&mut self, server_key: Key, _client: Option<Key>) {
-        let tcp = self.shared.config.load().tcp.clone();
+        let tcp = self.shared.config.load().tcp;
         let cancel_wait = self.shared.config.load().cancel_wait;
         let Some(server) = self.servers.get_mut(server_key) else { return };
         if self.cancels.len() >= CANCELS_MAX || server.process_id == 0 {

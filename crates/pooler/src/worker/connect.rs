@@ -366,7 +366,7 @@ impl Worker {
         let retry = pool.settings.load().connect_retry;
         let failures = pool.connect_failures.fetch_add(1, Ordering::Relaxed) + 1;
         let addresses = pool.database.target.load().addresses.len().max(1);
-        let pause = if failures as usize % addresses == 0 { retry } else { Duration::ZERO };
+        let pause = if (failures as usize).is_multiple_of(addresses) { retry } else { Duration::ZERO };
         let until = self.shared.ms(self.now + pause);
         pool.connect_after_ms.store(until, Ordering::Relaxed);
         self.shared.counters.count(self.index, Counter::ConnectFailures);

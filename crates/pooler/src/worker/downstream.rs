@@ -49,8 +49,7 @@ impl Worker {
     pub(super) fn downstream(&mut self, key: Key, data: &[u8]) -> usize {
         let mut batch = Batch::new(data, self.spare());
         let mut at = 0;
-        loop {
-            let Some(server) = self.servers.get_mut(key) else { break };
+        while let Some(server) = self.servers.get_mut(key) {
             if server.passing > 0 {
                 let take = server.passing.min(data.len() - at);
                 if take == 0 {

@@ -512,7 +512,7 @@ impl Worker {
         if let State::Login(login) = &mut client.state {
             login.phase = LoginPhase::Proving(Box::new(proving));
         }
-        self.step(key, step, out);
+        self.step(key, step, &out);
     }
 
     /// A message of the proof. `None`: more is needed, or it is over.
@@ -535,12 +535,12 @@ impl Worker {
         let LoginPhase::Proving(proving) = &mut login.phase else { return None };
         let mut out = Vec::new();
         let step = proving.message(header.tag, body, &mut out);
-        self.step(key, step, out);
+        self.step(key, step, &out);
         self.clients.get(key).is_some().then_some(header.len)
     }
 
-    fn step(&mut self, key: Key, step: Step, out: Vec<u8>) {
-        if !out.is_empty() && !self.send_client(key, &out) {
+    fn step(&mut self, key: Key, step: Step, out: &[u8]) {
+        if !out.is_empty() && !self.send_client(key, out) {
             return;
         }
         match step {
@@ -587,7 +587,7 @@ impl Worker {
         let step = proving.derived(salted, &mut out);
         login.phase = LoginPhase::Proving(proving);
         client.unread = true;
-        self.step(key, step, out);
+        self.step(key, step, &out);
         self.resume_soon(key);
     }
 
@@ -612,7 +612,7 @@ impl Worker {
             return;
         }
         match self.take_seat(key, &asked_for, &database) {
-            Ok(()) => self.start(key, *asked_for, &database),
+            Ok(()) => self.start(key, &asked_for, &database),
             Err((refusal, text)) => self.refuse_and_end(key, refusal, &text),
         }
     }
@@ -674,7 +674,7 @@ impl Worker {
     }
 
     /// The session's beginning: known from an earlier client, or tried on a server.
-    fn start(&mut self, key: Key, asked_for: AskedFor, database: &Arc<Database>) {
+    fn start(&mut self, key: Key, asked_for: &AskedFor, database: &Arc<Database>) {
         if asked_for.replication.is_some() {
             self.want_own_server(key);
             return;

@@ -141,7 +141,7 @@ impl Worker {
         match ours.why {
             Why::Check if ours.failed => self.preparing_failed(key, true),
             Why::Replay(_) | Why::ReplayPart { confirm: true } if ours.failed => {
-                self.preparing_failed(key, false)
+                self.preparing_failed(key, false);
             }
             Why::ReplayAhead(_) | Why::ReplayPart { .. } | Why::Begin if ours.failed => {
                 self.server_broken(key, "what goes ahead of a client's message failed");

@@ -9,7 +9,8 @@ use mio::Token;
 
 const CHUNK: usize = 64;
 const GENERATION_BITS: u32 = 28;
-const GENERATION_MASK: u64 = (1 << GENERATION_BITS) - 1;
+const GENERATION_MASK_U32: u32 = (1 << GENERATION_BITS) - 1;
+const GENERATION_MASK: u64 = GENERATION_MASK_U32 as u64;
 
 /// What a token belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,7 +131,7 @@ impl<T> Slab<T> {
             return None;
         }
         let value = place.value.take()?;
-        place.generation = place.generation.wrapping_add(1) & (GENERATION_MASK as u32);
+        place.generation = place.generation.wrapping_add(1) & GENERATION_MASK_U32;
         self.free.push(key.place);
         self.len -= 1;
         Some(value)
