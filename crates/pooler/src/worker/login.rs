@@ -14,7 +14,6 @@ use std::{
 };
 
 use tenfold_pgwire::{
-    backend::TransactionStatus,
     frame::{self, HEADER_BYTES},
     startup::{Initial, Replication, Startup as Packet, VERSION_MINOR_LATEST, options},
     write,
@@ -23,10 +22,8 @@ use tenfold_service::acceptor::{Accepted, Address, Peer, Stream};
 
 use super::{
     Deriving, Worker,
-    cancel::{client_of, process_id},
-    client::{Client, ClientKey, Counted, Seat, State, Times},
-    lend::{First, Waiter},
-    server::{Phase, Probing, Why},
+    cancel::client_of,
+    client::{Client, ClientKey, State},
     slab::{Key, Kind},
     wire::{Socket, Wire},
 };
@@ -36,13 +33,11 @@ use crate::{
         UnixPeer,
         hba::{HbaFacts, Verdict},
     },
-    config::{AuthMethod, CONSOLE_DATABASES, Mode, TlsMode},
-    counters::Counter,
-    image::{Image, Needs, replay},
+    config::{AuthMethod, CONSOLE_DATABASES, TlsMode},
+    image::Image,
     mailbox::{Ask, Order},
-    probe::{Found, Reader, Wanted},
     refusal::Refusal,
-    shared::{Database, Started, Startup},
+    shared::{Database, Startup},
     statements::ClientStatements,
 };
 
@@ -54,28 +49,28 @@ const APPLICATION_NAME: &str = "application_name";
 /// A client that is not in yet.
 #[derive(Debug)]
 pub(crate) struct Login {
-    phase: LoginPhase,
-    peer: Peer,
-    tls_done: bool,
-    asked_for: Option<Box<AskedFor>>,
+    pub(super) phase: LoginPhase,
+    pub(super) peer: Peer,
+    pub(super) tls_done: bool,
+    pub(super) asked_for: Option<Box<AskedFor>>,
     /// Waits for a server of this pool, to try the startup parameters.
-    waiting_in: Option<usize>,
+    pub(super) waiting_in: Option<usize>,
 }
 
 /// What the startup packet asks for.
 #[derive(Debug)]
-struct AskedFor {
-    user: Arc<str>,
-    database: Arc<str>,
-    found: Option<Arc<Database>>,
-    startup: Startup,
-    replication: Option<Box<str>>,
-    method: AuthMethod,
-    console: bool,
+pub(super) struct AskedFor {
+    pub(super) user: Arc<str>,
+    pub(super) database: Arc<str>,
+    pub(super) found: Option<Arc<Database>>,
+    pub(super) startup: Startup,
+    pub(super) replication: Option<Box<str>>,
+    pub(super) method: AuthMethod,
+    pub(super) console: bool,
 }
 
 #[derive(Debug)]
-enum LoginPhase {
+pub(super) enum LoginPhase {
     /// The startup packet, or a request before it.
     Packet,
     /// The control side was asked who the user is.
@@ -616,291 +611,6 @@ impl Worker {
             Err((refusal, text)) => self.refuse_and_end(key, refusal, &text),
         }
     }
-
-    /// Counts the client in, if there is room.
-    fn take_seat(
-        &mut self,
-        key: Key,
-        asked_for: &AskedFor,
-        database: &Arc<Database>,
-    ) -> Result<(), (Refusal, String)> {
-        let too_many = |refusal, what: &str| (refusal, format!("too many clients of {what} already"));
-        let pool = self
-            .shared
-            .pool(database, &asked_for.user)
-            .ok_or_else(|| too_many(Refusal::DatabaseClientsMax, "different users"))?;
-        let spec = database.spec.load();
-        let (settings, own) = self.shared.config.load().settings_of(&spec, &asked_for.user);
-        let user = self.shared.user_count(&asked_for.user);
-        let counted = Counted::enter(&pool, &user);
-        if settings.clients_max > 0 && database.clients.load(Ordering::Relaxed) > settings.clients_max {
-            return Err(too_many(Refusal::DatabaseClientsMax, &format!("database \"{}\"", database.name)));
-        }
-        let all = self.shared.config.load().user_limit(&asked_for.user);
-        let in_database = own.clients_max.is_some_and(|max| pool.clients.load(Ordering::Relaxed) > max);
-        if in_database || all.is_some_and(|max| user.clients.load(Ordering::Relaxed) > max) {
-            return Err(too_many(Refusal::UserClientsMax, &format!("user \"{}\"", asked_for.user)));
-        }
-        let local = self.local(&pool);
-        let session = settings.mode == Mode::Session || asked_for.replication.is_some();
-        let Some(client) = self.clients.get_mut(key) else { return Ok(()) };
-        let State::Login(login) = &client.state else { return Ok(()) };
-        let LoginPhase::Starting(credential) = &login.phase else { return Ok(()) };
-        if spec.user.is_none() && credential.has_secret() {
-            pool.credential.store(Some(Arc::clone(credential)));
-        }
-        if !database.watched.swap(true, Ordering::AcqRel) {
-            self.shared.ask(Ask::Watch { database: Arc::clone(database) });
-        }
-        client.seat = None;
-        let seat = Seat {
-            pool,
-            local,
-            user: Arc::clone(&asked_for.user),
-            startup: Started::plain(Vec::new()),
-            raw: Arc::new(asked_for.startup.clone()),
-            priority: own.priority,
-            session,
-            replication: asked_for.replication.clone(),
-            listens: false,
-            times: Times::of(&settings),
-            peer: login.peer,
-            connected: self.now,
-            connected_unix_ms: self.shared.clock.unix_ms_at(self.now),
-            _counted: counted,
-        };
-        client.seat = Some(Box::new(seat));
-        Ok(())
-    }
-
-    /// The session's beginning: known from an earlier client, or tried on a server.
-    fn start(&mut self, key: Key, asked_for: &AskedFor, database: &Arc<Database>) {
-        if asked_for.replication.is_some() {
-            self.want_own_server(key);
-            return;
-        }
-        let known = if asked_for.startup.is_empty() {
-            Some(Started::plain(Vec::new()))
-        } else {
-            database.started(&asked_for.startup)
-        };
-        if let (Some(started), Some(_)) = (known, database.welcome.load().as_ref()) {
-            self.welcome(key, started);
-            return;
-        }
-        let now = self.now;
-        let Some(client) = self.clients.get_mut(key) else { return };
-        let Some(seat) = &client.seat else { return };
-        let (local, priority) = (seat.local, seat.priority);
-        if let State::Login(login) = &mut client.state {
-            login.waiting_in = Some(local);
-        }
-        let first = First { is_startup: true, ..First::default() };
-        self.pools[local].waiters.push(priority, Waiter { key, since: now, first, hot: None });
-        self.say_waiting(local);
-        self.seek(local);
-    }
-
-    /// A server is there to try a client's startup parameters on. False if it was not needed.
-    pub(super) fn try_startup(&mut self, key: Key, server_key: Key) -> bool {
-        let Some(client) = self.clients.get_mut(key) else { return false };
-        if let State::Login(login) = &mut client.state {
-            login.waiting_in = None;
-        }
-        let Some(seat) = client.seat.as_ref() else { return false };
-        let database = Arc::clone(&seat.pool.database);
-        let raw = Arc::clone(&seat.raw);
-        let known = if raw.is_empty() { Some(Started::plain(Vec::new())) } else { database.started(&raw) };
-        if let Some(started) = known {
-            // Another client of the same kind was first.
-            self.welcome(key, started);
-            return false;
-        }
-        let settings: Vec<(Arc<str>, Option<String>)> =
-            raw.iter().map(|(name, value)| (name.as_str().into(), Some(value.clone()))).collect();
-        let Ok(image) = self.shared.images.with_settings(&Image::empty(), &settings) else {
-            self.refuse_and_end(
-                key,
-                Refusal::StartupParameter,
-                "the startup parameters are too many, or too long",
-            );
-            return false;
-        };
-        let Some(server) = self.servers.get_mut(server_key) else { return false };
-        server.client = Some(key);
-        server.phase = Phase::Preparing;
-        server.touched = self.now;
-        server.reports.clear();
-        if let Some(replay) = replay(&server.image, &image, Needs::default(), &self.shared.images) {
-            server.image = replay.after;
-            for _ in 0..replay.queries {
-                server.push_ours(Why::Startup);
-            }
-            self.send_server(server_key, &replay.messages);
-        } else {
-            self.startup_tried(server_key, false);
-        }
-        true
-    }
-
-    /// The server took the parameters, or did not.
-    pub(super) fn startup_tried(&mut self, server_key: Key, failed: bool) {
-        let Some(server) = self.servers.get_mut(server_key) else { return };
-        let Some(key) = server.client else { return };
-        if !failed && !server.due.is_empty() {
-            return;
-        }
-        if failed {
-            let error = server.last_words.take().unwrap_or_default();
-            server.client = None;
-            self.close_server(server_key);
-            self.end_with(key, &error);
-            return;
-        }
-        let raw =
-            self.clients.get(key).and_then(|client| client.seat.as_ref()).map(|seat| Arc::clone(&seat.raw));
-        let mut wanted = Wanted::default();
-        for (name, _) in raw.iter().flat_map(|raw| raw.iter()) {
-            // More than can be asked for was refused above.
-            let _ = wanted.add_setting(name);
-        }
-        let mut out = Vec::new();
-        write::query(&mut out, &wanted.sql());
-        let Some(server) = self.servers.get_mut(server_key) else { return };
-        server.phase = Phase::Settling(Box::new(Probing { wanted, reader: Reader::default() }));
-        server.push_ours(Why::Probe);
-        self.send_server(server_key, &out);
-    }
-
-    /// What the parameters led to.
-    pub(super) fn startup_probed(&mut self, server_key: Key, found: Option<Found>) {
-        let Some(server) = self.servers.get_mut(server_key) else { return };
-        let Some(key) = server.client.take() else { return };
-        let reports = std::mem::take(&mut server.reports);
-        let image =
-            found.and_then(|found| self.shared.images.with_settings(&Image::empty(), &found.settings).ok());
-        let Some(image) = image else {
-            self.close_server(server_key);
-            self.refuse_and_end(
-                key,
-                Refusal::StartupParameter,
-                "the startup parameters could not be read back",
-            );
-            return;
-        };
-        server.image = Arc::clone(&image);
-        let raw =
-            self.clients.get(key).and_then(|client| client.seat.as_ref()).map(|seat| Arc::clone(&seat.raw));
-        let started = Arc::new(Started { image, reports, raw: raw.unwrap_or_default() });
-        if let Some(seat) = self.clients.get(key).and_then(|client| client.seat.as_ref()) {
-            seat.pool.database.remember(Arc::clone(&started));
-        }
-        self.give(server_key);
-        self.welcome(key, started);
-    }
-
-    /// Somebody's login made the reports of a fresh connection known: those who need nothing else come in.
-    pub(super) fn welcome_known(&mut self, local: usize) {
-        let ready: Vec<Key> = self.pools[local]
-            .waiters
-            .iter()
-            .filter(|waiter| waiter.first.is_startup)
-            .map(|waiter| waiter.key)
-            .collect();
-        for key in ready {
-            let Some(seat) = self.clients.get(key).and_then(|client| client.seat.as_ref()) else { continue };
-            let known = if seat.raw.is_empty() {
-                Some(Started::plain(Vec::new()))
-            } else {
-                seat.pool.database.started(&seat.raw)
-            };
-            if let Some(started) = known {
-                self.pools[local].waiters.remove(key);
-                self.say_waiting(local);
-                self.welcome(key, started);
-            }
-        }
-    }
-
-    /// The client is in: its parameters, its key, ready.
-    pub(super) fn welcome(&mut self, key: Key, started: Arc<Started>) {
-        let worker = self.index;
-        let Some(client) = self.clients.get_mut(key) else { return };
-        let Some(seat) = client.seat.as_mut() else { return };
-        let welcome = seat.pool.database.welcome.load_full();
-        let mut out = Vec::new();
-        let fresh = welcome.as_deref().map(Vec::as_slice).unwrap_or_default();
-        for (name, value) in fresh {
-            let own = started.reports.iter().rev().find(|(other, _)| other == name);
-            let value = own.map_or(value, |(_, value)| value);
-            let value = if name == "session_authorization" && seat.pool.database.spec.load().user.is_none() {
-                &*seat.user
-            } else {
-                value
-            };
-            write::parameter_status(&mut out, name.as_bytes(), value.as_bytes());
-        }
-        for (name, value) in &started.reports {
-            if !fresh.iter().any(|(other, _)| other == name) {
-                write::parameter_status(&mut out, name.as_bytes(), value.as_bytes());
-            }
-        }
-        write::backend_key_data(&mut out, process_id(worker, key.place), &client.secret);
-        write::ready_for_query(&mut out, TransactionStatus::Idle);
-        client.image = Arc::clone(&started.image);
-        client.dialect = dialect_of(&started.image, fresh);
-        if seat.raw == started.raw {
-            // One copy for all clients of the same kind.
-            seat.raw = Arc::clone(&started.raw);
-        }
-        seat.startup = started;
-        client.state = State::Idle;
-        client.since = self.now;
-        client.unread = true;
-        self.shared.counters.count(self.index, Counter::Logins);
-        self.log_login(key);
-        if self.send_client(key, &out) {
-            self.look_again(key);
-        }
-    }
-
-    /// The console: its answers come through a socket of this process, as if it were a server.
-    fn open_console(&mut self, key: Key, asked_for: &AskedFor) {
-        let config = self.shared.config.load();
-        let is_admin = config.admin_users.iter().any(|name| **name == *asked_for.user);
-        let is_viewer = config.stats_users.iter().any(|name| **name == *asked_for.user);
-        let is_tls = self.clients.get(key).is_some_and(|client| client.wire.tls().is_some());
-        if is_tls {
-            let text = "the console is reached without TLS: by the Unix socket, or with sslmode=disable";
-            self.refuse_and_end(key, Refusal::Protocol, text);
-            return;
-        }
-        if !is_admin && !is_viewer {
-            let text = "only users of admin_users and stats_users may use the console";
-            self.refuse_and_end(key, Refusal::Authentication, text);
-            return;
-        }
-        let Some(mut client) = self.clients.remove(key) else { return };
-        let _ = client.wire.deregister(self.poll.registry());
-        self.count_load(-1);
-        let (id, user) = (client.id, Arc::clone(&asked_for.user));
-        // A console that cannot be reached drops the socket, which ends the client.
-        if let Some(stream) = client.wire.into_stream() {
-            let ask = Ask::Console { stream, permit: client.permit, user, admin: is_admin, id };
-            self.shared.ask(ask);
-        }
-    }
-}
-
-impl Times {
-    pub(super) fn of(settings: &crate::config::PoolSettings) -> Self {
-        Self {
-            query: settings.query_timeout,
-            idle_in_transaction: settings.idle_in_transaction,
-            transaction: settings.transaction_timeout,
-            client_idle: settings.client_idle,
-        }
-    }
 }
 
 /// How long a login may still take.
@@ -912,15 +622,4 @@ pub(super) fn is_overdue(client: &Client, deadline: Instant, now: Instant) -> bo
 fn user_name(uid: u32) -> Option<Arc<str>> {
     let user = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid)).ok()??;
     Some(user.name.as_str().into())
-}
-
-/// How a session's texts are lexed.
-pub(super) fn dialect_of(image: &Image, fresh: &[(String, String)]) -> tenfold_sql::Dialect {
-    let value = |name: &str, default: &'static str| -> String {
-        let fresh = fresh.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str());
-        image.setting(name).or(fresh).unwrap_or(default).to_owned()
-    };
-    let strings = value("standard_conforming_strings", "on");
-    let encoding = value("client_encoding", "UTF8");
-    tenfold_sql::Dialect::of(strings.as_bytes(), encoding.as_bytes())
 }

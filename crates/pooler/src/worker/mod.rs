@@ -24,6 +24,8 @@ mod login;
 mod refuse;
 mod reporting;
 mod rows;
+mod seat;
+mod series;
 mod server;
 mod session;
 mod settle;

@@ -208,7 +208,7 @@ impl Worker {
                 Some((on_server, of_client)) => {
                     let welcome = server.pool.database.welcome.load();
                     let fresh = welcome.as_deref().map(Vec::as_slice).unwrap_or_default();
-                    client.dialect = super::login::dialect_of(&of_client, fresh);
+                    client.dialect = super::seat::dialect_of(&of_client, fresh);
                     (server.image, client.image) = (on_server, of_client);
                 }
                 None => server.pins.set(Pin::Unknown, true),

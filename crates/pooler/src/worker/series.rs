@@ -1,0 +1,374 @@
+//! The extended query protocol towards a server: prepared statements under names of ours.
+//!
+//! **Intuition.** A client's name for a statement means something to that client only. What the server is told is a name
+//! for the content, the same for all clients, so that a statement is prepared once per server connection, whoever wants it.
+//!
+//! **Mechanism.** Parse of a statement the server has is answered by us, in its turn; Bind and Describe of one it lacks are
+//! preceded by a Parse of ours. The unnamed statement stays unnamed, and is parsed again where a later Bind finds another's.
+//!
+//! **Failure.** Names that are taken, or that were never given, are put to the server so that it says so in its own words.
+
+use std::sync::Arc;
+
+use tenfold_pgwire::{frame::frontend as tag, frontend, write};
+use tenfold_sql::{Decision, Effects, Shape};
+
+use super::{
+    Worker,
+    batch::Batch,
+    client::Client,
+    server::{Due, Named, Server},
+    slab::Key,
+    upstream::{Message, Step, WHOLE_BYTES_MAX},
+};
+use crate::{
+    config::Mode,
+    refusal::Refusal,
+    statements::{self, Statement},
+};
+
+/// A statement made only to be deallocated.
+const GONE: &[u8] = b"tenfold_gone";
+const DEALLOCATE_GONE: &[u8] = b"DEALLOCATE tenfold_gone";
+
+impl Worker {
+    pub(super) fn active_parse(
+        &mut self,
+        key: Key,
+        server_key: Key,
+        message: Message,
+        body: &[u8],
+        batch: &mut Batch<'_>,
+        decision: &mut Option<Arc<Decision>>,
+    ) -> Step {
+        if !message.is_whole() {
+            return self.parse_unread(key, server_key, message, batch);
+        }
+        let parse = match frontend::Parse::parse(body) {
+            Ok(parse) => parse,
+            Err(error) => return self.protocol_error(key, &error.to_string()),
+        };
+        let read = decision.take();
+        let statement = self.intern(key, parse.sql, parse.param_types_raw, read);
+        let Some(client) = self.clients.get_mut(key) else { return Step::Gone };
+        let Some(server) = self.servers.get_mut(server_key) else { return Step::Wait };
+        server.in_series = true;
+        if parse.name.is_empty() {
+            if is_deallocation(client, &statement) {
+                deallocate_another(server, batch.stage());
+            } else {
+                batch.pass(message.start..message.end);
+            }
+            server.unnamed = statement.id;
+            client.unnamed = Some(statement);
+            server.due.push_back(Due::Parse);
+            return Step::Used;
+        }
+        if client.statements.get(parse.name).is_some() {
+            self.parse_twice(server_key, parse.name, body, batch);
+            return Step::Used;
+        }
+        if client.statements.insert(parse.name, Arc::clone(&statement)).is_err() {
+            return self.refuse_statements(key);
+        }
+        let named = Box::new(Named { name: parse.name.into(), statement: Arc::clone(&statement) });
+        self.parse_named(key, server_key, named, batch);
+        Step::Used
+    }
+
+    /// A Parse too large to be read: the statement stays where it is made, and the client with it.
+    fn parse_unread(&mut self, key: Key, server_key: Key, message: Message, batch: &mut Batch<'_>) -> Step {
+        let Some(client) = self.clients.get_mut(key) else { return Step::Gone };
+        let Some(server) = self.servers.get_mut(server_key) else { return Step::Wait };
+        client.unnamed = None;
+        server.unnamed = 0;
+        server.effects |= Effects::UNKNOWN;
+        server.in_series = true;
+        server.due.push_back(Due::Parse);
+        batch.pass(message.start..message.end);
+        Step::Used
+    }
+
+    pub(super) fn intern(
+        &mut self,
+        key: Key,
+        sql: &[u8],
+        types: &[u8],
+        read: Option<Arc<Decision>>,
+    ) -> Arc<Statement> {
+        let plan_key = self.clients.get(key).map_or(0, |client| client.image.plan_key());
+        if let Some(client) = self.clients.get(key)
+            && let Some(unnamed) = &client.unnamed
+            && unnamed.is(sql, types, plan_key)
+            && read.as_ref().is_none_or(|read| !read.needs_text)
+        {
+            return Arc::clone(unnamed);
+        }
+        let decision = read.unwrap_or_else(|| self.classify(key, sql));
+        self.shared.statements.intern(sql, types, plan_key, || decision)
+    }
+
+    /// A name that is taken: the server says so itself, in its own words, about a statement of that very name.
+    fn parse_twice(&mut self, server_key: Key, name: &[u8], body: &[u8], batch: &mut Batch<'_>) {
+        let Some(server) = self.servers.get_mut(server_key) else { return };
+        let out = batch.stage();
+        write::parse(out, name, b"", []);
+        server.due.push_back(Due::OurParse { id: 0 });
+        if frontend::rewrite_parse(body, name, out).is_ok() {
+            server.due.push_back(Due::Parse);
+        }
+        server.unnamed = 0;
+        // The statement of that name goes with the first chance.
+        server.effects |= Effects::DEALLOCATE_ALL;
+    }
+
+    /// Has the server know a statement, or says that it does.
+    fn parse_named(&mut self, key: Key, server_key: Key, named: Box<Named>, batch: &mut Batch<'_>) {
+        let Some(server) = self.servers.get_mut(server_key) else { return };
+        let id = named.statement.id;
+        if server.statements.touch(id) {
+            if server.status != b'E' {
+                server.due.push_back(Due::ParseInvented(named));
+                self.count_prepared(server_key, true);
+                self.say_invented(key, server_key);
+                return;
+            }
+            // In a failed transaction the server refuses a Parse, which it has to be asked for that.
+            server.statements.remove(id);
+            let mut name = statements::NameBuffer::default();
+            write::close(batch.stage(), frontend::Target::Statement(statements::server_name(id, &mut name)));
+            server.due.push_back(Due::OurClose);
+        }
+        self.make_room(server_key, &named.statement, batch);
+        let Some(server) = self.servers.get_mut(server_key) else { return };
+        named.statement.write_parse(batch.stage());
+        server.due.push_back(Due::ParseNamed(named));
+        self.count_prepared(server_key, false);
+    }
+
+    /// Notes a statement as prepared at the server; the least used goes if there are too many.
+    fn make_room(&mut self, server_key: Key, statement: &Arc<Statement>, batch: &mut Batch<'_>) {
+        let Some(server) = self.servers.get_mut(server_key) else { return };
+        if let Some(evicted) = server.statements.insert(statement) {
+            let mut name = statements::NameBuffer::default();
+            let name = statements::server_name(evicted, &mut name);
+            write::close(batch.stage(), frontend::Target::Statement(name));
+            server.due.push_back(Due::OurClose);
+        }
+    }
+
+    /// Prepares a statement that the client knows and this server does not.
+    fn ensure(&mut self, server_key: Key, statement: &Arc<Statement>, batch: &mut Batch<'_>) {
+        let Some(server) = self.servers.get_mut(server_key) else { return };
+        if server.statements.touch(statement.id) {
+            self.count_prepared(server_key, true);
+            return;
+        }
+        self.make_room(server_key, statement, batch);
+        let Some(server) = self.servers.get_mut(server_key) else { return };
+        statement.write_parse(batch.stage());
+        server.due.push_back(Due::OurParse { id: statement.id });
+        self.count_prepared(server_key, false);
+    }
+
+    /// Has the server's unnamed statement be the client's.
+    fn ensure_unnamed(&mut self, key: Key, server_key: Key, batch: &mut Batch<'_>) {
+        let Some(client) = self.clients.get(key) else { return };
+        let Some(server) = self.servers.get_mut(server_key) else { return };
+        match &client.unnamed {
+            Some(unnamed) if unnamed.id == server.unnamed => {}
+            Some(unnamed) => {
+                write::parse_raw(batch.stage(), b"", unnamed.text(), unnamed.types());
+                server.unnamed = unnamed.id;
+                server.due.push_back(Due::OurParse { id: 0 });
+            }
+            None if server.unnamed != 0 => {
+                write::close(batch.stage(), frontend::Target::Statement(b""));
+                server.unnamed = 0;
+                server.due.push_back(Due::OurClose);
+            }
+            None => {}
+        }
+    }
+
+    pub(super) fn active_bind(
+        &mut self,
+        key: Key,
+        server_key: Key,
+        message: Message,
+        body: &[u8],
+        data: &[u8],
+        batch: &mut Batch<'_>,
+    ) -> Step {
+        let Some(names) = frontend::BindNames::peek(body) else {
+            return if message.is_whole() || body.len() >= WHOLE_BYTES_MAX {
+                self.protocol_error(key, "invalid message format")
+            } else {
+                Step::Wait
+            };
+        };
+        let Some(client) = self.clients.get(key) else { return Step::Gone };
+        let statement = if names.statement.is_empty() {
+            client.unnamed.clone()
+        } else {
+            client.statements.get(names.statement).cloned()
+        };
+        if let Some(statement) = &statement
+            && !statement.decision.effects.is_empty()
+        {
+            self.ahead(key, server_key, statement.decision.effects, batch);
+            self.note_effects(server_key, &statement.decision);
+            self.note_deallocation(key, &statement.decision);
+            self.join_row(key, server_key, tag::BIND, body, &statement.decision, Some(statement));
+            if matches!(statement.decision.shape, Shape::Begin(_)) && self.is_statement_mode(key) {
+                let text = "transaction blocks are not allowed in statement mode";
+                self.refuse_and_end(key, Refusal::StatementMode, text);
+                return Step::Gone;
+            }
+        }
+        if names.statement.is_empty() {
+            self.ensure_unnamed(key, server_key, batch);
+            batch.pass(message.start..message.end);
+        } else if let Some(statement) = &statement {
+            self.ensure(server_key, statement, batch);
+            let mut name = statements::NameBuffer::default();
+            let name = statements::server_name(statement.id, &mut name);
+            let rest = message.start + tenfold_pgwire::frame::HEADER_BYTES + names.len_in_body();
+            let rest_len = message.header.len - (rest - message.start);
+            frontend::bind_beginning(names.portal, name, rest_len, batch.stage());
+            batch.pass(rest..message.end);
+        } else {
+            self.pass_unknown(message, data, names.statement, batch);
+        }
+        let Some(server) = self.servers.get_mut(server_key) else { return Step::Wait };
+        server.in_series = true;
+        server.due.push_back(Due::Bind);
+        Step::Used
+    }
+
+    fn is_statement_mode(&self, key: Key) -> bool {
+        let seat = self.clients.get(key).and_then(|client| client.seat.as_ref());
+        seat.is_some_and(|seat| seat.pool.mode() == Mode::Statement)
+    }
+
+    /// A name the client never prepared: the server says so in its own words, unless the name is one of ours.
+    fn pass_unknown(&mut self, message: Message, data: &[u8], name: &[u8], batch: &mut Batch<'_>) {
+        if !statements::is_server_name(name) {
+            batch.pass(message.start..message.end);
+            return;
+        }
+        let body = message.body(data);
+        let mut other = name.to_vec();
+        other.push(b'?');
+        let out = batch.stage();
+        let rewritten = match message.header.tag {
+            tag::BIND => frontend::rewrite_bind(body, &other, out),
+            _ => frontend::rewrite_describe(body, &other, out),
+        };
+        if rewritten.is_err() {
+            batch.pass(message.start..message.end);
+        }
+    }
+
+    pub(super) fn active_describe(
+        &mut self,
+        key: Key,
+        server_key: Key,
+        message: Message,
+        body: &[u8],
+        batch: &mut Batch<'_>,
+    ) -> Step {
+        let describe = match frontend::Describe::parse(body) {
+            Ok(describe) => describe,
+            Err(error) => return self.protocol_error(key, &error.to_string()),
+        };
+        let due = match describe.target {
+            frontend::Target::Portal(_) => {
+                batch.pass(message.start..message.end);
+                Due::Describe
+            }
+            frontend::Target::Statement(b"") => {
+                self.ensure_unnamed(key, server_key, batch);
+                batch.pass(message.start..message.end);
+                Due::DescribeStatement
+            }
+            frontend::Target::Statement(name) => {
+                let known = self.clients.get(key).and_then(|client| client.statements.get(name).cloned());
+                if let Some(statement) = known {
+                    self.ensure(server_key, &statement, batch);
+                    let mut buffer = statements::NameBuffer::default();
+                    let name = statements::server_name(statement.id, &mut buffer);
+                    write::describe(batch.stage(), frontend::Target::Statement(name));
+                } else if statements::is_server_name(name) {
+                    let mut other = name.to_vec();
+                    other.push(b'?');
+                    write::describe(batch.stage(), frontend::Target::Statement(&other));
+                } else {
+                    batch.pass(message.start..message.end);
+                }
+                Due::DescribeStatement
+            }
+        };
+        let Some(server) = self.servers.get_mut(server_key) else { return Step::Wait };
+        server.in_series = true;
+        server.due.push_back(due);
+        Step::Used
+    }
+
+    pub(super) fn active_close(
+        &mut self,
+        key: Key,
+        server_key: Key,
+        message: Message,
+        body: &[u8],
+        batch: &mut Batch<'_>,
+    ) -> Step {
+        let close = match frontend::Close::parse(body) {
+            Ok(close) => close,
+            Err(error) => return self.protocol_error(key, &error.to_string()),
+        };
+        let Some(client) = self.clients.get_mut(key) else { return Step::Gone };
+        let Some(server) = self.servers.get_mut(server_key) else { return Step::Wait };
+        server.in_series = true;
+        match close.target {
+            frontend::Target::Statement(name) if !name.is_empty() => {
+                let removed = client.statements.remove(name);
+                let named = removed.map(|statement| Box::new(Named { name: name.into(), statement }));
+                server.due.push_back(Due::CloseInvented(named));
+                self.say_invented(key, server_key);
+            }
+            target => {
+                if matches!(target, frontend::Target::Statement(_)) {
+                    client.unnamed = None;
+                    server.unnamed = 0;
+                }
+                batch.pass(message.start..message.end);
+                server.due.push_back(Due::Close);
+            }
+        }
+        Step::Used
+    }
+
+    /// DEALLOCATE in the extended protocol of a statement that the protocol made: the name goes.
+    fn note_deallocation(&mut self, key: Key, decision: &Decision) {
+        if let Shape::Deallocate(name) = &decision.shape
+            && let Some(client) = self.clients.get_mut(key)
+        {
+            client.statements.remove(name);
+        }
+    }
+}
+
+/// Whether a statement is the DEALLOCATE of one that the protocol made, which has another name at the server.
+fn is_deallocation(client: &Client, statement: &Statement) -> bool {
+    matches!(&statement.decision.shape, Shape::Deallocate(name) if client.statements.get(name).is_some())
+}
+
+/// Parses a DEALLOCATE that has something to deallocate, so that the server answers as the client expects.
+fn deallocate_another(server: &mut Server, out: &mut Vec<u8>) {
+    write::close(out, frontend::Target::Statement(GONE));
+    write::parse(out, GONE, b"", []);
+    write::parse(out, b"", DEALLOCATE_GONE, []);
+    server.due.push_back(Due::OurClose);
+    server.due.push_back(Due::OurParse { id: 0 });
+}
