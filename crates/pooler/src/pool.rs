@@ -10,6 +10,7 @@
 //! **Failure.** There is no way to connect without a place, and none to keep one without the connection.
 
 use std::{
+    collections::HashMap,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
@@ -22,7 +23,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use crate::{
     auth::Credential,
     config::{Mode, PoolSettings},
-    shared::{Database, UserCount},
+    shared::{Database, STARTUPS_MAX, Started, Startup, UserCount},
     worker::Stats,
 };
 
@@ -55,6 +56,9 @@ pub struct Pool {
     /// Failures in a row.
     pub connect_failures: AtomicU32,
     last_failure: Mutex<Option<Arc<str>>>,
+    /// What a fresh server connection reports at login.
+    pub welcome: ArcSwapOption<Vec<(String, String)>>,
+    startups: Mutex<HashMap<Arc<Startup>, Arc<Started>>>,
 }
 
 /// What one worker shows the others.
@@ -103,6 +107,8 @@ impl Pool {
             connect_after_ms: AtomicU64::new(0),
             connect_failures: AtomicU32::new(0),
             last_failure: Mutex::default(),
+            welcome: ArcSwapOption::empty(),
+            startups: Mutex::default(),
         }
     }
 
@@ -208,6 +214,26 @@ impl Pool {
 
     pub(crate) fn set_last_failure(&self, why: &str) {
         *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(why.into());
+    }
+
+    /// What these startup parameters were found to mean.
+    #[must_use]
+    pub fn started(&self, startup: &Startup) -> Option<Arc<Started>> {
+        self.startups.lock().unwrap_or_else(PoisonError::into_inner).get(startup).cloned()
+    }
+
+    /// Remembers it.
+    pub fn remember(&self, started: Arc<Started>) {
+        let mut startups = self.startups.lock().unwrap_or_else(PoisonError::into_inner);
+        if startups.len() >= STARTUPS_MAX {
+            startups.clear();
+        }
+        startups.insert(Arc::clone(&started.raw), started);
+    }
+
+    /// They may mean something else now.
+    pub(crate) fn forget_startups(&self) {
+        self.startups.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// Clients waiting, over all workers.

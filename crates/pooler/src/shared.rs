@@ -136,15 +136,12 @@ pub struct Database {
     pub disabled: AtomicBool,
     /// Server connections opened under an earlier number are replaced when free.
     pub epoch: AtomicU32,
-    /// What a fresh server connection reports at login.
-    pub welcome: ArcSwapOption<Vec<(String, String)>>,
     /// Clients logged in.
     pub clients: AtomicUsize,
     /// Whether the control side watches it already.
     pub watched: AtomicBool,
     servers: AtomicUsize,
     pools: RwLock<HashMap<Arc<str>, Arc<Pool>>>,
-    startups: Mutex<HashMap<Arc<Startup>, Arc<Started>>>,
 }
 
 /// A client's startup parameters, as sent, sorted.
@@ -410,12 +407,10 @@ impl Database {
             paused: AtomicBool::new(false),
             disabled: AtomicBool::new(false),
             epoch: AtomicU32::new(0),
-            welcome: ArcSwapOption::empty(),
             clients: AtomicUsize::new(0),
             watched: AtomicBool::new(false),
             servers: AtomicUsize::new(0),
             pools: RwLock::default(),
-            startups: Mutex::default(),
         }
     }
 
@@ -462,23 +457,10 @@ impl Database {
             pool.settings.store(Arc::new(config.settings_of(spec, &pool.user).0));
         }
         if moved {
-            self.startups.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            for pool in self.pools() {
+                pool.forget_startups();
+            }
             self.reconnect();
         }
-    }
-
-    /// What these startup parameters were found to mean.
-    #[must_use]
-    pub fn started(&self, startup: &Startup) -> Option<Arc<Started>> {
-        self.startups.lock().unwrap_or_else(PoisonError::into_inner).get(startup).cloned()
-    }
-
-    /// Remembers it.
-    pub fn remember(&self, started: Arc<Started>) {
-        let mut startups = self.startups.lock().unwrap_or_else(PoisonError::into_inner);
-        if startups.len() >= STARTUPS_MAX {
-            startups.clear();
-        }
-        startups.insert(Arc::clone(&started.raw), started);
     }
 }

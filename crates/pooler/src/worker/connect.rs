@@ -78,7 +78,10 @@ impl Worker {
         let settings = pool.settings.load();
         let deadline = self.now + settings.connect_timeout;
         let startup = reserved.and_then(|key| self.startup_of(key));
-        let login = self.server_login(&pool, startup.as_deref());
+        let replication = reserved
+            .and_then(|key| self.clients.get(key)?.seat.as_ref()?.replication.clone())
+            .map(String::from);
+        let login = self.server_login(&pool, startup.as_deref(), replication);
         let connect_query = pool.database.spec.load().connect_query.as_deref().map(Into::into);
         let opening = Opening { login, tls: Some(negotiation), deadline, reserved, connect_query };
         let server = Server {
@@ -106,7 +109,12 @@ impl Worker {
         self.clients.get(key)?.seat.as_ref().map(|seat| Arc::clone(&seat.raw))
     }
 
-    fn server_login(&mut self, pool: &Arc<Pool>, startup: Option<&Startup>) -> ServerLogin {
+    fn server_login(
+        &mut self,
+        pool: &Arc<Pool>,
+        startup: Option<&Startup>,
+        replication: Option<String>,
+    ) -> ServerLogin {
         let database = &pool.database;
         let spec = database.spec.load();
         let dbname = spec.dbname.as_deref().unwrap_or(&database.name);
@@ -119,6 +127,7 @@ impl Worker {
         for (name, value) in startup.map(Vec::as_slice).unwrap_or_default() {
             params.push((name.clone(), value.clone()));
         }
+        params.extend(replication.map(|kind| ("replication".to_owned(), kind)));
         let salted = Arc::clone(&self.shared.salted);
         ServerLogin::new(user, dbname, &params, secret, self.nonce(), salted)
     }
@@ -294,7 +303,7 @@ impl Worker {
         }
         let Some(server) = self.servers.get_mut(key) else { return };
         if server.startup.is_none() {
-            database.welcome.store(Some(Arc::new(params)));
+            server.pool.welcome.store(Some(Arc::new(params)));
         } else {
             server.reports = params;
         }

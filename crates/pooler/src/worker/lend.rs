@@ -291,6 +291,9 @@ impl Worker {
         server.client = Some(key);
         server.phase = Phase::Lent;
         server.hot.extend(hot);
+        if client.seat.as_ref().is_some_and(|seat| seat.session) {
+            server.pins.set(super::Pin::Session, true);
+        }
         server.touched = now;
         server.transaction_since = Some(now);
         let stats = &mut self.pools[server.local].stats;

@@ -33,7 +33,7 @@ use crate::{
         UnixPeer,
         hba::{HbaFacts, Verdict},
     },
-    config::{AuthMethod, CONSOLE_DATABASES, TlsMode},
+    config::{ANY_DATABASE, AuthMethod, CONSOLE_DATABASES, TlsMode},
     image::Image,
     mailbox::{Ask, Order},
     refusal::Refusal,
@@ -324,8 +324,8 @@ impl Worker {
             Replication::Physical => Some("true".into()),
             Replication::Logical => Some("database".into()),
         };
-        // A physical replication connection names no database; it goes to the one of its user's name, or the only one.
-        let database = if database.is_empty() { self.only_database(&user) } else { database };
+        // A physical replication connection names no database; it goes to the one of its user's name, or the first.
+        let database = if database.is_empty() { self.some_database(&user) } else { database };
         let found = if console { None } else { self.shared.database(&database) };
         let client = self.clients.get(key);
         let is_tls = client.is_some_and(|client| client.wire.tls().is_some());
@@ -337,12 +337,11 @@ impl Worker {
         Ok(AskedFor { user, database, found, startup, replication, method, console })
     }
 
-    fn only_database(&self, user: &Arc<str>) -> Arc<str> {
-        let all = self.shared.databases();
-        match all.as_slice() {
-            [only] => Arc::clone(&only.name),
-            _ => Arc::clone(user),
-        }
+    fn some_database(&self, user: &Arc<str>) -> Arc<str> {
+        let config = self.shared.config.load();
+        let names = || config.databases.iter().map(|database| &database.name);
+        let named_alike = names().find(|name| **name == *user);
+        named_alike.or_else(|| names().find(|name| &***name != ANY_DATABASE)).unwrap_or(user).clone()
     }
 
     fn method(
@@ -607,7 +606,7 @@ impl Worker {
             return;
         }
         match self.take_seat(key, &asked_for, &database) {
-            Ok(()) => self.start(key, &asked_for, &database),
+            Ok(()) => self.start(key, &asked_for),
             Err((refusal, text)) => self.refuse_and_end(key, refusal, &text),
         }
     }

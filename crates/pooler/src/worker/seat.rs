@@ -86,7 +86,9 @@ impl Worker {
     }
 
     /// The session's beginning: known from an earlier client, or tried on a server.
-    pub(super) fn start(&mut self, key: Key, asked_for: &AskedFor, database: &Arc<Database>) {
+    pub(super) fn start(&mut self, key: Key, asked_for: &AskedFor) {
+        let seat = self.clients.get(key).and_then(|client| client.seat.as_ref());
+        let Some(pool) = seat.map(|seat| Arc::clone(&seat.pool)) else { return };
         if asked_for.replication.is_some() {
             self.want_own_server(key);
             return;
@@ -94,9 +96,9 @@ impl Worker {
         let known = if asked_for.startup.is_empty() {
             Some(Started::plain(Vec::new()))
         } else {
-            database.started(&asked_for.startup)
+            pool.started(&asked_for.startup)
         };
-        if let (Some(started), Some(_)) = (known, database.welcome.load().as_ref()) {
+        if let (Some(started), Some(_)) = (known, pool.welcome.load().as_ref()) {
             self.welcome(key, started);
             return;
         }
@@ -120,9 +122,9 @@ impl Worker {
             login.waiting_in = None;
         }
         let Some(seat) = client.seat.as_ref() else { return false };
-        let database = Arc::clone(&seat.pool.database);
+        let pool = Arc::clone(&seat.pool);
         let raw = Arc::clone(&seat.raw);
-        let known = if raw.is_empty() { Some(Started::plain(Vec::new())) } else { database.started(&raw) };
+        let known = if raw.is_empty() { Some(Started::plain(Vec::new())) } else { pool.started(&raw) };
         if let Some(started) = known {
             // Another client of the same kind was first.
             self.welcome(key, started);
@@ -205,7 +207,7 @@ impl Worker {
             self.clients.get(key).and_then(|client| client.seat.as_ref()).map(|seat| Arc::clone(&seat.raw));
         let started = Arc::new(Started { image, reports, raw: raw.unwrap_or_default() });
         if let Some(seat) = self.clients.get(key).and_then(|client| client.seat.as_ref()) {
-            seat.pool.database.remember(Arc::clone(&started));
+            seat.pool.remember(Arc::clone(&started));
         }
         self.give(server_key);
         self.welcome(key, started);
@@ -224,7 +226,7 @@ impl Worker {
             let known = if seat.raw.is_empty() {
                 Some(Started::plain(Vec::new()))
             } else {
-                seat.pool.database.started(&seat.raw)
+                seat.pool.started(&seat.raw)
             };
             if let Some(started) = known {
                 self.pools[local].waiters.remove(key);
@@ -239,7 +241,7 @@ impl Worker {
         let worker = self.index;
         let Some(client) = self.clients.get_mut(key) else { return };
         let Some(seat) = client.seat.as_mut() else { return };
-        let welcome = seat.pool.database.welcome.load_full();
+        let welcome = seat.pool.welcome.load_full();
         let mut out = Vec::new();
         let fresh = welcome.as_deref().map(Vec::as_slice).unwrap_or_default();
         for (name, value) in fresh {

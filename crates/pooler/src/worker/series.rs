@@ -19,7 +19,7 @@ use super::{
     client::Client,
     server::{Due, Named, Server},
     slab::Key,
-    upstream::{Message, Step, WHOLE_BYTES_MAX},
+    upstream::{Message, READ_BYTES_MAX, Step},
 };
 use crate::{
     config::Mode,
@@ -201,7 +201,7 @@ impl Worker {
         batch: &mut Batch<'_>,
     ) -> Step {
         let Some(names) = frontend::BindNames::peek(body) else {
-            return if message.is_whole() || body.len() >= WHOLE_BYTES_MAX {
+            return if message.is_whole() || body.len() >= READ_BYTES_MAX {
                 self.protocol_error(key, "invalid message format")
             } else {
                 Step::Wait

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use super::{
     Worker,
+    batch::Batch,
     client::State,
     lend::{First, Lending},
     refuse,
@@ -22,20 +23,17 @@ use crate::{refusal::Refusal, shared::Started};
 
 impl Worker {
     /// The first message of a session: it gets its server connection for good.
-    pub(super) fn lend_session(&mut self, key: Key) -> Step {
+    pub(super) fn lend_session(&mut self, key: Key, batch: &mut Batch<'_>) -> Step {
         let Some(client) = self.clients.get(key) else { return Step::Gone };
         let Some(seat) = client.seat.as_ref() else { return Step::Gone };
         if !seat.raw.is_empty() {
             self.want_own_server(key);
             return if self.clients.get(key).is_some() { Step::Wait } else { Step::Gone };
         }
-        match self.want_server(key, &First::default()) {
-            Lending::Lent(server) => {
-                if let Some(server) = self.servers.get_mut(server) {
-                    server.pins.set(Pin::Session, true);
-                }
-                Step::Again
-            }
+        let first = First::default();
+        match self.want_server(key, &first) {
+            Lending::Lent(server) if self.prepare(key, server, &first, batch) => Step::Again,
+            Lending::Lent(_) => Step::Wait,
             Lending::Waiting => Step::Wait,
             Lending::Gone => Step::Gone,
         }

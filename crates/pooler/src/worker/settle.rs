@@ -206,7 +206,7 @@ impl Worker {
             let images = &self.shared.images;
             match new_images(server, &client.image, startup.as_ref(), &wanted, &found, images) {
                 Some((on_server, of_client)) => {
-                    let welcome = server.pool.database.welcome.load();
+                    let welcome = server.pool.welcome.load();
                     let fresh = welcome.as_deref().map(Vec::as_slice).unwrap_or_default();
                     client.dialect = super::seat::dialect_of(&of_client, fresh);
                     (server.image, client.image) = (on_server, of_client);
@@ -223,9 +223,23 @@ impl Worker {
         server.reset_names.clear();
         server.reset_all = false;
         match relisten {
+            Some(channels) if channels.is_empty() => {
+                self.listen_to_nothing(client_key);
+                self.let_go(key);
+            }
             Some(channels) => self.listen(key, client_key, &channels),
             None => self.let_go(key),
         }
+    }
+
+    /// The client gave its last channel up.
+    fn listen_to_nothing(&mut self, client_key: Key) {
+        self.listeners.retain(|listener| *listener != client_key);
+        let Some(client) = self.clients.get_mut(client_key) else { return };
+        let Some(seat) = client.seat.as_mut() else { return };
+        seat.listens = false;
+        let database = Arc::clone(&seat.pool.database);
+        self.shared.ask(Ask::Unlisten { worker: self.index, client: ClientKey(client_key), database });
     }
 
     /// The client's channels go to the hub; the server connection listens to none.

@@ -32,9 +32,9 @@ use super::{
 use crate::{config::Mode, hot::HotRow, refusal::Refusal, statements::Statement};
 
 /// Query and Parse up to this size are read; larger ones are unknown.
-const READ_BYTES_MAX: usize = 1_024 * 1_024;
+pub(super) const READ_BYTES_MAX: usize = 1_024 * 1_024;
 /// Other messages up to this size are handled whole.
-pub(super) const WHOLE_BYTES_MAX: usize = 16 * 1_024;
+const WHOLE_BYTES_MAX: usize = 16 * 1_024;
 
 /// Rows of one transaction that are counted.
 const HOT_ROWS_PER_TRANSACTION_MAX: usize = 64;
@@ -269,7 +269,7 @@ impl Worker {
         }
         let Some(seat) = client.seat.as_ref() else { return Step::Gone };
         if seat.session {
-            return self.lend_session(key);
+            return self.lend_session(key, batch);
         }
         let tag = message.header.tag;
         let read = match decision.take() {
@@ -608,6 +608,11 @@ impl Worker {
     pub(super) fn note_effects(&mut self, server_key: Key, decision: &Decision) {
         let Some(server) = self.servers.get_mut(server_key) else { return };
         server.effects |= decision.effects;
+        if decision.effects.intersects(Effects::RESETS.with(Effects::DISCARD_ALL)) {
+            server.reset_all |=
+                decision.settings.is_empty() || decision.effects.intersects(Effects::DISCARD_ALL);
+            server.reset_names.extend(decision.settings.iter().map(|name| Arc::<str>::from(&**name)));
+        }
         for name in &decision.settings {
             if !server.names.iter().any(|known| **known == **name) {
                 server.names.push(name.as_ref().into());
