@@ -50,6 +50,13 @@ impl ClientStatements {
         Some(&list.named[at].1)
     }
 
+    /// The first name of the statement of this id.
+    #[must_use]
+    pub fn name_of(&self, id: u64) -> Option<&[u8]> {
+        let list = self.list.as_deref()?;
+        list.named.iter().find(|(_, statement)| statement.id == id).map(|(name, _)| &**name)
+    }
+
     /// Gives a statement a name.
     ///
     /// # Errors

@@ -15,9 +15,11 @@ use std::sync::Arc;
 use tenfold_pgwire::{
     backend,
     frame::{self, HEADER_BYTES, Header, backend as tag},
-    write,
+    sqlstate, write,
 };
 use tenfold_sql::Effects;
+
+use crate::statements;
 
 use super::{
     Worker,
@@ -156,7 +158,7 @@ impl Worker {
             tag::COPY_OUT_RESPONSE => Fate::Pass,
             tag::EMPTY_QUERY_RESPONSE | tag::PORTAL_SUSPENDED => executed(server),
             tag::PARSE_COMPLETE => parsed(server),
-            tag::BIND_COMPLETE => popped(server, |due| matches!(due, Due::Bind | Due::OurBind)),
+            tag::BIND_COMPLETE => popped(server, |due| matches!(due, Due::Bind(_) | Due::OurBind)),
             tag::CLOSE_COMPLETE => popped(server, |due| matches!(due, Due::Close | Due::OurClose)),
             tag::PARAMETER_DESCRIPTION => parameters_described(server),
             _ => Fate::Broken("a message that has no place here"),
@@ -241,13 +243,53 @@ impl Worker {
             batch.pass(range);
             return Fate::Pass;
         }
-        batch.pass(range);
+        let named = match server.due.front() {
+            Some(Due::Bind(id) | Due::DescribeStatement(id)) => *id,
+            _ => 0,
+        };
+        if named != 0 && report.sqlstate() == Some(sqlstate::FEATURE_NOT_SUPPORTED) {
+            // "cached plan must not change result type": it must not be found prepared again.
+            server.statements.remove(named);
+            server.stale.push(named);
+        }
         server.copying_in = false;
+        match self.in_clients_words(key, named, &report) {
+            Some(error) => batch.stage().extend_from_slice(&error),
+            None => batch.pass(range),
+        }
+        let Some(server) = self.servers.get_mut(key) else { return Fate::Pass };
         match server.due.front() {
             Some(Due::Query | Due::Sync) | None => {}
             Some(_) => self.skip_series(key),
         }
         Fate::Pass
+    }
+
+    /// An error that tells a statement by our name, with the client's own instead.
+    fn in_clients_words(&self, key: Key, id: u64, report: &backend::Report<'_>) -> Option<Vec<u8>> {
+        if id == 0 {
+            return None;
+        }
+        let mut buffer = statements::NameBuffer::default();
+        let ours = std::str::from_utf8(statements::server_name(id, &mut buffer)).ok()?;
+        let message = std::str::from_utf8(report.message()).ok()?;
+        let quoted = format!("\"{ours}\"");
+        if !message.contains(&quoted) {
+            return None;
+        }
+        let client = self.clients.get(self.servers.get(key)?.client?)?;
+        let name = String::from_utf8_lossy(client.statements.name_of(id)?);
+        let message = message.replace(&quoted, &format!("\"{name}\""));
+        let mut out = Vec::new();
+        write::message::build(&mut out, tag::ERROR_RESPONSE, |out| {
+            for (kind, value) in report.fields() {
+                out.push(kind);
+                out.extend_from_slice(if kind == b'M' { message.as_bytes() } else { value });
+                out.push(0);
+            }
+            out.push(0);
+        });
+        Some(out)
     }
 
     /// After an error in a series: nothing more of it is answered, up to Sync.
@@ -408,7 +450,7 @@ fn described(server: &mut Server) -> Fate {
 fn parameters_described(server: &mut Server) -> Fate {
     let is_session = server.is_session();
     match server.due.front_mut() {
-        Some(due @ Due::DescribeStatement) => {
+        Some(due @ Due::DescribeStatement(_)) => {
             *due = Due::Describe;
             Fate::Pass
         }

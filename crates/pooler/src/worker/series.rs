@@ -149,6 +149,13 @@ impl Worker {
     /// Notes a statement as prepared at the server; the least used goes if there are too many.
     fn make_room(&mut self, server_key: Key, statement: &Arc<Statement>, batch: &mut Batch<'_>) {
         let Some(server) = self.servers.get_mut(server_key) else { return };
+        if let Some(at) = server.stale.iter().position(|id| *id == statement.id) {
+            server.stale.swap_remove(at);
+            let mut name = statements::NameBuffer::default();
+            let name = statements::server_name(statement.id, &mut name);
+            write::close(batch.stage(), frontend::Target::Statement(name));
+            server.due.push_back(Due::OurClose);
+        }
         if let Some(evicted) = server.statements.insert(statement) {
             let mut name = statements::NameBuffer::default();
             let name = statements::server_name(evicted, &mut name);
@@ -226,10 +233,12 @@ impl Worker {
                 return Step::Gone;
             }
         }
+        let mut id = 0;
         if names.statement.is_empty() {
             self.ensure_unnamed(key, server_key, batch);
             batch.pass(message.start..message.end);
         } else if let Some(statement) = &statement {
+            id = statement.id;
             self.ensure(server_key, statement, batch);
             let mut name = statements::NameBuffer::default();
             let name = statements::server_name(statement.id, &mut name);
@@ -242,7 +251,7 @@ impl Worker {
         }
         let Some(server) = self.servers.get_mut(server_key) else { return Step::Wait };
         server.in_series = true;
-        server.due.push_back(Due::Bind);
+        server.due.push_back(Due::Bind(id));
         Step::Used
     }
 
@@ -290,11 +299,13 @@ impl Worker {
             frontend::Target::Statement(b"") => {
                 self.ensure_unnamed(key, server_key, batch);
                 batch.pass(message.start..message.end);
-                Due::DescribeStatement
+                Due::DescribeStatement(0)
             }
             frontend::Target::Statement(name) => {
+                let mut id = 0;
                 let known = self.clients.get(key).and_then(|client| client.statements.get(name).cloned());
                 if let Some(statement) = known {
+                    id = statement.id;
                     self.ensure(server_key, &statement, batch);
                     let mut buffer = statements::NameBuffer::default();
                     let name = statements::server_name(statement.id, &mut buffer);
@@ -306,7 +317,7 @@ impl Worker {
                 } else {
                     batch.pass(message.start..message.end);
                 }
-                Due::DescribeStatement
+                Due::DescribeStatement(id)
             }
         };
         let Some(server) = self.servers.get_mut(server_key) else { return Step::Wait };

@@ -51,6 +51,8 @@ pub(crate) struct Server {
     pub(crate) statements: ServerStatements,
     /// Id of what the unnamed statement holds; 0 for none, or something unknown.
     pub(crate) unnamed: u64,
+    /// Statements the server has, but with plans that no longer fit: closed before they are prepared again.
+    pub(crate) stale: Vec<u64>,
     pub(crate) pins: Pins,
     /// RESET ALL or DISCARD ALL passed.
     pub(crate) reset_all: bool,
@@ -144,10 +146,10 @@ pub(crate) enum Due {
     ParseNamed(Box<Named>),
     /// ParseComplete that we say ourselves: the server has the statement.
     ParseInvented(Box<Named>),
-    /// BindComplete.
-    Bind,
-    /// ParameterDescription, and then what [`Due::Describe`] is.
-    DescribeStatement,
+    /// BindComplete of a statement of this id; 0 for the unnamed, and for names that nobody knows.
+    Bind(u64),
+    /// ParameterDescription, and then what [`Due::Describe`] is; of a statement as in [`Due::Bind`].
+    DescribeStatement(u64),
     /// RowDescription or NoData.
     Describe,
     /// CommandComplete, EmptyQueryResponse or PortalSuspended.
@@ -333,6 +335,7 @@ impl Server {
             image: Image::empty(),
             statements: ServerStatements::new(1),
             unnamed: 0,
+            stale: Vec::new(),
             pins: Pins::default(),
             reset_all: false,
             reset_names: Vec::new(),
