@@ -1,10 +1,25 @@
-//! (being written)
-/// One session.
-pub async fn session(
-    _shared: std::sync::Arc<crate::shared::Shared>,
-    _stream: tenfold_service::acceptor::Stream,
-    _user: std::sync::Arc<str>,
-    _admin: bool,
-    _id: u64,
-) {
-}
+//! The console: a virtual database that tells what goes on and takes commands.
+//!
+//! **Intuition.** `psql -d pgbouncer`, the dashboards and the exporters that people have already speak to PgBouncer's
+//! console. So ours has its commands, its columns under its names, and its wording; the same under the name `tenfold`.
+//!
+//! **Mechanism.** [`serve`] speaks the simple query protocol over whatever stream it is given, to a client that is
+//! already logged in: [`command`] reads a statement, [`show`] makes a [`table::Table`] of a
+//! [`Report`](crate::report::Report), [`settings`] knows the settings by PgBouncer's names, and everything that does
+//! something is asked of the [`ConsoleApi`].
+//!
+//! **Failure.** A mistake is an ErrorResponse and the session goes on; the extended protocol is refused once per series
+//! and skipped up to Sync. A command that waits (PAUSE) is given up when its client goes, and what it began stays: a
+//! database paused is paused. Messages above [`MESSAGE_BYTES_MAX`] end the session.
+//!
+//! Source: PgBouncer's manual, "Admin console".
+
+mod api;
+pub mod command;
+mod session;
+pub mod settings;
+pub mod show;
+pub mod table;
+
+pub use api::{ConsoleApi, Refused, Shutdown};
+pub use session::{MESSAGE_BYTES_MAX, Session, serve};

@@ -1,0 +1,377 @@
+//! The rows.
+//!
+//! **Failure.** See [`super`].
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use tenfold_service::acceptor::{Address, Peer};
+
+use crate::config::{Mode, UserSettings};
+
+/// Everything at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// Clients, of all workers.
+    pub clients: Vec<ClientRow>,
+    /// Server connections, of all workers.
+    pub servers: Vec<ServerRow>,
+    /// Cancel requests under way.
+    pub cancels: usize,
+    /// Databases, by name.
+    pub databases: Vec<DatabaseRow>,
+    /// Pools, by database and user.
+    pub pools: Vec<PoolRow>,
+    /// Known users.
+    pub users: Vec<UserRow>,
+    /// Totals since the start, per database that has a pool, by name.
+    pub totals: Vec<StatsRow>,
+    /// Host names and what they resolved to.
+    pub hosts: Vec<HostRow>,
+    /// What memory holds.
+    pub memory: Vec<MemoryRow>,
+    /// Addresses clients are taken at.
+    pub listeners: Vec<Address>,
+    /// Whether the whole tier is paused.
+    pub pause: Pause,
+    /// Console sessions open.
+    pub consoles: usize,
+}
+
+/// Whether transactions may begin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pause {
+    /// They may.
+    #[default]
+    Active,
+    /// PAUSE.
+    Paused,
+    /// SUSPEND.
+    Suspended,
+}
+
+/// What a client is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientState {
+    /// Logging in.
+    Login,
+    /// Between transactions.
+    Idle,
+    /// Holds a server connection.
+    Active,
+    /// Waits for a server connection.
+    Waiting,
+    /// Waits for a row.
+    Parked,
+}
+
+/// What a server connection is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServerState {
+    /// Being opened.
+    Login,
+    /// Nobody's.
+    Idle,
+    /// A client's.
+    Active,
+    /// Being checked, or brought to its client's state.
+    Tested,
+    /// Its client has gone, and it is being cleaned.
+    Cleaned,
+    /// Waits until a cancel request has arrived.
+    BeingCanceled,
+}
+
+/// One client.
+#[derive(Clone, Debug)]
+pub struct ClientRow {
+    /// Unique in the process.
+    pub id: u64,
+    /// The database it asked for; empty before that.
+    pub database: Arc<str>,
+    /// Who it is.
+    pub user: Arc<str>,
+    /// The user of its pool.
+    pub pool_user: Arc<str>,
+    /// What it is doing.
+    pub state: ClientState,
+    /// Where it comes from.
+    pub peer: Option<Peer>,
+    /// Its own name for itself.
+    pub application_name: String,
+    /// The server connection it holds.
+    pub server: Option<u64>,
+    /// When it came in: milliseconds since the epoch.
+    pub connected_unix_ms: u64,
+    /// How long ago that was.
+    pub connected_for: Duration,
+    /// How long it has been in this state.
+    pub since: Duration,
+    /// Prepared statements it has.
+    pub prepared: usize,
+    /// What keeps it on its server connection.
+    pub pins: Vec<&'static str>,
+    /// Version and cipher, if its connection is encrypted.
+    pub tls: Option<String>,
+    /// Whether it listens to notifications.
+    pub listens: bool,
+    /// The worker.
+    pub worker: usize,
+    /// The process id it was told.
+    pub process_id: u32,
+}
+
+/// One server connection.
+#[derive(Clone, Debug)]
+pub struct ServerRow {
+    /// Unique in the process.
+    pub id: u64,
+    /// Whose it is.
+    pub database: Arc<str>,
+    /// The user it logged in as.
+    pub user: Arc<str>,
+    /// What it is doing.
+    pub state: ServerState,
+    /// Name of the host.
+    pub host: Arc<str>,
+    /// Port, or 0 of a Unix socket.
+    pub port: u16,
+    /// The client it serves.
+    pub client: Option<u64>,
+    /// When it was opened: milliseconds since the epoch.
+    pub opened_unix_ms: u64,
+    /// How long ago that was.
+    pub opened_for: Duration,
+    /// How long it has been in this state.
+    pub since: Duration,
+    /// The server's process.
+    pub process_id: u32,
+    /// Whether it is to be closed when free.
+    pub close_needed: bool,
+    /// Prepared statements it has.
+    pub prepared: usize,
+    /// What keeps it with its client.
+    pub pins: Vec<&'static str>,
+    /// Version and cipher, if its connection is encrypted.
+    pub tls: Option<String>,
+    /// The worker.
+    pub worker: usize,
+}
+
+/// One database, as clients name it.
+#[derive(Clone, Debug)]
+pub struct DatabaseRow {
+    /// The name clients ask for.
+    pub name: Arc<str>,
+    /// Hosts, joined by commas.
+    pub host: String,
+    /// Port of the first.
+    pub port: u16,
+    /// Its name at the server.
+    pub dbname: String,
+    /// Whom it logs in as, whoever the client is.
+    pub user: Option<String>,
+    /// Server connections at most, per user.
+    pub size: usize,
+    /// Kept open even when unused.
+    pub min: usize,
+    /// More than `size`, for those who have waited.
+    pub reserve: usize,
+    /// When a server connection goes back.
+    pub mode: Mode,
+    /// Server connections this old are closed.
+    pub lifetime: Duration,
+    /// Server connections at most, over all users; 0: no limit.
+    pub servers_max: usize,
+    /// Server connections open.
+    pub servers: usize,
+    /// Clients at most; 0: no limit.
+    pub clients_max: usize,
+    /// Clients logged in.
+    pub clients: usize,
+    /// Paused at the console.
+    pub is_paused: bool,
+    /// Takes no clients.
+    pub is_disabled: bool,
+}
+
+/// One pool: the server connections of one user to one database.
+#[derive(Clone, Debug)]
+pub struct PoolRow {
+    /// The database.
+    pub database: Arc<str>,
+    /// The user it logs in as.
+    pub user: Arc<str>,
+    /// When a server connection goes back.
+    pub mode: Mode,
+    /// Whether the database has several hosts.
+    pub has_hosts: bool,
+}
+
+/// One user.
+#[derive(Clone, Debug)]
+pub struct UserRow {
+    /// The name.
+    pub name: Arc<str>,
+    /// What differs for it.
+    pub settings: UserSettings,
+    /// Server connections logged in as it.
+    pub servers: usize,
+    /// Its clients.
+    pub clients: usize,
+}
+
+/// What happened in one database.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StatsRow {
+    /// The database.
+    pub database: Arc<str>,
+    /// Transactions ended.
+    pub transactions: u64,
+    /// Statements ended.
+    pub queries: u64,
+    /// Times a client got a server connection.
+    pub assignments: u64,
+    /// Bytes from clients.
+    pub bytes_received: u64,
+    /// Bytes to clients.
+    pub bytes_sent: u64,
+    /// Microseconds in transactions.
+    pub transaction_us: u64,
+    /// Microseconds in statements.
+    pub query_us: u64,
+    /// Microseconds clients waited for a server connection.
+    pub wait_us: u64,
+    /// Statements that clients prepared by name.
+    pub client_parses: u64,
+    /// Statements that were prepared at servers for them.
+    pub server_parses: u64,
+    /// Bind messages passed on.
+    pub binds: u64,
+}
+
+/// A host name.
+#[derive(Clone, Debug)]
+pub struct HostRow {
+    /// The name.
+    pub name: String,
+    /// For how long its addresses are used.
+    pub fresh_for: Duration,
+    /// Its addresses.
+    pub addresses: Vec<std::net::IpAddr>,
+}
+
+/// A kind of thing kept in memory.
+#[derive(Clone, Debug)]
+pub struct MemoryRow {
+    /// What.
+    pub name: &'static str,
+    /// Bytes of one, without what it points to.
+    pub size: usize,
+    /// How many.
+    pub used: usize,
+    /// Places kept free.
+    pub free: usize,
+}
+
+/// The counts that dashboards show per pool.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PoolTally {
+    /// Clients that hold a server connection or are between transactions.
+    pub clients_active: usize,
+    /// Clients that wait, for a server connection or for a row.
+    pub clients_waiting: usize,
+    /// Server connections lent.
+    pub servers_active: usize,
+    /// Server connections that wait for a cancel request to be over.
+    pub servers_being_canceled: usize,
+    /// Server connections free.
+    pub servers_idle: usize,
+    /// Server connections being checked or cleaned.
+    pub servers_tested: usize,
+    /// Server connections being opened.
+    pub servers_login: usize,
+    /// How long the client that waits longest has waited.
+    pub wait_max: Duration,
+}
+
+impl Report {
+    /// The counts of every pool that has clients or server connections, by database and user.
+    #[must_use]
+    pub fn tallies(&self) -> HashMap<(&str, &str), PoolTally> {
+        let mut tallies: HashMap<(&str, &str), PoolTally> = HashMap::new();
+        for client in &self.clients {
+            tallies.entry((&client.database, &client.pool_user)).or_default().count_client(client);
+        }
+        for server in &self.servers {
+            tallies.entry((&server.database, &server.user)).or_default().count_server(server);
+        }
+        tallies
+    }
+}
+
+impl PoolTally {
+    fn count_client(&mut self, client: &ClientRow) {
+        match client.state {
+            ClientState::Login => {}
+            ClientState::Idle | ClientState::Active => self.clients_active += 1,
+            ClientState::Waiting | ClientState::Parked => {
+                self.clients_waiting += 1;
+                self.wait_max = self.wait_max.max(client.since);
+            }
+        }
+    }
+
+    fn count_server(&mut self, server: &ServerRow) {
+        let count = match server.state {
+            ServerState::Login => &mut self.servers_login,
+            ServerState::Idle => &mut self.servers_idle,
+            ServerState::Active => &mut self.servers_active,
+            ServerState::Tested | ServerState::Cleaned => &mut self.servers_tested,
+            ServerState::BeingCanceled => &mut self.servers_being_canceled,
+        };
+        *count += 1;
+    }
+}
+
+impl StatsRow {
+    /// Adds another database's, or another part's.
+    pub fn add(&mut self, other: &Self) {
+        for (mine, theirs) in self.values_mut().into_iter().zip(other.values()) {
+            *mine = mine.wrapping_add(theirs);
+        }
+    }
+
+    /// The numbers in the order of their columns.
+    #[must_use]
+    pub fn values(&self) -> [u64; 11] {
+        [
+            self.transactions,
+            self.queries,
+            self.assignments,
+            self.bytes_received,
+            self.bytes_sent,
+            self.transaction_us,
+            self.query_us,
+            self.wait_us,
+            self.client_parses,
+            self.server_parses,
+            self.binds,
+        ]
+    }
+
+    fn values_mut(&mut self) -> [&mut u64; 11] {
+        [
+            &mut self.transactions,
+            &mut self.queries,
+            &mut self.assignments,
+            &mut self.bytes_received,
+            &mut self.bytes_sent,
+            &mut self.transaction_us,
+            &mut self.query_us,
+            &mut self.wait_us,
+            &mut self.client_parses,
+            &mut self.server_parses,
+            &mut self.binds,
+        ]
+    }
+}
