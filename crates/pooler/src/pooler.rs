@@ -20,6 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::{
     auth::{Hba, Users},
     config::{Config, ConfigError},
+    console::{ConsoleApi, Tier, Wish},
     control,
     counters::Counters,
     mailbox::{Ask, Order},
@@ -158,10 +159,7 @@ impl Pooler {
     /// # Errors
     /// Every mistake in it; nothing is changed then.
     pub fn reload(&self, config: Config) -> Result<(), Vec<ConfigError>> {
-        config.validate()?;
-        let hba = parse_hba(&config)?;
-        self.shared.reload(config, hba);
-        Ok(())
+        reload(&self.shared, config)
     }
 
     /// Takes nothing new, lets transactions finish.
@@ -170,19 +168,22 @@ impl Pooler {
         self.shared.tell_all(|| Order::Drain);
     }
 
-    /// Lets running transactions finish and holds new ones, of all databases there are.
+    /// PAUSE: lets running transactions finish and holds new ones, until [`Pooler::resume`].
     pub fn pause(&self) {
-        for database in self.shared.databases() {
-            database.paused.store(true, Ordering::Relaxed);
-        }
+        // Paused already is what was wanted.
+        let _ = Tier::new(Arc::clone(&self.shared)).begin_pause(None);
     }
 
-    /// Lets held transactions go on.
+    /// RESUME: lets held transactions go on.
     pub fn resume(&self) {
-        for database in self.shared.databases() {
-            database.paused.store(false, Ordering::Relaxed);
-            self.shared.tell_all(|| Order::Wake { database: Arc::clone(&database) });
-        }
+        // So is not being paused.
+        let _ = Tier::new(Arc::clone(&self.shared)).resume(None);
+    }
+
+    /// What the console asks of the process, as it comes. Once: whoever has it must grant it.
+    #[must_use]
+    pub fn wishes(&self) -> Option<mpsc::Receiver<Wish>> {
+        self.shared.desk.wishes()
     }
 
     /// Clients connected.
@@ -248,6 +249,17 @@ impl PoolerThreads {
         }
         Ok(())
     }
+}
+
+/// Puts another configuration in force.
+///
+/// # Errors
+/// Every mistake in it; nothing is changed then.
+pub(crate) fn reload(shared: &Shared, config: Config) -> Result<(), Vec<ConfigError>> {
+    config.validate()?;
+    let hba = parse_hba(&config)?;
+    shared.reload(config, hba);
+    Ok(())
 }
 
 fn parse_hba(config: &Config) -> Result<Option<Hba>, Vec<ConfigError>> {

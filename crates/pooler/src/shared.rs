@@ -22,6 +22,7 @@ use tokio::sync::mpsc;
 use crate::{
     auth::{Hba, SaltedCache, Users},
     config::{self, ANY_DATABASE, Config},
+    console::Desk,
     counters::Counters,
     hot::HotRows,
     image::{Image, Images},
@@ -75,6 +76,8 @@ pub struct Shared {
     pub statements: Statements,
     /// Rows everybody wants.
     pub hot: HotRows,
+    /// What console sessions share.
+    pub desk: Desk,
     /// What happened.
     pub counters: Counters,
     /// Where it is told.
@@ -191,6 +194,7 @@ impl Shared {
     ) -> Self {
         Self {
             started: deps.clock.now(),
+            desk: Desk::new(deps.clock.now()),
             clock: deps.clock,
             config: ArcSwap::from_pointee(config),
             hba: ArcSwapOption::from_pointee(hba),

@@ -16,10 +16,16 @@
 
 mod api;
 pub mod command;
+mod desk;
+mod gather;
 mod session;
 pub mod settings;
 pub mod show;
 pub mod table;
+mod tier;
 
 pub use api::{ConsoleApi, Refused, Shutdown};
+pub use desk::{Desk, Wish};
+pub(crate) use gather::totals;
 pub use session::{MESSAGE_BYTES_MAX, Session, serve};
+pub use tier::{Tier, session};

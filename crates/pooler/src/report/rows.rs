@@ -4,9 +4,11 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use tenfold_service::acceptor::{Address, Peer};
+use tenfold_service::acceptor::Address;
 
 use crate::config::{Mode, UserSettings};
+
+pub use crate::worker::{ClientRow, ClientState, ServerRow, ServerState};
 
 /// Everything at one moment.
 #[derive(Clone, Debug, Default)]
@@ -47,114 +49,6 @@ pub enum Pause {
     Paused,
     /// SUSPEND.
     Suspended,
-}
-
-/// What a client is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClientState {
-    /// Logging in.
-    Login,
-    /// Between transactions.
-    Idle,
-    /// Holds a server connection.
-    Active,
-    /// Waits for a server connection.
-    Waiting,
-    /// Waits for a row.
-    Parked,
-}
-
-/// What a server connection is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ServerState {
-    /// Being opened.
-    Login,
-    /// Nobody's.
-    Idle,
-    /// A client's.
-    Active,
-    /// Being checked, or brought to its client's state.
-    Tested,
-    /// Its client has gone, and it is being cleaned.
-    Cleaned,
-    /// Waits until a cancel request has arrived.
-    BeingCanceled,
-}
-
-/// One client.
-#[derive(Clone, Debug)]
-pub struct ClientRow {
-    /// Unique in the process.
-    pub id: u64,
-    /// The database it asked for; empty before that.
-    pub database: Arc<str>,
-    /// Who it is.
-    pub user: Arc<str>,
-    /// The user of its pool.
-    pub pool_user: Arc<str>,
-    /// What it is doing.
-    pub state: ClientState,
-    /// Where it comes from.
-    pub peer: Option<Peer>,
-    /// Its own name for itself.
-    pub application_name: String,
-    /// The server connection it holds.
-    pub server: Option<u64>,
-    /// When it came in: milliseconds since the epoch.
-    pub connected_unix_ms: u64,
-    /// How long ago that was.
-    pub connected_for: Duration,
-    /// How long it has been in this state.
-    pub since: Duration,
-    /// Prepared statements it has.
-    pub prepared: usize,
-    /// What keeps it on its server connection.
-    pub pins: Vec<&'static str>,
-    /// Version and cipher, if its connection is encrypted.
-    pub tls: Option<String>,
-    /// Whether it listens to notifications.
-    pub listens: bool,
-    /// The worker.
-    pub worker: usize,
-    /// The process id it was told.
-    pub process_id: u32,
-}
-
-/// One server connection.
-#[derive(Clone, Debug)]
-pub struct ServerRow {
-    /// Unique in the process.
-    pub id: u64,
-    /// Whose it is.
-    pub database: Arc<str>,
-    /// The user it logged in as.
-    pub user: Arc<str>,
-    /// What it is doing.
-    pub state: ServerState,
-    /// Name of the host.
-    pub host: Arc<str>,
-    /// Port, or 0 of a Unix socket.
-    pub port: u16,
-    /// The client it serves.
-    pub client: Option<u64>,
-    /// When it was opened: milliseconds since the epoch.
-    pub opened_unix_ms: u64,
-    /// How long ago that was.
-    pub opened_for: Duration,
-    /// How long it has been in this state.
-    pub since: Duration,
-    /// The server's process.
-    pub process_id: u32,
-    /// Whether it is to be closed when free.
-    pub close_needed: bool,
-    /// Prepared statements it has.
-    pub prepared: usize,
-    /// What keeps it with its client.
-    pub pins: Vec<&'static str>,
-    /// Version and cipher, if its connection is encrypted.
-    pub tls: Option<String>,
-    /// The worker.
-    pub worker: usize,
 }
 
 /// One database, as clients name it.

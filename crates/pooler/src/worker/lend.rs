@@ -665,8 +665,8 @@ pub(super) fn row_limit(settings: &crate::config::PoolSettings) -> usize {
 
 /// Whether nobody gets a connection for now.
 fn is_held_back(database: &Database, shared: &crate::shared::Shared) -> bool {
-    let _ = shared;
     database.paused.load(std::sync::atomic::Ordering::Relaxed)
+        || shared.desk.pause() != crate::report::Pause::Active
 }
 
 fn message_query(out: &mut Vec<u8>, body: &[u8]) {

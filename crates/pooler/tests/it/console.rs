@@ -10,6 +10,7 @@ use std::{
 
 use tenfold_pgwire::{backend::TransactionStatus, frame::Frames, startup::Initial, write};
 use tenfold_pooler::{
+    Pin,
     config::{Config, Database, Host, Mode, UserSettings},
     console::{ConsoleApi, Refused, Session, Shutdown, serve, settings},
     report::{
@@ -158,7 +159,7 @@ fn server(id: u64, state: ServerState, client: Option<u64>) -> ServerRow {
         process_id: 4_711,
         close_needed: true,
         prepared: 5,
-        pins: vec!["temporary", "sequence"],
+        pins: vec![Pin::Temporary, Pin::Sequence],
         tls: None,
         worker: 0,
     }

@@ -7,7 +7,8 @@
 //! **Mechanism.** [`Registry`] maps a name to a family and its labels to a series. Registering the same name and labels
 //! again yields the same series, so a reload goes on counting; [`Registry::retain`] removes the series of what a reload
 //! took away. What is counted elsewhere (a cache's bytes, a queue's length) is read by a callback at the scrape:
-//! [`Registry::gauge_fn`], [`Registry::counter_fn`]. [`Registry::render`] writes OpenMetrics text,
+//! [`Registry::gauge_fn`], [`Registry::counter_fn`], and whole families whose series come and go by
+//! [`Registry::families_fn`]. [`Registry::render`] writes OpenMetrics text,
 //! [`Registry::snapshot`] the same as values.
 //!
 //! **Failure.** A name used for two kinds, or a name or label that OpenMetrics forbids, is a mistake in the program and
@@ -50,6 +51,7 @@ struct Shared {
     /// Cells per metric: one per worker, and one for all other threads.
     cells: usize,
     families: Mutex<BTreeMap<&'static str, Family>>,
+    sources: Mutex<BTreeMap<&'static str, Source>>,
     series_refused: Counter,
 }
 
@@ -60,6 +62,9 @@ struct Family {
 }
 
 type OwnedLabels = Vec<(&'static str, String)>;
+
+/// Makes families at each scrape.
+type Source = Arc<dyn Fn() -> Vec<FamilySnapshot> + Send + Sync>;
 
 /// What a family holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,7 +131,7 @@ impl Registry {
     pub fn new(workers: usize) -> Self {
         let cells = workers + 1;
         let series_refused = Counter::new(cells);
-        let shared = Shared { cells, families: Mutex::default(), series_refused };
+        let shared = Shared { cells, families: Mutex::default(), sources: Mutex::default(), series_refused };
         let registry = Self { shared: Arc::new(shared) };
         let refused = registry.shared.series_refused.clone();
         registry.register(
@@ -189,6 +194,17 @@ impl Registry {
         self.register_callback(Kind::Counter, name, help, labels, Arc::new(read));
     }
 
+    /// Families made anew at each scrape, for whoever counts by itself and has series that come and go. Registering the
+    /// same `source` again replaces it. No family may have the name of another's; labels are from closed sets here, too.
+    /// The callback runs on the scraping thread.
+    pub fn families_fn<F>(&self, source: &'static str, read: F)
+    where
+        F: Fn() -> Vec<FamilySnapshot> + Send + Sync + 'static,
+    {
+        let mut sources = self.shared.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        sources.insert(source, Arc::new(read));
+    }
+
     /// Keeps the series for which `keep(name, labels)` is true, and families that have one left. Handles of a removed
     /// series go on working but are no longer shown; registering its name and labels again begins at zero. `keep` must
     /// not use the registry.
@@ -224,7 +240,19 @@ impl Registry {
                 .map(|(labels, series)| SeriesSnapshot { labels, value: series.read() })
                 .collect(),
         };
-        families.into_iter().map(read).collect()
+        let mut snapshot: Vec<_> = families.into_iter().map(read).collect();
+        let sources = self.shared.sources.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        snapshot.extend(sources.values().flat_map(|source| source()).map(|family| self.bounded(family)));
+        snapshot.sort_by_key(|family| family.name);
+        snapshot
+    }
+
+    /// A family as much of which is shown as may be.
+    fn bounded(&self, mut family: FamilySnapshot) -> FamilySnapshot {
+        let refused = family.series.len().saturating_sub(SERIES_PER_FAMILY_MAX);
+        self.shared.series_refused.add(refused as u64);
+        family.series.truncate(SERIES_PER_FAMILY_MAX);
+        family
     }
 
     fn register(&self, name: &'static str, help: &'static str, labels: Labels<'_>, made: Series) -> Series {

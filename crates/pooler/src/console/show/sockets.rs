@@ -10,7 +10,10 @@ use std::{collections::HashMap, time::Duration};
 use tenfold_service::acceptor::{Address, Peer};
 
 use super::super::table::{Cell, Table, Type, flag, number, text};
-use crate::report::{ClientRow, ClientState, Report, ServerRow, ServerState};
+use crate::{
+    report::{ClientRow, ClientState, Report, ServerRow, ServerState},
+    worker::Pin,
+};
 
 use Type::{Int4, Text};
 
@@ -200,7 +203,8 @@ fn server_cells(server: &ServerRow, application_name: &str, state: &str) -> (Vec
     (cells, later(server.prepared, server.id, &server.pins))
 }
 
-fn later(prepared: usize, id: u64, pins: &[&str]) -> Vec<Cell> {
+fn later(prepared: usize, id: u64, pins: &[Pin]) -> Vec<Cell> {
+    let pins: Vec<_> = pins.iter().map(|pin| pin.as_str()).collect();
     vec![text("none"), number(prepared), number(id), text(pins.join(","))]
 }
 
