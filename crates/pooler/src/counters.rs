@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use crate::refusal::Refusal;
+use crate::{refusal::Refusal, worker::Pin};
 
 /// Upper bounds of the buckets of the wait histogram, in microseconds; one more bucket is above the last.
 pub const WAIT_BOUNDS_US: [u64; 12] =
@@ -23,6 +23,7 @@ pub struct Counters {
 struct Cells {
     plain: [AtomicU64; Counter::ALL.len()],
     refusals: [AtomicU64; Refusal::ALL.len()],
+    pins: [AtomicU64; Pin::ALL.len()],
     waits: [AtomicU64; WAIT_BOUNDS_US.len() + 1],
     wait_us: AtomicU64,
 }
@@ -77,6 +78,19 @@ impl Counters {
     /// A refusal.
     pub fn refused(&self, worker: usize, refusal: Refusal) {
         add(&self.workers[worker].refusals[refusal as usize], 1);
+    }
+
+    /// How many server connections of a worker stay with their clients now, by reason in the order of [`Pin::ALL`].
+    pub fn set_pins(&self, worker: usize, pinned: [u64; Pin::ALL.len()]) {
+        for (cell, count) in self.workers[worker].pins.iter().zip(pinned) {
+            cell.store(count, Ordering::Relaxed);
+        }
+    }
+
+    /// Server connections that stay with their clients for this reason, up to a tick ago.
+    #[must_use]
+    pub fn pinned(&self, pin: Pin) -> u64 {
+        self.workers.iter().map(|cells| cells.pins[pin as usize].load(Ordering::Relaxed)).sum()
     }
 
     /// A client got its server connection after so long.

@@ -21,6 +21,7 @@ use crate::{
     refusal::Refusal,
     report::StatsRow,
     shared::{Database, Shared},
+    worker::Pin,
 };
 
 /// Has the tier's numbers told at each scrape.
@@ -179,6 +180,12 @@ fn of_counters(counters: &Counters) -> Vec<FamilySnapshot> {
     let refusals =
         Refusal::ALL.map(|refusal| series(&[("reason", refusal.as_str())], counters.refusals(refusal)));
     families.push(counter("tenfold_pooler_refusals", "What the pooler itself refused or ended.", refusals));
+    let pins = Pin::ALL.map(|pin| series(&[("reason", pin.as_str())], counters.pinned(pin)));
+    families.push(gauge(
+        "tenfold_pooler_pins",
+        "Server connections that stay with a client between transactions, by reason.",
+        pins,
+    ));
     let (buckets, sum_us) = counters.waits();
     let waits = SeriesSnapshot { labels: Vec::new(), value: Value::Histogram(histogram(&buckets, sum_us)) };
     families.push(FamilySnapshot {
@@ -250,12 +257,14 @@ mod tests {
         counters.count(0, Counter::Cancels);
         counters.count(1, Counter::Cancels);
         counters.refused(1, Refusal::QueryWait);
+        counters.set_pins(1, [0, 2, 0, 0, 0, 0, 0, 0]);
         counters.waited(0, Duration::from_micros(60));
         counters.waited(1, Duration::from_secs(60));
         let text = render(of_counters(&counters));
         for line in [
             "tenfold_pooler_cancels_total 2\n",
             "tenfold_pooler_logins_total 0\n",
+            "tenfold_pooler_pins{reason=\"temporary\"} 2\n",
             "tenfold_pooler_refusals_total{reason=\"query_wait\"} 1\n",
             "tenfold_pooler_wait_seconds_bucket{le=\"0.0001\"} 1\n",
             "tenfold_pooler_wait_seconds_bucket{le=\"+Inf\"} 2\n",

@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::{
     auth::{Hba, Users},
     config::{Config, ConfigError},
-    console::{ConsoleApi, Tier, Wish},
+    console::{ConsoleApi, Tier},
     control,
     counters::Counters,
     mailbox::{Ask, Order},
@@ -178,12 +178,6 @@ impl Pooler {
     pub fn resume(&self) {
         // So is not being paused.
         let _ = Tier::new(Arc::clone(&self.shared)).resume(None);
-    }
-
-    /// What the console asks of the process, as it comes. Once: whoever has it must grant it.
-    #[must_use]
-    pub fn wishes(&self) -> Option<mpsc::Receiver<Wish>> {
-        self.shared.desk.wishes()
     }
 
     /// Clients connected.

@@ -1,10 +1,10 @@
-//! What console sessions, signals and the binary share.
+//! What console sessions and signals share.
 //!
-//! **Intuition.** PAUSE said at one console is seen at all of them; and some wishes only the binary can grant.
+//! **Intuition.** PAUSE said at one console is seen at all of them, and averages are the same for whoever asks.
 //!
-//! **Mechanism.** A state, the averages, a count of sessions, and a short queue of [`Wish`]es that the binary takes.
+//! **Mechanism.** A state, the averages, a count of sessions.
 //!
-//! **Failure.** With nobody to take wishes, or too many waiting, a wish is refused.
+//! **Failure.** None.
 
 use std::{
     sync::{
@@ -14,13 +14,7 @@ use std::{
     time::Instant,
 };
 
-use tokio::sync::{mpsc, oneshot};
-
-use super::api::Shutdown;
 use crate::report::{Averages, Pause, StatsRow};
-
-/// Wishes that wait at once.
-const WISHES_MAX: usize = 16;
 
 /// See the module.
 #[derive(Debug)]
@@ -28,17 +22,6 @@ pub struct Desk {
     pause: AtomicU8,
     averages: Mutex<Averages>,
     sessions: AtomicUsize,
-    wishes: mpsc::Sender<Wish>,
-    wished: Mutex<Option<mpsc::Receiver<Wish>>>,
-}
-
-/// What the console asks of the binary.
-#[derive(Debug)]
-pub enum Wish {
-    /// Read the files again, and say what is wrong with them.
-    Reload(oneshot::Sender<Result<(), String>>),
-    /// End.
-    Shutdown(Shutdown),
 }
 
 /// Counts a session while it lasts.
@@ -49,13 +32,10 @@ impl Desk {
     /// Nothing is paused.
     #[must_use]
     pub fn new(now: Instant) -> Self {
-        let (wishes, wished) = mpsc::channel(WISHES_MAX);
         Self {
             pause: AtomicU8::new(Pause::Active as u8),
             averages: Mutex::new(Averages::new(now)),
             sessions: AtomicUsize::new(0),
-            wishes,
-            wished: Mutex::new(Some(wished)),
         }
     }
 
@@ -73,18 +53,6 @@ impl Desk {
     pub(super) fn change(&self, from: Pause, to: Pause) -> bool {
         let (from, to) = (from as u8, to as u8);
         self.pause.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed).is_ok()
-    }
-
-    /// Wishes as they come; once, for the binary.
-    #[must_use]
-    pub fn wishes(&self) -> Option<mpsc::Receiver<Wish>> {
-        self.wished.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-
-    /// Leaves a wish; false if nobody takes it.
-    pub(super) fn wish(&self, wish: Wish) -> bool {
-        let is_taken = self.wished.lock().unwrap_or_else(PoisonError::into_inner).is_none();
-        is_taken && self.wishes.try_send(wish).is_ok()
     }
 
     /// Console sessions open.

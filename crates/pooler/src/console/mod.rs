@@ -25,7 +25,7 @@ pub mod table;
 mod tier;
 
 pub use api::{ConsoleApi, Refused, Shutdown};
-pub use desk::{Desk, Wish};
+pub use desk::Desk;
 pub(crate) use gather::totals;
 pub use session::{MESSAGE_BYTES_MAX, Session, serve};
 pub use tier::{Tier, session};

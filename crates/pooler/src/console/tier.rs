@@ -4,7 +4,7 @@
 //! connections one by one as they come free, and holds what would begin. So it has come true when none is open.
 //!
 //! **Mechanism.** Flags that workers look at before they lend, and orders to them; what takes time is looked at again
-//! every [`POLL`]. Reading files and ending the process are [`Wish`]es to the binary.
+//! every [`POLL`]. Reading files and ending the process are asked of the process ([`ProcessAsk`]).
 //!
 //! **Failure.** A client that keeps its server connection between transactions (session mode, a temporary table) keeps
 //! PAUSE waiting until it leaves, as in PgBouncer; KILL ends it.
@@ -24,13 +24,13 @@ use tokio::{
 
 use super::{
     api::{ConsoleApi, Refused, Shutdown},
-    desk::Wish,
     gather,
     session::{Session, serve},
 };
 use crate::{
     config::Config,
     mailbox::Order,
+    pooler::ProcessAsk,
     report::{Pause, Report, StatsRow},
     shared::{Database, Level, Shared},
 };
@@ -138,9 +138,9 @@ impl Tier {
         self.shared.log(Level::Info, &format!("{command}{what} command issued"));
     }
 
-    fn wish(&self, wish: Wish) -> Result<(), Refused> {
-        let nobody = || Refused::State("the process does not take this command now".into());
-        self.shared.desk.wish(wish).then_some(()).ok_or_else(nobody)
+    fn ask(&self, ask: ProcessAsk) -> Result<(), Refused> {
+        let nobody = |_| Refused::State("the process does not take this command now".into());
+        self.shared.process.try_send(ask).map_err(nobody)
     }
 
     /// Returns when `is_true`, or once the pause it belongs to is over.
@@ -186,7 +186,7 @@ impl ConsoleApi for Tier {
     async fn reload(&self) -> Result<(), Refused> {
         self.log("RELOAD", None);
         let (reply, answer) = oneshot::channel();
-        self.wish(Wish::Reload(reply))?;
+        self.ask(ProcessAsk::Reload { reply })?;
         match answer.await {
             Ok(reloaded) => reloaded.map_err(Refused::Config),
             Err(_) => Err(Refused::Config("the process is about to end".into())),
@@ -278,6 +278,7 @@ impl ConsoleApi for Tier {
 
     fn shutdown(&self, how: Shutdown) -> Result<(), Refused> {
         self.log("SHUTDOWN", None);
-        self.wish(Wish::Shutdown(how))
+        // The process's own end is the wait for both: what runs is finished, and who is idle is sent home.
+        self.ask(ProcessAsk::Shutdown { at_once: how == Shutdown::Now })
     }
 }

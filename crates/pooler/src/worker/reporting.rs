@@ -128,6 +128,12 @@ impl Worker {
         for part in &self.pools {
             part.pool.publish(self.index, &part.stats);
         }
+        let mut pinned = [0; super::Pin::ALL.len()];
+        for key in self.servers.keys() {
+            let pins = self.servers.get(key).map(|server| server.pins).unwrap_or_default();
+            pins.iter().for_each(|pin| pinned[pin as usize] += 1);
+        }
+        self.shared.counters.set_pins(self.index, pinned);
     }
 
     pub(super) fn reloaded(&mut self) {

@@ -11,7 +11,7 @@ use std::{
 };
 
 use tenfold_pooler::{
-    Deps, Pooler, PoolerThreads,
+    Deps, Pooler, PoolerThreads, ProcessAsk,
     config::{Config, Database, Host, Password},
 };
 use tenfold_service::{
@@ -35,6 +35,8 @@ pub(crate) struct Pooled {
     stop: Arc<AtomicBool>,
     helpers: Vec<JoinHandle<()>>,
     pub(crate) log: Arc<Mutex<Vec<String>>>,
+    /// What its console asks of the process.
+    pub(crate) asks: Option<tokio::sync::mpsc::Receiver<ProcessAsk>>,
 }
 
 /// One database, `postgres` as everyone's, without passwords towards the server.
@@ -58,6 +60,7 @@ impl Pooled {
     pub(crate) fn start_with(config: Config, workers: usize) -> Self {
         let log = Arc::new(Mutex::new(Vec::new()));
         let lines = Arc::clone(&log);
+        let (process, asks) = tokio::sync::mpsc::channel(1);
         let deps = Deps {
             clock: Clock::system(),
             registry: Registry::new(workers),
@@ -65,7 +68,7 @@ impl Pooled {
             log: Arc::new(move |_, line: &str| lines.lock().unwrap().push(line.to_owned())),
             seed: 7,
             workers,
-            process: tokio::sync::mpsc::channel(1).0,
+            process,
         };
         let pooler = Pooler::build(config, deps).unwrap();
         let threads = pooler.start().unwrap();
@@ -74,7 +77,15 @@ impl Pooled {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let accepting = spawn_accepting(listener, pooler.clone(), Arc::clone(&stop));
-        Self { pooler, address, threads: Some(threads), stop, helpers: vec![control, accepting], log }
+        Self {
+            pooler,
+            address,
+            threads: Some(threads),
+            stop,
+            helpers: vec![control, accepting],
+            log,
+            asks: Some(asks),
+        }
     }
 
     pub(crate) fn port(&self) -> u16 {

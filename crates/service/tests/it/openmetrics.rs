@@ -8,7 +8,10 @@ use std::{
 
 use tenfold_service::{
     clock::Clock,
-    metrics::{Kind, LATENCY_BOUNDS_S, Registry, SERIES_PER_FAMILY_MAX, Value, process},
+    metrics::{
+        FamilySnapshot, Kind, LATENCY_BOUNDS_S, Registry, SERIES_PER_FAMILY_MAX, SeriesSnapshot, Value,
+        process,
+    },
 };
 
 use super::metric;
@@ -290,6 +293,36 @@ fn a_full_family_refuses_and_says_so() {
     }
     assert_eq!(family(&registry, "tenfold_edge_many").samples.len(), SERIES_PER_FAMILY_MAX);
     assert_eq!(metric(&registry, "tenfold_service_metric_series_refused", None), 3.0);
+}
+
+#[test]
+fn families_made_at_the_scrape_stand_among_the_others() {
+    let registry = Registry::new(1);
+    registry.counter("tenfold_edge_last", "Last.", &[]).add(1);
+    registry.counter("tenfold_cache_first", "First.", &[]).add(1);
+    let series = |at: usize| SeriesSnapshot {
+        labels: vec![("database", at.to_string())],
+        value: Value::Number(at as f64),
+    };
+    let made = move |count| FamilySnapshot {
+        name: "tenfold_cache_second",
+        help: "Second.",
+        kind: Kind::Gauge,
+        series: (0..count).map(series).collect(),
+    };
+    registry.families_fn("pooler", move || vec![made(1)]);
+    registry.families_fn("pooler", move || vec![made(SERIES_PER_FAMILY_MAX + 2)]);
+    let families = parse(&registry.render()).unwrap();
+    let names: Vec<_> = families.iter().map(|family| family.name.as_str()).collect();
+    let expected = [
+        "tenfold_cache_first",
+        "tenfold_cache_second",
+        "tenfold_edge_last",
+        "tenfold_service_metric_series_refused",
+    ];
+    assert_eq!(names, expected);
+    assert_eq!(families[1].samples.len(), SERIES_PER_FAMILY_MAX);
+    assert_eq!(metric(&registry, "tenfold_service_metric_series_refused", None), 2.0);
 }
 
 #[test]

@@ -1,0 +1,185 @@
+//! The console of a running pooler, and what its commands do to clients.
+
+use std::{
+    process::{Child, Stdio},
+    time::Duration,
+};
+
+use tenfold_pooler::{ProcessAsk, config::Password};
+use tenfold_testkit::wait_for;
+
+use crate::pooled::{Pooled, config, told};
+
+const LONG: Duration = Duration::from_secs(20);
+
+fn start() -> Pooled {
+    let mut config = config();
+    config.admin_users = vec!["postgres".into()];
+    // The console belongs to no database, so its users are the tier's own.
+    config.users.list.push(("postgres".into(), Password::new("unused")));
+    Pooled::start_with(config, 2)
+}
+
+impl Pooled {
+    /// Runs a command at the console.
+    fn command(&self, command: &str) -> Result<String, String> {
+        let mut psql = self.psql_command();
+        psql.args(["-d", "pgbouncer", "-c", command]);
+        told(psql.output().unwrap())
+    }
+
+    /// Begins something that takes its time.
+    fn begin(&self, database: &str, sql: &str) -> Child {
+        let mut psql = self.psql_command();
+        psql.args(["-d", database, "-c", sql]);
+        psql.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    /// The rows of a SHOW that hold this.
+    fn rows(&self, show: &str, having: &str) -> Vec<String> {
+        let printed = self.command(show).unwrap();
+        printed.lines().filter(|row| row.contains(having)).map(str::to_owned).collect()
+    }
+
+    fn await_row(&self, show: &str, having: &str) {
+        wait_for(&format!("{show}: {having}"), LONG, || !self.rows(show, having).is_empty());
+    }
+}
+
+fn ended(child: Child) -> Result<String, String> {
+    told(child.wait_with_output().unwrap())
+}
+
+#[test]
+fn a_client_and_its_server_are_shown_while_it_works() {
+    let pooled = start();
+    let busy = pooled.begin("postgres", "SELECT pg_sleep(0.5)");
+    pooled.await_row("SHOW CLIENTS", "C|postgres|postgres|active|127.0.0.1|");
+    pooled.await_row("SHOW SERVERS", "S|postgres|postgres|active|127.0.0.1|");
+    pooled.await_row("SHOW POOLS", "postgres|postgres|1|0|0|0|1|");
+    assert_eq!(ended(busy), Ok(String::new()));
+    pooled.await_row("SHOW SERVERS", "S|postgres|postgres|idle|127.0.0.1|");
+    pooled.await_row("SHOW STATS_TOTALS", "postgres|1|1|");
+    assert_eq!(pooled.rows("SHOW CONFIG", "default_pool_size"), ["default_pool_size|4|20|yes"]);
+    assert!(!pooled.rows("SHOW DATABASES", "postgres|127.0.0.1|").is_empty());
+    assert_eq!(pooled.rows("SHOW LISTS", "used_clients"), ["used_clients|1"], "the console itself");
+}
+
+#[test]
+fn pause_waits_for_what_runs_and_holds_what_would_begin() {
+    let pooled = start();
+    let running = pooled.begin("postgres", "SELECT pg_sleep(0.5), 'ran'");
+    pooled.await_row("SHOW SERVERS", "|active|");
+    assert_eq!(pooled.command("PAUSE"), Ok(String::new()));
+    assert_eq!(ended(running), Ok("|ran".into()), "before PAUSE came true");
+    assert!(pooled.rows("SHOW SERVERS", "S|").is_empty());
+    assert!(pooled.command("PAUSE").unwrap_err().contains("already suspended/paused"));
+    let held = pooled.begin("postgres", "SELECT 'went on'");
+    pooled.await_row("SHOW CLIENTS", "|waiting|");
+    assert_eq!(pooled.rows("SHOW STATE", "paused"), ["paused|yes"]);
+    assert_eq!(pooled.command("RESUME"), Ok(String::new()));
+    assert_eq!(ended(held), Ok("went on".into()));
+    assert!(pooled.command("RESUME").unwrap_err().contains("not paused"));
+}
+
+#[test]
+fn one_database_is_paused_and_resumed_by_name() {
+    let pooled = start();
+    pooled.psql("SELECT 1").unwrap();
+    assert_eq!(pooled.command("PAUSE postgres"), Ok(String::new()));
+    let held = pooled.begin("postgres", "SELECT 1");
+    pooled.await_row("SHOW CLIENTS", "|waiting|");
+    assert_eq!(pooled.command("RESUME postgres"), Ok(String::new()));
+    assert_eq!(ended(held), Ok("1".into()));
+    assert!(pooled.command("PAUSE nodb").unwrap_err().contains("no such database: nodb"));
+}
+
+#[test]
+fn reconnect_replaces_servers_without_an_error_to_anyone() {
+    let pooled = start();
+    let backend = "SELECT pg_backend_pid()";
+    let before = pooled.psql(backend).unwrap();
+    let running = pooled.begin("postgres", "SELECT pg_sleep(0.5), 'ran'");
+    pooled.await_row("SHOW SERVERS", "|active|");
+    assert_eq!(pooled.command("RECONNECT"), Ok(String::new()));
+    assert_eq!(pooled.command("WAIT_CLOSE"), Ok(String::new()));
+    assert_eq!(ended(running), Ok("|ran".into()));
+    assert_ne!(pooled.psql(backend).unwrap(), before);
+}
+
+#[test]
+fn disable_refuses_new_clients_until_enable() {
+    let pooled = start();
+    assert_eq!(pooled.command("DISABLE postgres"), Ok(String::new()));
+    assert!(pooled.psql("SELECT 1").is_err());
+    assert_eq!(pooled.command("SET max_client_conn = 50"), Ok(String::new()));
+    assert!(pooled.psql("SELECT 1").is_err(), "a setting does not enable it");
+    assert_eq!(pooled.command("ENABLE postgres"), Ok(String::new()));
+    assert_eq!(pooled.psql("SELECT 1"), Ok("1".into()));
+    assert_eq!(
+        pooled.rows("SHOW CONFIG", "max_client_conn"),
+        ["max_client_conn|50|100|yes".replace("100", &default("max_client_conn"))]
+    );
+}
+
+fn default(key: &str) -> String {
+    let table = tenfold_pooler::console::settings::table(&tenfold_pooler::config::Config::default());
+    table.rows.into_iter().find(|row| row[0].as_deref() == Some(key)).unwrap()[2].clone().unwrap()
+}
+
+#[test]
+fn kill_ends_clients_at_once_and_kill_client_only_one() {
+    let pooled = start();
+    let sleeps = ["SELECT pg_sleep(60), 'first'", "SELECT pg_sleep(60), 'second'"];
+    let sleeping = sleeps.map(|sql| pooled.begin("postgres", sql));
+    wait_for("two clients", LONG, || pooled.rows("SHOW CLIENTS", "|active|").len() == 2);
+    let row = pooled.rows("SHOW CLIENTS", "|active|").remove(0);
+    let id = row.split('|').nth_back(1).unwrap().to_owned();
+    assert_eq!(pooled.command(&format!("KILL_CLIENT {id}")), Ok(String::new()));
+    wait_for("one client", LONG, || pooled.rows("SHOW CLIENTS", "|active|").len() == 1);
+    assert!(pooled.command(&format!("KILL_CLIENT {id}")).unwrap_err().contains("client not found"));
+    assert_eq!(pooled.command("KILL postgres"), Ok(String::new()));
+    for client in sleeping {
+        let error = ended(client).unwrap_err();
+        assert!(error.contains("terminated"), "{error}");
+    }
+    assert_eq!(pooled.command("RESUME postgres"), Ok(String::new()), "KILL leaves it paused");
+    assert_eq!(pooled.psql("SELECT 1"), Ok("1".into()));
+}
+
+#[test]
+fn reload_and_shutdown_are_asked_of_the_process() {
+    let mut pooled = start();
+    let mut asks = pooled.asks.take().unwrap();
+    let reloading = pooled.begin("pgbouncer", "RELOAD");
+    let asked = wait_for("RELOAD", LONG, || asks.try_recv().ok());
+    let ProcessAsk::Reload { reply } = asked else { panic!("another one") };
+    reply.send(Err("line 3: no".into())).unwrap();
+    assert!(ended(reloading).unwrap_err().contains("RELOAD failed: line 3: no"));
+    let ending = pooled.begin("pgbouncer", "SHUTDOWN");
+    let asked = wait_for("SHUTDOWN", LONG, || asks.try_recv().ok());
+    assert!(matches!(asked, ProcessAsk::Shutdown { at_once: true }));
+    assert_eq!(ended(ending), Ok(String::new()));
+    drop(asks);
+    assert!(pooled.command("RELOAD").unwrap_err().contains("does not take this command"), "nobody is there");
+}
+
+#[test]
+fn strangers_do_not_reach_the_console() {
+    let pooled = start();
+    let mut psql = pooled.psql_command();
+    psql.args(["-d", "pgbouncer", "-U", "nobody", "-c", "SHOW POOLS"]);
+    assert!(told(psql.output().unwrap()).is_err());
+}
+
+#[test]
+fn counts_are_metrics() {
+    let pooled = start();
+    pooled.psql("SELECT 1").unwrap();
+    wait_for("the count", LONG, || {
+        let text = pooled.pooler.shared().registry.render();
+        text.contains("tenfold_pooler_transactions_total{database=\"postgres\"} 1\n")
+            && text.contains("tenfold_pooler_logins_total 1\n")
+            && text.contains("tenfold_pooler_servers{database=\"postgres\",state=\"idle\"} 1\n")
+    });
+}
