@@ -177,6 +177,9 @@ impl Pool {
     /// The other worker whose first waiter has waited longest, if it waits since before `than_ms`.
     #[must_use]
     pub fn waiting_longer(&self, worker: usize, than_ms: u64) -> Option<usize> {
+        if self.slots.len() == 1 {
+            return None;
+        }
         let others = self.slots.iter().enumerate().filter(|&(other, _)| other != worker);
         let (other, oldest_ms) = others
             .map(|(other, slot)| (other, slot.oldest_ms.load(Ordering::Relaxed)))

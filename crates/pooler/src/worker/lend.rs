@@ -538,7 +538,7 @@ impl Worker {
         let pool = &self.pools[local].pool;
         let may_break = pool.settings.load().sequences == Sequences::Adaptive
             && !pool.reads_sequences.load(std::sync::atomic::Ordering::Relaxed);
-        if !may_break || self.pools[local].waiters.is_empty() {
+        if self.soft_pins == 0 || !may_break || self.pools[local].waiters.is_empty() {
             return;
         }
         let soft = self
@@ -549,12 +549,16 @@ impl Worker {
             .filter(|(_, server)| server.local == local && server.is_softly_pinned())
             .min_by_key(|(_, server)| server.since)
             .map(|(key, _)| key);
-        if let Some(key) = soft {
-            if let Some(server) = self.servers.get_mut(key) {
-                server.pins.set(super::Pin::Sequence, false);
-            }
-            self.release(key);
+        let Some(key) = soft else {
+            // Those that were counted have gone, or hold more than this.
+            self.soft_pins = 0;
+            return;
+        };
+        self.soft_pins = self.soft_pins.saturating_sub(1);
+        if let Some(server) = self.servers.get_mut(key) {
+            server.pins.set(super::Pin::Sequence, false);
         }
+        self.release(key);
     }
 
     /// Another worker asks for an idle connection.

@@ -106,6 +106,7 @@ impl Worker {
         let keeps = server.pool.settings.load().sequences != Sequences::Free;
         if effects.intersects(Effects::SEQUENCE_SET) && keeps {
             server.pins.set(Pin::Sequence, true);
+            self.soft_pins += 1;
         }
         if is_cleaning(effects) {
             server.sequences_of = 0;
