@@ -22,7 +22,7 @@ use crate::{
     hot::HotPermit,
     pool::Pool,
     shared::Database,
-    worker::{Server, WorkerRows},
+    worker::{Asker, Server, WorkerRows},
 };
 
 pub use crate::worker::{ClientKey, Deriving};
@@ -40,7 +40,8 @@ pub(crate) enum Order {
     /// Somebody may go on: places came free, a pause ended, a target changed.
     Wake { database: Arc<Database> },
     /// A cancel request for a client of this worker.
-    Cancel { place: u32, secret: Vec<u8> },
+    /// Whoever asked waits for the end of its connection, which comes with the cancel's.
+    Cancel { place: u32, secret: Vec<u8>, asker: Box<Asker> },
     /// What [`Ask::Lookup`] asked for is where look-ups find it.
     Found { client: ClientKey },
     /// The answer to [`Ask::Derive`].

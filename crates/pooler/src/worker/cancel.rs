@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use subtle::ConstantTimeEq;
 use tenfold_pgwire::startup;
+use tenfold_service::limits::Permit;
 
 use super::{
     Readiness, Worker,
@@ -36,6 +37,19 @@ pub(super) struct Cancel {
     server_id: u64,
     request: Vec<u8>,
     pub(super) deadline: Instant,
+    _asker: Option<Box<Asker>>,
+}
+
+/// The connection a cancel request came by. It ends when this is dropped.
+pub(crate) struct Asker {
+    _wire: Wire,
+    _permit: Permit,
+}
+
+impl std::fmt::Debug for Asker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Asker")
+    }
 }
 
 /// The process id that stands for a client: its worker and its place, never 0 and never negative.
@@ -51,8 +65,16 @@ pub(super) fn client_of(process_id: u32) -> Option<(usize, u32)> {
 }
 
 impl Worker {
+    /// The connection of a cancel request, which is no client's any more.
+    pub(super) fn take_asker(&mut self, key: Key) -> Option<Asker> {
+        let mut client = self.clients.remove(key)?;
+        let _ = client.wire.deregister(self.poll.registry());
+        self.count_load(-1);
+        Some(Asker { _wire: client.wire, _permit: client.permit })
+    }
+
     /// Somebody wants a client's statement cancelled.
-    pub(super) fn cancel_asked(&mut self, place: u32, secret: &[u8]) {
+    pub(super) fn cancel_asked(&mut self, place: u32, secret: &[u8], asker: Box<Asker>) {
         let Some(key) = self.clients.at(place) else { return };
         let Some(client) = self.clients.get(key) else { return };
         if !bool::from(client.secret.as_slice().ct_eq(secret)) || !client.is_logged_in() {
@@ -63,7 +85,7 @@ impl Worker {
             State::Active(server) => {
                 let runs = self.servers.get(server).is_some_and(super::Server::owes_client);
                 if runs {
-                    self.cancel_server(server, Some(key));
+                    self.cancel_server(server, Some(asker));
                 }
             }
             State::Waiting | State::Parked(_) => self.cancel_waiting(key),
@@ -89,7 +111,7 @@ impl Worker {
     }
 
     /// Sends a cancel request to the server behind a connection.
-    pub(super) fn cancel_server(&mut self, server_key: Key, _client: Option<Key>) {
+    pub(super) fn cancel_server(&mut self, server_key: Key, asker: Option<Box<Asker>>) {
         let tcp = self.shared.config.load().tcp;
         let cancel_wait = self.shared.config.load().cancel_wait;
         let Some(server) = self.servers.get_mut(server_key) else { return };
@@ -102,7 +124,14 @@ impl Worker {
         server.cancels += 1;
         let server_id = server.id;
         let deadline = self.now + cancel_wait;
-        let cancel = Cancel { wire: Wire::new(socket), server: server_key, server_id, request, deadline };
+        let cancel = Cancel {
+            wire: Wire::new(socket),
+            server: server_key,
+            server_id,
+            request,
+            deadline,
+            _asker: asker,
+        };
         let key = self.cancels.insert_with(|_| cancel);
         let registry = self.poll.registry();
         let registered = self

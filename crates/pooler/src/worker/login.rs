@@ -37,7 +37,7 @@ use crate::{
     image::Image,
     mailbox::{Ask, Order},
     refusal::Refusal,
-    shared::{Database, Startup},
+    shared::{Database, Shared, Startup},
     statements::ClientStatements,
 };
 
@@ -53,6 +53,8 @@ pub(crate) struct Login {
     pub(super) peer: Peer,
     pub(super) tls_done: bool,
     pub(super) asked_for: Option<Box<AskedFor>>,
+    /// Counts it among those that log in.
+    _turn: Option<LoginTurn>,
     /// Waits for a server of this pool, to try the startup parameters.
     pub(super) waiting_in: Option<usize>,
 }
@@ -73,6 +75,8 @@ pub(super) struct AskedFor {
 pub(super) enum LoginPhase {
     /// The startup packet, or a request before it.
     Packet,
+    /// Others log in; it is this one's turn after them.
+    Queued,
     /// The control side was asked who the user is.
     LookingUp,
     /// Messages of the authentication.
@@ -81,6 +85,24 @@ pub(super) enum LoginPhase {
     Deriving(Box<auth::Login>),
     /// In, but for the startup parameters.
     Starting(Arc<auth::Credential>),
+}
+
+/// Counts one login that is under way.
+#[derive(Debug)]
+pub(super) struct LoginTurn(Arc<Shared>);
+
+impl LoginTurn {
+    fn take(shared: &Arc<Shared>, max: usize) -> Option<Self> {
+        let take = |under_way: usize| (under_way < max).then_some(under_way + 1);
+        shared.logins.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok()?;
+        Some(Self(Arc::clone(shared)))
+    }
+}
+
+impl Drop for LoginTurn {
+    fn drop(&mut self) {
+        self.0.logins.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Login {
@@ -115,8 +137,14 @@ impl Worker {
             }
             Stream::Unix(stream) => Socket::Unix(mio::net::UnixStream::from_std(stream)),
         };
-        let login =
-            Login { phase: LoginPhase::Packet, peer, tls_done: false, asked_for: None, waiting_in: None };
+        let login = Login {
+            phase: LoginPhase::Packet,
+            peer,
+            tls_done: false,
+            asked_for: None,
+            _turn: None,
+            waiting_in: None,
+        };
         let deadline = self.now + config.login_timeout;
         let client = Client {
             id: self.shared.next_id(),
@@ -209,11 +237,14 @@ impl Worker {
                 }
             }
             Initial::Cancel(cancel) => {
-                if let Some((worker, place)) = client_of(cancel.process_id) {
-                    let secret = cancel.key.to_vec();
-                    self.shared.tell(worker, Order::Cancel { place, secret });
+                let secret = cancel.key.to_vec();
+                if let Some((worker, place)) = client_of(cancel.process_id)
+                    && let Some(asker) = self.take_asker(key)
+                {
+                    self.shared.tell(worker, Order::Cancel { place, secret, asker: Box::new(asker) });
+                } else {
+                    self.client_gone(key);
                 }
-                self.client_gone(key);
                 None
             }
             Initial::Startup(packet) => {
@@ -305,7 +336,40 @@ impl Worker {
         let Some(client) = self.clients.get_mut(key) else { return };
         let State::Login(login) = &mut client.state else { return };
         login.asked_for = Some(Box::new(asked_for));
-        self.look_up(key);
+        login.phase = LoginPhase::Queued;
+        self.login_queue.push_back(key);
+        self.next_logins();
+    }
+
+    /// Lets those log in that stand first in the queue, as many as may at once.
+    pub(super) fn next_logins(&mut self) {
+        // A login may end at once, and lead here again: the loop goes on by itself.
+        if std::mem::replace(&mut self.is_seating, true) {
+            return;
+        }
+        self.seat_queued();
+        self.is_seating = false;
+    }
+
+    fn seat_queued(&mut self) {
+        let max = self.shared.config.load().logins_max;
+        while let Some(&key) = self.login_queue.front() {
+            let is_there = self.clients.get(key).is_some_and(
+                |client| matches!(&client.state, State::Login(login) if matches!(login.phase, LoginPhase::Queued)),
+            );
+            if is_there {
+                let Some(turn) = LoginTurn::take(&self.shared, max) else { return };
+                if let Some(client) = self.clients.get_mut(key)
+                    && let State::Login(login) = &mut client.state
+                {
+                    login._turn = Some(turn);
+                }
+                self.login_queue.pop_front();
+                self.look_up(key);
+            } else {
+                self.login_queue.pop_front();
+            }
+        }
     }
 
     /// Reads the packet, and decides by rules how the client is to prove itself.

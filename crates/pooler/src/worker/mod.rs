@@ -44,6 +44,7 @@ use std::{
 use mio::{Events, Poll, Token, event::Event};
 use tenfold_sql::Classifier;
 
+pub(crate) use self::cancel::Asker;
 pub use self::client::ClientKey;
 pub use self::lend::Stats;
 pub use self::rows::{ClientRow, ClientState, ServerRow, ServerState, WorkerRows};
@@ -104,6 +105,9 @@ pub(crate) struct Worker {
     servers_again: VecDeque<Key>,
     /// Clients logging in, in the order they came, with their deadlines.
     logins: VecDeque<(Instant, Key)>,
+    /// Clients that wait for their turn to log in.
+    login_queue: VecDeque<Key>,
+    is_seating: bool,
     buffer: Box<[u8]>,
     spares: Vec<Vec<u8>>,
     now: Instant,
@@ -160,6 +164,8 @@ impl Worker {
             again: VecDeque::new(),
             servers_again: VecDeque::new(),
             logins: VecDeque::new(),
+            login_queue: VecDeque::new(),
+            is_seating: false,
             buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
             spares: Vec::new(),
             now,
@@ -262,7 +268,7 @@ impl Worker {
             Order::Lend { pool, to } => self.lend_to(&pool, to),
             Order::NothingToLend { pool } => self.nothing_lent(&pool),
             Order::Wake { database } => self.wake_database(&database),
-            Order::Cancel { place, secret } => self.cancel_asked(place, &secret),
+            Order::Cancel { place, secret, asker } => self.cancel_asked(place, &secret, asker),
             Order::Found { client } => self.login_found(client.0),
             Order::Derived { of: Deriving::Client(client), salted } => self.client_derived(client.0, &salted),
             Order::Derived { of: Deriving::Server(server), salted } => self.server_derived(server.0, &salted),

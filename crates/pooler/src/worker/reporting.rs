@@ -71,7 +71,20 @@ impl Worker {
     /// Whether a message of its own may be put in for a client now.
     fn is_between_messages(&self, client: &super::client::Client) -> bool {
         let server = client.server().and_then(|server| self.servers.get(server));
-        client.is_ready() && !server.is_some_and(|server| server.passing > 0 && server.passing_on)
+        match &client.state {
+            State::Idle => client.held.is_none() && !client.skipping,
+            State::Active(_) => server.is_some_and(|server| server.status == b'I' && server.due.is_empty()),
+            _ => false,
+        }
+    }
+
+    /// Notifications that came in the middle of something, now that it is over.
+    pub(super) fn tell_late(&mut self, key: Key) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        let late = std::mem::take(&mut client.notifications);
+        if !late.is_empty() {
+            self.send_client(key, &late);
+        }
     }
 
     /// The hub's connection is lost: those who listened may have missed something.

@@ -276,6 +276,9 @@ impl Worker {
         if self.send_client(key, &out) {
             self.look_again(key);
         }
+        if !self.login_queue.is_empty() {
+            self.next_logins();
+        }
     }
 
     /// The console: its answers come through a socket of this process, as if it were a server.

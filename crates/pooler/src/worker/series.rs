@@ -64,7 +64,10 @@ impl Worker {
             server.due.push_back(Due::Parse);
             return Step::Used;
         }
-        if client.statements.get(parse.name).is_some() {
+        let is_sql_name = |name: &Arc<str>| name.as_bytes() == parse.name;
+        if client.statements.get(parse.name).is_some()
+            || client.image.prepared().iter().any(|(name, _)| is_sql_name(name))
+        {
             self.parse_twice(server_key, parse.name, body, batch);
             return Step::Used;
         }

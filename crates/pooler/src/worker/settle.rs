@@ -151,22 +151,27 @@ impl Worker {
                 if let Some(server) = self.servers.get_mut(key) {
                     server.sequences_of = u64::MAX;
                 }
+                self.went_ahead(key);
             }
-            Why::Check | Why::Replay(_) | Why::DiscardSequences => {
-                let is_ready = self
-                    .servers
-                    .get(key)
-                    .is_some_and(|server| matches!(server.phase, Phase::Preparing) && server.due.is_empty());
-                if is_ready {
-                    self.prepared(key);
-                }
-            }
-            Why::ReplayAhead(_) | Why::ReplayPart { .. } | Why::Begin => {}
+            Why::Check
+            | Why::Replay(_)
+            | Why::ReplayPart { .. }
+            | Why::ReplayAhead(_)
+            | Why::DiscardSequences
+            | Why::Begin => self.went_ahead(key),
             Why::Probe => self.probed(key, ours.failed),
             Why::Unlisten => self.unlistened(key, ours.failed),
             Why::Rollback | Why::Clean => {}
             Why::Connect => self.connect_query_ended(key, ours.failed),
             Why::Startup => self.startup_tried(key, ours.failed),
+        }
+    }
+
+    /// One of what goes ahead of a client's message is done: was it the last that had to be waited for?
+    fn went_ahead(&mut self, key: Key) {
+        let Some(server) = self.servers.get(key) else { return };
+        if matches!(server.phase, Phase::Preparing) && server.due.is_empty() {
+            self.prepared(key);
         }
     }
 
@@ -337,6 +342,7 @@ impl Worker {
         server.since = self.now;
         server.transaction_since = None;
         if let Some(client) = server.client {
+            self.tell_late(client);
             self.resume_soon(client);
         }
     }
@@ -357,8 +363,7 @@ impl Worker {
             client_entry.state = State::Idle;
             client_entry.since = now;
             if !client_entry.notifications.is_empty() {
-                let late = std::mem::take(&mut client_entry.notifications);
-                self.send_client(client, &late);
+                self.tell_late(client);
             }
             self.resume_soon(client);
         }
@@ -403,9 +408,19 @@ fn new_images(
     on_server = images.with_settings(&on_server, &found.settings).ok()?;
     of_client = images.with_settings(&of_client, &found.settings).ok()?;
     if let Some(startup) = startup {
+        let welcome = server.pool.welcome.load();
+        let fresh = |name: &str| {
+            let reports = welcome.as_deref().map(Vec::as_slice).unwrap_or_default();
+            reports
+                .iter()
+                .find(|(other, _)| other.eq_ignore_ascii_case(name))
+                .map(|(_, value)| value.as_str())
+        };
         let is_back = |name: &Arc<str>| {
+            let found =
+                found.settings.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_deref());
             server.reset_names.contains(name)
-                || server.reset_all && !found.settings.iter().any(|(found, _)| found == name)
+                || server.reset_all && found.is_none_or(|value| value.is_some() && value == fresh(name))
         };
         let back: Vec<(Arc<str>, Option<String>)> = startup
             .settings()

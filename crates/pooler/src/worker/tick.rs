@@ -15,6 +15,7 @@ impl Worker {
     /// Twenty times a second.
     pub(super) fn tick(&mut self) {
         self.tick_logins();
+        self.next_logins();
         for local in 0..self.pools.len() {
             self.tick_waiters(local);
             if std::mem::take(&mut self.pools[local].wants_seek) || !self.pools[local].waiters.is_empty() {

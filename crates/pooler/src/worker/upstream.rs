@@ -443,6 +443,9 @@ impl Worker {
                 write::command_complete(&mut out, tag);
                 write::ready_for_query(&mut out, TransactionStatus::Idle);
                 self.count_transaction(key);
+                let step = self.answer(key, out);
+                self.tell_late(key);
+                return Some(step);
             }
             Shape::Deallocate(name) if client.statements.get(name).is_some() => {
                 client.statements.remove(name);
@@ -608,6 +611,11 @@ impl Worker {
     pub(super) fn note_effects(&mut self, server_key: Key, decision: &Decision) {
         let Some(server) = self.servers.get_mut(server_key) else { return };
         server.effects |= decision.effects;
+        if let Shape::Set(tenfold_sql::Set { name, local: false, value: tenfold_sql::SetValue::Default }) =
+            &decision.shape
+        {
+            server.reset_names.push(Arc::from(&**name));
+        }
         if decision.effects.intersects(Effects::RESETS.with(Effects::DISCARD_ALL)) {
             server.reset_all |=
                 decision.settings.is_empty() || decision.effects.intersects(Effects::DISCARD_ALL);
