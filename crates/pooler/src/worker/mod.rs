@@ -196,7 +196,7 @@ impl Worker {
         while !self.is_stopped {
             if heard < FEW_EVENTS && self.pools.iter().any(|pool| !pool.waiters.is_empty()) {
                 // Everyone waits for a server anyway: what becomes ready meanwhile is handled in one turn.
-                std::thread::sleep(COALESCE);
+                coalesce();
             }
             let timeout = self.timeout();
             match self.poll.poll(&mut events, Some(timeout)) {
@@ -573,4 +573,13 @@ impl Worker {
             loads[self.index].store(0, Ordering::Relaxed);
         }
     }
+}
+
+/// Lets events gather.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a pause of microseconds, taken only while everyone waits anyway"
+)]
+fn coalesce() {
+    std::thread::sleep(COALESCE);
 }
