@@ -41,6 +41,7 @@ is_present() {
     pgbouncer)  has pgbouncer ;;
     wrk)        has wrk ;;
     taskset)    has taskset ;;
+    python)     python3 -c 'import ensurepip, venv' 2>/dev/null ;;
     *)          die "need: unknown word '$1'" ;;
   esac
 }
@@ -50,6 +51,7 @@ packages_for() {
     cc)      echo "gcc libc6-dev" ;;
     node)    echo "nodejs" ;;
     taskset) echo "util-linux" ;;
+    python)  echo "python3 python3-venv" ;;
     *)       echo "$1" ;;
   esac
 }
