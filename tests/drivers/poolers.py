@@ -17,7 +17,7 @@ from seats import DATABASE, PASSWORDS
 
 START_SECONDS_MAX = 20.0
 STOP_SECONDS_MAX = 10.0
-POOL_SIZE = 16
+POOL_SIZE = 40
 
 TENFOLD = """
 workers = {workers}

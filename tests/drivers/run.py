@@ -3,7 +3,7 @@
     run.py --server URL --tenfold PROGRAM          starts the pooler in both modes itself
     run.py --server URL --pgbouncer PROGRAM        the same with PgBouncer
     run.py --server URL --seat session=HOST:PORT --seat transaction=HOST:PORT
-           [--listed FILE] [--only PATTERN] [--details]
+           [--mode MODE] [--listed FILE] [--only PATTERN] [--details]
 
 Exits with 1 if a difference is not on the written list (a table whose rows name behaviours in backticks), if something
 listed is not different any more, or if a behaviour is not repeatable directly. Those are printed as `unstable`.
@@ -88,6 +88,7 @@ def options():
     parser.add_argument("--tenfold")
     parser.add_argument("--pgbouncer")
     parser.add_argument("--seat", action="append", default=[], metavar="NAME=HOST:PORT")
+    parser.add_argument("--mode", action="append", choices=("session", "transaction"), help="of the pooler started; both")
     parser.add_argument("--listed", help="the page whose table is the written list")
     parser.add_argument("--only", action="append", help="behaviours by name, with * and ?")
     parser.add_argument("--details", action="store_true", help="what was seen, not only where it differs")
@@ -102,7 +103,7 @@ def seats(chosen, server, stack):
     addresses = dict(seat.split("=", 1) for seat in chosen.seat)
     for name, start in (("tenfold", poolers.tenfold), ("pgbouncer", poolers.pgbouncer)):
         if program := getattr(chosen, name):
-            for mode in ("session", "transaction"):
+            for mode in chosen.mode or ("session", "transaction"):
                 pooler = start(program, server, mode)
                 stack.append(pooler)
                 addresses[mode] = f"127.0.0.1:{pooler.port}"

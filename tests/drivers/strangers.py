@@ -10,6 +10,8 @@ Failure. A stranger that is thrown out (restarts, terminated backends) connects 
 """
 
 import contextlib
+import os
+import socket
 import threading
 
 import psycopg
@@ -25,6 +27,21 @@ DIRT = (
     "SELECT pg_try_advisory_lock(424242); SELECT set_config('app.tenant', 'soiled', false);"
     "SELECT set_config('TimeZone', 'Asia/Tokyo', false)"
 )
+
+
+STRANGER_SECONDS_MAX = 5.0
+
+
+def within_time(connection, sql):
+    """Executes `sql`; a pooler that does not answer gets the connection cut, and the caller an error."""
+    end = socket.socket(fileno=os.dup(connection.fileno()))
+    watch = threading.Timer(STRANGER_SECONDS_MAX, lambda: end.shutdown(socket.SHUT_RDWR))
+    watch.start()
+    try:
+        connection.execute(sql)
+    finally:
+        watch.cancel()
+        end.close()
 
 
 class Strangers:
@@ -51,16 +68,16 @@ class Strangers:
             with contextlib.suppress(psycopg.Error):
                 if self._pair[index] is None:
                     self._pair[index] = psycopg.connect(self.dsn, autocommit=True)
-                    self._pair[index].execute(SETTINGS)
-                self._pair[index].execute(sql)
+                    within_time(self._pair[index], SETTINGS)
+                within_time(self._pair[index], sql)
                 return
             self._drop(index)
 
     def soil(self):
         """A visitor leaves dirt. Refused by nobody: a pooler that cannot do it has nothing to clean either."""
         with contextlib.suppress(psycopg.Error), psycopg.connect(self.dsn, autocommit=True) as visitor:
-            visitor.execute(SETTINGS)
-            visitor.execute(DIRT)
+            within_time(visitor, SETTINGS)
+            within_time(visitor, DIRT)
 
     def _drop(self, index):
         if self._pair[index] is not None:
