@@ -55,7 +55,7 @@ def run_one(seat, name):
     # A driver that does not notice even that its connection was closed is left behind with its thread.
     act.join(BEHAVIOUR_SECONDS_MAX + CUT_SECONDS_MAX)
     if seat.between.ask("unwatch") or act.is_alive():
-        sight = Sight([*sight.steps[:1], ["hung", True]])
+        sight = Sight([*sight.steps, ["hung", True]])
     try:
         left = seat.tidy()
     except Exception as error:  # noqa: BLE001

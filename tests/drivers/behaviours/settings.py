@@ -232,7 +232,7 @@ def startup_options(seat, see):
             connection = seat.psycopg(options=options)
             shown = ("work_mem", "search_path", "TimeZone", "statement_timeout", "role", "DateStyle")
             got = [value(connection, f"SHOW {name}") for name in shown]
-            return [*got, value(connection, "SELECT current_setting('app.tenant', true)")]
+            return [*got, value(connection, "SELECT coalesce(current_setting('app.tenant', true), '')")]
         see.error(options, login)
 
 

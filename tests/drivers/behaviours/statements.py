@@ -279,7 +279,7 @@ def closed_by_protocol(seat, see):
 def very_long_statements_and_names(seat, see):
     raw = seat.psycopg().pgconn
     for size in (8000, 16384, 40000, 300000):
-        name = b"n" * (size // 2)
+        name = b"%d" % size + b"n" * (size // 2)
         see(size, told(raw.prepare(name, b"SELECT length($1) /* " + b"c" * size + b" */")))
         see("runs", told(raw.exec_prepared(name, [b"p" * size])))
 
