@@ -114,11 +114,11 @@ def sqlalchemy_reflection(seat, see):
         CREATE INDEX c_n ON c (n DESC) WHERE n > 1; COMMENT ON TABLE c IS 'children'; CREATE VIEW v AS SELECT * FROM c""")
     made = engine(seat, "psycopg")
     inspector = sa.inspect(made)
-    see("tables", (inspector.get_table_names(), inspector.get_view_names(), inspector.get_schema_names()))
+    see("tables", [sorted(names()) for names in (inspector.get_table_names, inspector.get_view_names, inspector.get_schema_names)])
     for table in ("p", "c"):
         see(table, [plain(str(column)) for column in inspector.get_columns(table)])
-        see("keys", (str(inspector.get_pk_constraint(table)), str(inspector.get_foreign_keys(table)), str(inspector.get_indexes(table))))
-        see("checks", str(inspector.get_check_constraints(table)))
+        see("keys", (str(inspector.get_pk_constraint(table)), str(inspector.get_foreign_keys(table)), sorted(map(str, inspector.get_indexes(table)))))
+        see("checks", sorted(map(str, inspector.get_check_constraints(table))))
     made.dispose()
 
 
