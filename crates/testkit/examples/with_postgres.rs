@@ -30,7 +30,9 @@ fn run() -> Result<ExitCode, Error> {
     while let Some(option) = words.next_if(|word| word == "--scram" || word == "--set") {
         let value = words.next().unwrap_or_default().to_string_lossy().into_owned();
         match value.split_once('=') {
-            Some((name, value)) if option == "--set" => options.settings.push((name.to_owned(), value.to_owned())),
+            Some((name, value)) if option == "--set" => {
+                options.settings.push((name.to_owned(), value.to_owned()));
+            }
             _ => options.auth = Auth::Scram { password: value },
         }
     }
