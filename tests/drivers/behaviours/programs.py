@@ -157,7 +157,11 @@ def psql_connects_anew(seat, see):
 
 @behaviour
 def psql_listens(seat, see):
-    psql(seat, see, "LISTEN c; NOTIFY c, 'payload'; SELECT 1; SELECT pg_notify('c', 'again'); UNLISTEN *; NOTIFY c; SELECT 2;")
+    """Sorted: a notification may come with the answer to its NOTIFY or a moment later."""
+    pause = "SELECT 'paused' FROM pg_sleep(0.4);"
+    code, out, err = run(seat, "psql", "-X", "-At", stdin=f"LISTEN c; NOTIFY c, 'payload'; {pause} SELECT pg_notify('c', 'again'); {pause}"
+                                                          f"UNLISTEN *; NOTIFY c; {pause}")
+    see("lines", (code, sorted(told(out).splitlines()), err))
 
 
 @behaviour
