@@ -1,4 +1,7 @@
-//! The rows.
+//! The rows of a report: of connections, databases, pools, users, totals and memory.
+//!
+//! **Mechanism.** Plain structs with times as durations and moments as milliseconds since the epoch; how they are named
+//! and spelled is the console's business.
 //!
 //! **Failure.** See [`super`].
 

@@ -107,14 +107,14 @@ fn who_logged_in_is_not_told_as_somebody_assumed() {
         direct.query(statement).unwrap();
         let found = probe(&mut direct, &["session_authorization"]);
         let names: Vec<_> = found.settings.iter().map(|(name, _)| &**name).collect();
-        assert_eq!(names, ["role", "session_authorization"]);
+        assert_eq!(names, ["session_authorization", "role"]);
         found.settings.into_iter().map(|(_, value)| value).collect::<Vec<_>>()
     };
     let none = || Some("none".to_owned());
-    assert_eq!(told("SELECT 1"), [none(), None]);
-    assert_eq!(told("SET ROLE assumed"), [Some("assumed".to_owned()), None]);
-    assert_eq!(told("SET SESSION AUTHORIZATION assumed"), [none(), Some("assumed".to_owned())]);
-    assert_eq!(told("RESET SESSION AUTHORIZATION"), [none(), None]);
+    assert_eq!(told("SELECT 1"), [None, none()]);
+    assert_eq!(told("SET ROLE assumed"), [None, Some("assumed".to_owned())]);
+    assert_eq!(told("SET SESSION AUTHORIZATION assumed"), [Some("assumed".to_owned()), none()]);
+    assert_eq!(told("RESET SESSION AUTHORIZATION"), [None, none()]);
 }
 
 #[test]
