@@ -5,6 +5,7 @@ use std::{
     io::{Read, Write},
     net::TcpStream,
     sync::OnceLock,
+    time::Duration,
 };
 
 use tenfold_pgwire::{
@@ -18,6 +19,9 @@ use tenfold_testkit::postgres::{Cluster, Options};
 
 /// Rows of text columns.
 pub(crate) type Rows = Vec<Vec<Option<Vec<u8>>>>;
+
+/// An answer that takes longer never comes.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(4);
 
 /// One server for all tests of this binary; it ends with the process.
 pub(crate) fn cluster() -> &'static Cluster {
@@ -33,14 +37,38 @@ pub(crate) struct Direct {
 
 impl Direct {
     pub(crate) fn connect() -> Self {
-        let stream = TcpStream::connect(("127.0.0.1", cluster().primary().port())).unwrap();
+        Self::connect_to(cluster().primary().port(), &[])
+    }
+
+    /// A connection to whoever listens on this port, with more startup parameters.
+    pub(crate) fn connect_to(port: u16, more: &[(&str, &str)]) -> Self {
+        let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
         stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(ANSWER_TIME_MAX)).unwrap();
         let mut direct = Self { stream, read: VecDeque::new() };
         let mut out = Vec::new();
         let params = [(&b"user"[..], &b"postgres"[..]), (b"database", b"postgres")];
-        append_startup(&mut out, 0, params);
+        let more = more.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+        append_startup(&mut out, 0, params.into_iter().chain(more));
         direct.send(&out).unwrap();
         direct
+    }
+
+    /// Says goodbye, as drivers do.
+    pub(crate) fn terminate(mut self) {
+        let mut out = Vec::new();
+        write::terminate(&mut out);
+        self.stream.write_all(&out).unwrap();
+    }
+
+    /// Sends bytes and does not wait for what they bring.
+    pub(crate) fn tell(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).unwrap();
+    }
+
+    /// The connection itself.
+    pub(crate) fn stream(&mut self) -> &mut TcpStream {
+        &mut self.stream
     }
 
     /// Runs a simple query; the rows of all its results.
@@ -73,7 +101,7 @@ impl Direct {
     }
 
     /// Sends messages and reads up to ReadyForQuery.
-    fn send(&mut self, out: &[u8]) -> Result<Rows, String> {
+    pub(crate) fn send(&mut self, out: &[u8]) -> Result<Rows, String> {
         self.stream.write_all(out).unwrap();
         let mut rows = Vec::new();
         let mut failure = None;
@@ -102,8 +130,11 @@ impl Direct {
                 return failure.map_or(Ok(rows), Err);
             }
             let mut buffer = [0; 16_384];
-            let count = self.stream.read(&mut buffer).unwrap();
-            assert!(count > 0, "the server closed the connection: {failure:?}");
+            let count = match self.stream.read(&mut buffer) {
+                Ok(0) => return Err(format!("the connection was closed: {failure:?}")),
+                Ok(count) => count,
+                Err(error) => return Err(format!("no answer: {error}")),
+            };
             self.read.extend(&buffer[..count]);
         }
     }

@@ -8,5 +8,6 @@ mod control;
 mod direct;
 mod entering;
 mod images;
+mod leaks;
 mod pooled;
 mod probes;
