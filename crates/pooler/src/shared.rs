@@ -133,6 +133,9 @@ pub struct Database {
     pub target: ArcSwap<Target>,
     /// What its functions and tables hide.
     pub catalogue: ArcSwap<Catalogue>,
+    /// The catalogue was read, or cannot be: until then nobody is lent a server, since what a trigger or a view leaves
+    /// behind would go unseen.
+    pub is_known: AtomicBool,
     /// Paused at the console.
     pub paused: AtomicBool,
     /// Closed to new clients at the console, or no longer configured.
@@ -408,6 +411,7 @@ impl Database {
             spec: ArcSwap::from_pointee(spec),
             target: ArcSwap::from_pointee(Target::default()),
             catalogue: ArcSwap::new(Catalogue::empty()),
+            is_known: AtomicBool::new(false),
             paused: AtomicBool::new(false),
             disabled: AtomicBool::new(false),
             epoch: AtomicU32::new(0),

@@ -54,6 +54,15 @@ struct Entry {
     database: Arc<Database>,
 }
 
+impl Entry {
+    /// What hides in the database is known now, or never will be: whoever waited for that goes on.
+    fn known(&self) {
+        if !self.database.is_known.swap(true, std::sync::atomic::Ordering::Release) {
+            self.shared.tell_all(|| Order::Wake { database: Arc::clone(&self.database) });
+        }
+    }
+}
+
 impl Tasks {
     fn new(shared: Arc<Shared>) -> Self {
         let salter = Salter::new(Arc::clone(&shared.salted));
@@ -195,10 +204,15 @@ impl Watched for Entry {
     }
 
     fn set_catalogue(&self, catalogue: Arc<Catalogue>) {
+        let is_read = !catalogue.is_stale();
         self.database.catalogue.store(catalogue);
+        if is_read {
+            self.known();
+        }
     }
 
     fn left(&self) {
+        self.database.is_known.store(false, std::sync::atomic::Ordering::Relaxed);
         self.database.watched.store(false, std::sync::atomic::Ordering::Release);
     }
 
@@ -212,6 +226,9 @@ impl Watched for Entry {
             | Event::HubLost { .. } => Level::Warn,
             _ => Level::Info,
         };
+        if matches!(event, Event::Lost { .. } | Event::NoLogin | Event::CatalogueFailed { .. }) {
+            self.known();
+        }
         self.shared.log(level, &format!("database {}: {event}", self.database.name));
     }
 }

@@ -34,6 +34,8 @@ use crate::{
 
 /// How much longer another worker's client must have waited to be served before one's own.
 const SLACK_MS: u64 = 5;
+/// What may tell a client what a sequence gave to another.
+const SEQUENCES_MAY_SHOW: Effects = Effects::SEQUENCE_READ.with(Effects::UNKNOWN).with(Effects::SQL_EXECUTE);
 /// Connections of one pool that one worker opens at once.
 pub(super) const CONNECTING_MAX: usize = 4;
 
@@ -311,7 +313,7 @@ impl Worker {
         batch: &mut Batch<'_>,
     ) -> bool {
         let now = self.now;
-        if first.is_begin || first.effects.intersects(Effects::SEQUENCE_READ | Effects::UNKNOWN) {
+        if first.is_begin || first.effects.intersects(SEQUENCES_MAY_SHOW) {
             self.discard_sequences(key, server_key, batch);
         }
         let Some(client) = self.clients.get_mut(key) else { return false };
@@ -670,6 +672,7 @@ pub(super) fn row_limit(settings: &crate::config::PoolSettings) -> usize {
 /// Whether nobody gets a connection for now.
 fn is_held_back(database: &Database, shared: &crate::shared::Shared) -> bool {
     database.paused.load(std::sync::atomic::Ordering::Relaxed)
+        || !database.is_known.load(std::sync::atomic::Ordering::Relaxed)
         || shared.desk.pause() != crate::report::Pause::Active
 }
 

@@ -31,6 +31,9 @@ use crate::{
 const NOTHING_TO_ASK: Effects =
     Effects::WRITES.with(Effects::DDL).with(Effects::SEQUENCE_MAYBE).with(Effects::SEQUENCE_READ);
 
+const SEQUENCES_MAY_BE_DRAWN: Effects =
+    Effects::SEQUENCE_SET.with(Effects::SEQUENCE_MAYBE).with(Effects::UNKNOWN).with(Effects::SQL_EXECUTE);
+
 impl Worker {
     /// The client's transaction is over, and it has been told (but for LISTEN).
     #[inline]
@@ -92,7 +95,7 @@ impl Worker {
     fn note_lasting(&mut self, key: Key, effects: Effects) {
         let Some(server) = self.servers.get_mut(key) else { return };
         let client = server.client.and_then(|client| self.clients.get(client));
-        if effects.intersects(Effects::SEQUENCE_SET | Effects::SEQUENCE_MAYBE | Effects::UNKNOWN) {
+        if effects.intersects(SEQUENCES_MAY_BE_DRAWN) {
             server.sequences_of = client.map_or(u64::MAX, |client| client.id);
         }
         if effects.intersects(Effects::SEQUENCE_READ) {

@@ -5,7 +5,14 @@
 
 use std::{sync::Arc, sync::atomic::Ordering, time::Duration};
 
-use super::{Worker, client::State, login::is_overdue, refuse, server::Phase, slab::Key};
+use super::{
+    Worker,
+    client::State,
+    login::is_overdue,
+    refuse,
+    server::{Due, Phase},
+    slab::Key,
+};
 use crate::refusal::Refusal;
 
 /// Idle clients looked at per tick.
@@ -128,12 +135,14 @@ impl Worker {
     fn tick_abandoned(&mut self, key: Key) {
         /// What was cancelled has this long to end.
         const GRACE: Duration = Duration::from_secs(30);
-        if self
-            .servers
-            .get(key)
-            .is_some_and(|server| self.now.saturating_duration_since(server.since) >= GRACE)
-        {
+        let Some(server) = self.servers.get(key) else { return };
+        if self.now.saturating_duration_since(server.since) >= GRACE {
             self.close_server(key);
+            return;
+        }
+        // A cancel that came between two queries of a series has hit neither.
+        if server.cancels == 0 && server.due.iter().any(Due::is_clients) {
+            self.cancel_server(key, None);
         }
     }
 

@@ -610,7 +610,7 @@ impl Worker {
     /// Gathers what a statement may leave, to be looked into when its transaction ends.
     pub(super) fn note_effects(&mut self, server_key: Key, decision: &Decision) {
         let Some(server) = self.servers.get_mut(server_key) else { return };
-        server.effects |= decision.effects;
+        server.effects |= decision.effects | left_by_prepared(decision);
         if let Shape::Set(tenfold_sql::Set { name, local: false, value: tenfold_sql::SetValue::Default }) =
             &decision.shape
         {
@@ -687,4 +687,16 @@ fn must_be_whole(header: Header) -> bool {
 /// Functions of the large object interface, which libpq calls by OID (`pg_proc.dat`).
 fn is_large_object_function(oid: u32) -> bool {
     matches!(oid, 715 | 764 | 765 | 767 | 952..=958 | 964 | 1_004 | 3_170..=3_172)
+}
+
+/// EXECUTE names a statement and does not say what it does: if that leaves more than writes behind, whoever prepares it
+/// keeps the server connection.
+fn left_by_prepared(decision: &Decision) -> Effects {
+    const SEEN_AT_EXECUTE: Effects =
+        Effects::WRITES.with(Effects::SEQUENCE_MAYBE).with(Effects::SEQUENCE_READ);
+    let is_known = match &decision.shape {
+        Shape::Prepare { body, .. } => body.effects.without(SEEN_AT_EXECUTE).is_empty(),
+        _ => !decision.effects.intersects(Effects::SQL_PREPARE),
+    };
+    if is_known { Effects::NONE } else { Effects::UNKNOWN }
 }

@@ -334,11 +334,7 @@ pub(super) const OBJECTS: &[Kind] = &[
         "SELECT n FROM leak_v",
     ),
     kind("temp sequence", &["CREATE TEMP SEQUENCE leak_ts"], TEMP),
-    kind(
-        "temp function",
-        &["CREATE FUNCTION pg_temp.leak_f() RETURNS int LANGUAGE sql AS 'SELECT 3'"],
-        "SELECT pg_temp.leak_f()",
-    ),
+    kind("temp function", &["CREATE FUNCTION pg_temp.leak_f() RETURNS int LANGUAGE sql AS 'SELECT 3'"], TEMP),
     kind("temp type", &["CREATE TYPE pg_temp.leak_ty AS (n int)"], TEMP),
     kind(
         "temp table by search_path",
