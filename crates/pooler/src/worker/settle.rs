@@ -71,6 +71,11 @@ impl Worker {
             (wanted.prepared, wanted.channels) = (true, true);
             (wanted.temp, wanted.advisory, wanted.held) = (true, true, true);
         }
+        if server.reset_all
+            && let Some(client) = server.client.and_then(|client| self.clients.get(client))
+        {
+            wanted = wanted.and_then(|wanted| with_all_held(wanted, server, &client.image));
+        }
         server.names = names;
         self.note_lasting(key, effects);
         let Some(server) = self.servers.get_mut(key) else { return };
@@ -390,6 +395,12 @@ fn is_cleaning(effects: Effects) -> bool {
     effects.intersects(Effects::DISCARD_ALL)
 }
 
+/// RESET ALL may have changed whatever either side holds. `None` if that is too much to ask for.
+fn with_all_held(mut wanted: Wanted, server: &Server, client: &Image) -> Option<Wanted> {
+    let mut held = server.image.settings().iter().chain(client.settings());
+    held.all(|(name, _)| wanted.add_setting(name)).then_some(wanted)
+}
+
 /// What the server holds now, and what the client does: the same but for startup parameters that a RESET brings back.
 fn new_images(
     server: &Server,
@@ -401,15 +412,18 @@ fn new_images(
 ) -> Option<(Arc<Image>, Arc<Image>)> {
     let mut on_server = Arc::clone(&server.image);
     let mut of_client = Arc::clone(client);
-    if server.reset_all {
-        let gone = |image: &Arc<Image>| -> Vec<(Arc<str>, Option<String>)> {
-            image.settings().iter().map(|(name, _)| (Arc::clone(name), None)).collect()
-        };
-        on_server = images.with_settings(&on_server, &gone(&on_server)).ok()?;
-        of_client = images.with_settings(&of_client, &gone(&of_client)).ok()?;
-    }
-    on_server = images.with_settings(&on_server, &found.settings).ok()?;
-    of_client = images.with_settings(&of_client, &found.settings).ok()?;
+    // RESET ALL spares role and session_authorization, and may have been rolled back: what it changed is gone.
+    let is_reset = |(name, value): &(Arc<str>, Option<String>)| {
+        let old = client.settings().iter().find(|(held, _)| held == name).map(|(_, value)| &**value);
+        server.reset_all && old != value.as_deref() && !server.names.contains(name)
+    };
+    let found_settings: Vec<_> = found
+        .settings
+        .iter()
+        .map(|setting| if is_reset(setting) { (Arc::clone(&setting.0), None) } else { setting.clone() })
+        .collect();
+    on_server = images.with_settings(&on_server, &found_settings).ok()?;
+    of_client = images.with_settings(&of_client, &found_settings).ok()?;
     if let Some(startup) = startup {
         let welcome = server.pool.welcome.load();
         let fresh = |name: &str| {
@@ -421,9 +435,9 @@ fn new_images(
         };
         let is_back = |name: &Arc<str>| {
             let found =
-                found.settings.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_deref());
-            server.reset_names.contains(name)
-                || server.reset_all && found.is_none_or(|value| value.is_some() && value == fresh(name))
+                found_settings.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_deref());
+            let is_fresh = |value: Option<&str>| value.is_none() || value == fresh(name);
+            server.reset_names.contains(name) || server.reset_all && found.is_none_or(is_fresh)
         };
         let back: Vec<(Arc<str>, Option<String>)> = startup
             .settings()

@@ -83,9 +83,9 @@ fn a_channel_is_its_listeners_own() {
         other.send(&notify).unwrap();
         tell_until(&mut owner, &[], b'A');
         if is_goodbye {
-            owner.terminate()
+            owner.terminate();
         } else {
-            drop(owner)
+            drop(owner);
         }
         assert_eq!(other.value(listening).as_deref(), Some("0"));
         other.send(&notify).unwrap();
@@ -106,9 +106,9 @@ fn a_copy_cut_short_leaves_nothing() {
         write::copy_data(&mut rows, b"1234\n5");
         owner.tell(&rows);
         if is_goodbye {
-            owner.terminate()
+            owner.terminate();
         } else {
-            drop(owner)
+            drop(owner);
         }
         let mut other = stranger(&pooled);
         assert_eq!(other.value("SELECT count(*) FROM leak_rows WHERE n > 999").as_deref(), Some("0"));
@@ -146,9 +146,9 @@ fn an_open_transaction_ends_with_its_client() {
         owner.query("BEGIN").unwrap();
         owner.query("LOCK TABLE leak_rows IN ACCESS EXCLUSIVE MODE").unwrap();
         if is_goodbye {
-            owner.terminate()
+            owner.terminate();
         } else {
-            drop(owner)
+            drop(owner);
         }
         let mut judge = Direct::connect_to(cluster().primary().port(), &[]);
         let locked = "SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND relation = 'leak_rows'::regclass";
