@@ -9,7 +9,7 @@
 //! around its commas, except credentials and cookies, which are nobody's to interpret. A stored response in the one
 //! language that a request likes best answers that request, whatever else it listed.
 //!
-//! **Failure.** A value with a quote in it, or with more members than [`MEMBERS_MAX`], is compared as it stands.
+//! **Failure.** A value with a quote in it, or with more members than `MEMBERS_MAX`, is compared as it stands.
 
 use std::borrow::Cow;
 

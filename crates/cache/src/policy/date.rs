@@ -8,7 +8,7 @@
 //! `Sun Nov  6 08:49:37 1994` (RFC 9110 §5.6.7), days counted by the civil calendar.
 //!
 //! **Failure.** `None`, also for days that don't exist and for years before 1970. Two-digit years are of this century
-//! below [`PIVOT`], else of the last: with the clock moving on, some future dates are then read as past, which is stale.
+//! below `PIVOT`, else of the last: with the clock moving on, some future dates are then read as past, which is stale.
 
 use super::time::Timestamp;
 
