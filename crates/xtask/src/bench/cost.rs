@@ -1,7 +1,10 @@
-//! Resident memory of a server, from /proc.
+//! What a server has taken: resident memory, processor time, from /proc.
 //!
 //! A server may be several processes (nginx's master and worker), so the descendants count too; pages they share count
-//! for each. A process that ends between listing and reading is skipped. (CPU time is read by `testkit::process`.)
+//! for each. A process that ends between listing and reading is skipped. Processor time here is of one process and in
+//! nanoseconds, for short rounds; that of a whole family is read by `testkit::process`.
+
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
@@ -15,6 +18,17 @@ pub(crate) fn rss_mib(pid: u32) -> Result<f64> {
     }
     let kib: u32 = family(pid, processes).iter().map(|process| process.rss_kib).sum();
     Ok(f64::from(kib) / 1024.0)
+}
+
+/// Processor time of the process's living threads, in seconds; zero if it is gone. The kernel's scheduler counts
+/// nanoseconds where `/proc/PID/stat` counts hundredths of a second.
+pub(crate) fn threads_cpu_seconds(pid: u32) -> f64 {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let ns = threads.filter_map(|thread| {
+        let text = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        text.split_whitespace().next()?.parse::<u64>().ok()
+    });
+    Duration::from_nanos(ns.sum()).as_secs_f64()
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +77,16 @@ mod tests {
         let all = vec![process(4, 3), process(3, 2), process(2, 1), process(9, 1)];
         let pids: Vec<u32> = family(2, all).iter().map(|process| process.pid).collect();
         assert_eq!(pids, [2, 3, 4]);
+    }
+
+    #[test]
+    fn work_takes_processor_time() {
+        let own = std::process::id();
+        let before = threads_cpu_seconds(own);
+        tenfold_testkit::wait_for("work to be counted", Duration::from_secs(10), || {
+            threads_cpu_seconds(own) > before
+        });
+        assert!(threads_cpu_seconds(0) == 0.0);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use tenfold_pgwire::scram::Verifier;
 use tenfold_testkit::postgres::{Auth, Cluster, Options as ClusterOptions};
-use tenfold_testkit::process::{Child, cpu_seconds};
+use tenfold_testkit::process::Child;
 
 use super::login::{Client, Login};
 use super::seats::{Place, Seat, Seated};
@@ -160,8 +160,8 @@ fn measure(seated: &Seated, cluster: &Cluster, clients: usize) -> Result<Found> 
     let rss_mib_without = cost::rss_mib(pid)?;
     let timed = |crowd: &mut Crowd, order: &str| {
         eprintln!("{}: {order}", seated.seat.name());
-        let before = cpu_seconds(pid);
-        crowd.order(order).map(|()| (cpu_seconds(pid) - before) * 1e6 / many)
+        let before = cost::threads_cpu_seconds(pid);
+        crowd.order(order).map(|()| (cost::threads_cpu_seconds(pid) - before) * 1e6 / many)
     };
     let log_in = format!("login {clients}");
     let login_us = timed(&mut crowd, &log_in)?;

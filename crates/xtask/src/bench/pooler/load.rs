@@ -6,20 +6,25 @@
 //! of the seat is read; what lies between the first report with transactions and the last one is measured. Each
 //! transaction's latency comes from pgbench's log, without the first second.
 //!
-//! **Failure.** A failed or aborted transaction ends the run: its cost would not be comparable.
+//! **Failure.** A failed or aborted transaction ends the run: its cost would not be comparable. So does an answer that
+//! does not come.
 
 use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use tenfold_testkit::process::cpu_seconds;
+
+use crate::bench::cost::threads_cpu_seconds;
 
 /// Clients per thread of pgbench: it asks the kernel about all of a thread's sockets at each step.
 const CLIENTS_PER_THREAD: u32 = 250;
 /// Before the first report, which begins what is measured.
 const WARM_S: u64 = 1;
+/// Beyond the time it was given, pgbench waits for answers only.
+const OVERTIME_MAX: Duration = Duration::from_secs(60);
 
 /// One run of pgbench.
 #[derive(Clone, Debug)]
@@ -72,7 +77,7 @@ impl Load<'_> {
             let line = line.context("reading what pgbench says")?;
             match report(&line) {
                 Some((at_s, tps)) => {
-                    reports.push(Report { at_s, tps, cpu_s: self.pid.map_or(0.0, cpu_seconds) });
+                    reports.push(Report { at_s, tps, cpu_s: self.pid.map_or(0.0, threads_cpu_seconds) });
                 }
                 None => complaints.push_str(&format!("{line}\n")),
             }
@@ -99,8 +104,18 @@ impl Load<'_> {
 
     fn command(&self, prefix: &Path) -> Command {
         let threads = self.clients.div_ceil(CLIENTS_PER_THREAD);
-        let mut command = Command::new(self.program);
-        command.args(["-n", "-P", "1", "-h", "127.0.0.1", "-U", "postgres"]);
+        // A pooler that loses a message would otherwise keep us waiting for ever.
+        let limit = Duration::from_secs(WARM_S + self.login_s + self.seconds) + OVERTIME_MAX;
+        let mut command = Command::new("timeout");
+        command.arg(limit.as_secs().to_string()).arg(self.program).args([
+            "-n",
+            "-P",
+            "1",
+            "-h",
+            "127.0.0.1",
+            "-U",
+            "postgres",
+        ]);
         command.args([
             "-p",
             &self.port.to_string(),

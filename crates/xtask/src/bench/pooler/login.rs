@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use tenfold_pgwire::backend::{Authentication, DataRow, Report};
@@ -21,6 +22,8 @@ use tenfold_pgwire::{startup, write};
 
 /// An answer here is a few hundred bytes; one that grows beyond this is no answer to what was asked.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
+/// Longer than 10,000 queries at once take on a busy machine.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(90);
 
 /// Who logs in, with the hashed password of every salt seen.
 pub(super) struct Login {
@@ -41,6 +44,7 @@ impl Login {
     pub(super) fn connect(&mut self, port: u16) -> Result<Client> {
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).context("connecting")?;
         stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(ANSWER_TIME_MAX))?;
         let mut client = Client { stream };
         let mut packet = Vec::new();
         let settings = [("user", self.user), ("database", self.database), ("application_name", "idle")];
