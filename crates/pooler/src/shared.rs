@@ -316,6 +316,12 @@ impl Shared {
         });
     }
 
+    /// Whether a database is held back at the console, by itself or with all others.
+    #[must_use]
+    pub fn is_paused(&self, database: &Database) -> bool {
+        database.paused.load(Ordering::Relaxed) || self.desk.pause() != crate::report::Pause::Active
+    }
+
     /// All databases, by name.
     #[must_use]
     pub fn databases(&self) -> Vec<Arc<Database>> {

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tenfold_pgwire::{sqlstate, write::Report};
 use tenfold_pooler::config::{Config, ConfigError, Mode};
 use tenfold_pooler::pool::Pool;
-use tenfold_pooler::shared::{Database, Level};
+use tenfold_pooler::shared::{Database, Level, Shared};
 use tenfold_pooler::{Deps, Pooler, ProcessAsk};
 use tenfold_service::acceptor::{Service, Serving};
 use tenfold_service::clock::Clock;
@@ -143,7 +143,9 @@ impl Pooling {
         let databases = shared.databases();
         let pools: Vec<_> = databases
             .iter()
-            .flat_map(|database| database.pools().into_iter().map(move |pool| row(database, &pool, now_ms)))
+            .flat_map(|database| {
+                database.pools().into_iter().map(move |pool| row(shared, database, &pool, now_ms))
+            })
             .collect();
         json!({
             "listen": listen,
@@ -153,7 +155,7 @@ impl Pooling {
     }
 }
 
-fn row(database: &Database, pool: &Pool, now_ms: u64) -> Value {
+fn row(shared: &Shared, database: &Database, pool: &Pool, now_ms: u64) -> Value {
     let settings = pool.settings.load();
     let (open, idle) = (pool.open(), pool.idle());
     json!({
@@ -171,7 +173,7 @@ fn row(database: &Database, pool: &Pool, now_ms: u64) -> Value {
         "size": settings.size,
         "reserve": settings.reserve,
         "oldest_wait_ms": pool.oldest_ms().map_or(0, |since| now_ms.saturating_sub(since)),
-        "paused": database.paused.load(Ordering::Relaxed),
+        "paused": shared.is_paused(database),
     })
 }
 

@@ -671,9 +671,7 @@ pub(super) fn row_limit(settings: &crate::config::PoolSettings) -> usize {
 
 /// Whether nobody gets a connection for now.
 fn is_held_back(database: &Database, shared: &crate::shared::Shared) -> bool {
-    database.paused.load(std::sync::atomic::Ordering::Relaxed)
-        || !database.is_known.load(std::sync::atomic::Ordering::Relaxed)
-        || shared.desk.pause() != crate::report::Pause::Active
+    shared.is_paused(database) || !database.is_known.load(std::sync::atomic::Ordering::Relaxed)
 }
 
 fn message_query(out: &mut Vec<u8>, body: &[u8]) {

@@ -53,7 +53,7 @@ fn ended(child: Child) -> Result<String, String> {
 #[test]
 fn a_client_and_its_server_are_shown_while_it_works() {
     let pooled = start();
-    let busy = pooled.begin("postgres", "SELECT pg_sleep(0.5)");
+    let busy = pooled.begin("postgres", "SELECT pg_sleep(3)");
     pooled.await_row("SHOW CLIENTS", "C|postgres|postgres|active|127.0.0.1|");
     pooled.await_row("SHOW SERVERS", "S|postgres|postgres|active|127.0.0.1|");
     pooled.await_row("SHOW POOLS", "postgres|postgres|1|0|0|0|1|");
