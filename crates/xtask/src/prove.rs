@@ -5,7 +5,8 @@
 //! if a promise was not kept.
 //!
 //! **Mechanism.** `failover` kills nodes with SIGKILL, `drain` ends and reloads the process under load, `hostile` sends
-//! it what no client and no origin should. Everything runs on loopback, on ports nobody had, as guarded children.
+//! it what no client and no origin should, `pooler-faults` breaks what a pooler stands between,
+//! `pooler-operations` plays an administrator. Everything runs on loopback, on ports nobody had, as guarded children.
 //!
 //! **Failure.** What cannot be set up is an error with its reason; a promise broken is a row of the table. Shorter forms
 //! of the same run with the tests of crate `tenfold`.
@@ -14,6 +15,7 @@ mod drain;
 mod failover;
 mod garbage;
 mod hostile;
+mod pooler;
 mod stand;
 mod steady;
 mod verdict;
@@ -34,6 +36,10 @@ pub(crate) enum Proof {
     Drain,
     /// Clients and origins send what they should not.
     Hostile,
+    /// The pooler's server, clients and connections break under load.
+    PoolerFaults,
+    /// The pooler is paused, reloaded, and its server restarted, under load.
+    PoolerOperations,
 }
 
 impl Proof {
@@ -42,6 +48,8 @@ impl Proof {
             "failover" => Some(Self::Failover),
             "drain" => Some(Self::Drain),
             "hostile" => Some(Self::Hostile),
+            "pooler-faults" => Some(Self::PoolerFaults),
+            "pooler-operations" => Some(Self::PoolerOperations),
             _ => None,
         }
     }
@@ -54,6 +62,8 @@ pub(crate) fn run(root: &Path, proof: Proof, short: bool) -> Result<ExitCode> {
         Proof::Failover => failover::prove(&scratch, short)?,
         Proof::Drain => drain::prove(&scratch, short)?,
         Proof::Hostile => hostile::prove(&scratch, short)?,
+        Proof::PoolerOperations => pooler::prove_operations(&scratch, short)?,
+        Proof::PoolerFaults => pooler::prove_faults(&scratch, short)?,
     };
     verdicts.print();
     Ok(if verdicts.all_held() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

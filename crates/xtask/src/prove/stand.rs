@@ -59,7 +59,7 @@ impl Drop for Scratch {
 }
 
 /// A program of this build, beside this one.
-fn built(name: &str, how: &str) -> Result<PathBuf> {
+pub(crate) fn built(name: &str, how: &str) -> Result<PathBuf> {
     let program = std::env::current_exe()?.with_file_name(name);
     if !program.is_file() {
         bail!("{} is not built (cargo build --release {how})", program.display());

@@ -1,0 +1,46 @@
+//! What the pooler's proofs are played on: a PostgreSQL that can be hurt, and the real Tenfold in front of it.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use tenfold_testkit::process::Child;
+use tenfold_testkit::raw;
+use tenfold_testkit::try_wait_for;
+
+use super::super::stand::{Scratch, built, free_address};
+
+const START_TIME_MAX: Duration = Duration::from_secs(20);
+
+/// A running pooler.
+pub(super) struct Pooler {
+    pub(super) child: Child,
+    pub(super) addr: SocketAddr,
+}
+
+impl Pooler {
+    /// One database, `postgres`, whose server listens on this port; `pool` is what stands in its `pool` table.
+    pub(super) fn start(scratch: &Scratch, server: u16, pool: &str) -> Result<Self> {
+        let program = built("tenfold", "--package tenfold")?;
+        let (addr, admin) = (free_address()?, free_address()?);
+        let text = format!(
+            "admin.listen = \"{admin}\"\n[pooler]\nlisten = \"{addr}\"\nauth = \"trust\"\n[database.postgres]\n\
+             primary = \"postgres://postgres@{}:{server}/postgres\"\npassword = \"unused\"\npool = {{ {pool} }}\n",
+            Ipv4Addr::LOCALHOST
+        );
+        let file = scratch.file("tenfold.toml");
+        std::fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
+        let mut command = Command::new(&program);
+        command.args(["run", "-c"]).arg(&file);
+        let mut child = Child::spawn(&command)?;
+        try_wait_for("Tenfold to be ready", START_TIME_MAX, || {
+            let ready = raw::get(admin, "/readyz").is_ok_and(|answer| answer.status == 200);
+            ready || child.try_wait().is_some()
+        })?;
+        if let Some(status) = child.try_wait() {
+            bail!("Tenfold ended at start ({status}):\n{}", child.log());
+        }
+        Ok(Self { child, addr })
+    }
+}
