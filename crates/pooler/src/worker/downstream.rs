@@ -388,8 +388,12 @@ impl Worker {
             server.owes_ready = true;
             batch.unpass(HEADER_BYTES + 1);
         }
+        let client = server.client;
         self.deliver(key, batch);
-        self.transaction_ended(key);
+        // A client that went at this very moment has left its server to the next one already.
+        if self.servers.get(key).is_some_and(|server| server.client == client) {
+            self.transaction_ended(key);
+        }
     }
 }
 

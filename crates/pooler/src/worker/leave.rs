@@ -250,7 +250,13 @@ impl Worker {
         }
         client.state = State::Idle;
         client.since = self.now;
-        client.held = None;
+        // A BEGIN that is still held goes with its first statement, to another server.
+        let is_unbegun = matches!(server.phase, Phase::Preparing) && ends == 0 && !server.owes_ready;
+        if !is_unbegun {
+            client.held = None;
+        }
+        let has_begun = server.status != b'I'
+            || server.due.iter().any(|due| matches!(due, Due::Ours(ours) if matches!(ours.why, Why::Begin)));
         let mut out = Vec::new();
         let owes = server.owes_client() || server.owes_ready || matches!(server.phase, Phase::Preparing);
         if ends == 1 || server.owes_ready {
@@ -261,7 +267,7 @@ impl Worker {
         } else if owes || server.in_series {
             refuse::write_error(&mut out, error, false);
             client.skipping = true;
-        } else if server.status != b'I' {
+        } else if has_begun {
             client.broken = Some(error.into());
         }
         if self.send_client(key, &out) {

@@ -220,6 +220,10 @@ impl<'a> Client<'a> {
                 self.seen.never_committed.push(nonce.clone());
             }
         })?;
+        if answer.status != b'I' {
+            self.seen.wrong += 1;
+            self.seen.example(format!("{nonce}: still in a transaction after {answer:?}"));
+        }
         match answer.error {
             None if answer.tag == "COMMIT" && is_sure => {
                 self.seen.acknowledged.push(nonce);
