@@ -217,6 +217,13 @@ impl Worker {
             if wanted.held {
                 server.pins.set(Pin::HeldCursor, found.held);
             }
+            // With the temporary schema searched first, what is created unqualified is temporary, and no text shows it.
+            let names_temporary = found.settings.iter().any(|(name, value)| {
+                **name == *"search_path" && value.as_deref().is_some_and(|path| path.contains("pg_temp"))
+            });
+            if names_temporary {
+                server.pins.set(Pin::Unknown, true);
+            }
             let images = &self.shared.images;
             match new_images(server, &client.image, startup.as_ref(), &wanted, &found, images) {
                 Some((on_server, of_client)) => {
