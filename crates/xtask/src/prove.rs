@@ -40,6 +40,10 @@ pub(crate) enum Proof {
     PoolerFaults,
     /// The pooler is paused, reloaded, and its server restarted, under load.
     PoolerOperations,
+    /// Some of the pooler's clients want more than their share.
+    PoolerFairness,
+    /// Bytes reach the pooler that no client sends.
+    PoolerHostile,
 }
 
 impl Proof {
@@ -50,6 +54,8 @@ impl Proof {
             "hostile" => Some(Self::Hostile),
             "pooler-faults" => Some(Self::PoolerFaults),
             "pooler-operations" => Some(Self::PoolerOperations),
+            "pooler-fairness" => Some(Self::PoolerFairness),
+            "pooler-hostile" => Some(Self::PoolerHostile),
             _ => None,
         }
     }
@@ -62,6 +68,8 @@ pub(crate) fn run(root: &Path, proof: Proof, short: bool) -> Result<ExitCode> {
         Proof::Failover => failover::prove(&scratch, short)?,
         Proof::Drain => drain::prove(&scratch, short)?,
         Proof::Hostile => hostile::prove(&scratch, short)?,
+        Proof::PoolerFairness => pooler::prove_fairness(&scratch, short)?,
+        Proof::PoolerHostile => pooler::prove_hostile(&scratch, short)?,
         Proof::PoolerOperations => pooler::prove_operations(&scratch, short)?,
         Proof::PoolerFaults => pooler::prove_faults(&scratch, short)?,
     };

@@ -1,11 +1,15 @@
 //! Proofs of the pooler, between a PostgreSQL that is hurt and clients that check every answer.
 
 mod client;
+mod fairness;
 mod faults;
+mod hostile;
 mod operations;
 mod session;
 mod stand;
 mod steady;
 
+pub(super) use fairness::prove as prove_fairness;
 pub(super) use faults::prove as prove_faults;
+pub(super) use hostile::prove as prove_hostile;
 pub(super) use operations::prove as prove_operations;
