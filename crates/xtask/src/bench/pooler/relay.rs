@@ -93,6 +93,8 @@ struct Connection {
     /// Whose bytes go where: set on both ends while lent.
     peer: Option<usize>,
     is_waiting: bool,
+    /// A server that has got something since it was lent.
+    is_asked: bool,
     /// The kernel may hold bytes that its edge was told for.
     is_readable: bool,
     /// What its socket did not take; while there is some, its peer is not read.
@@ -119,6 +121,7 @@ impl Relay {
             side,
             peer: None,
             is_waiting: false,
+            is_asked: false,
             is_readable: false,
             unsent: Vec::new(),
             scan: Scan::default(),
@@ -147,7 +150,21 @@ impl Relay {
         if writable && !connection.unsent.is_empty() {
             self.flush(token)?;
         }
-        self.read(token)
+        self.read(token)?;
+        self.serve_waiting()
+    }
+
+    /// Lends what came free to those who wait longest. Not where it comes free: that would go one call deeper for each
+    /// client that only says goodbye.
+    fn serve_waiting(&mut self) -> Result<()> {
+        while !self.idle.is_empty() {
+            let Some(client) = self.waiting.pop_front() else { return Ok(()) };
+            if let Some(connection) = &mut self.connections[client] {
+                connection.is_waiting = false;
+            }
+            self.read(client)?;
+        }
+        Ok(())
     }
 
     fn read(&mut self, token: usize) -> Result<()> {
@@ -158,7 +175,10 @@ impl Relay {
             if connection.side == Side::Client && connection.peer.is_none() && !self.lend(token) {
                 return Ok(());
             }
-            let Some(read) = self.receive(token)? else { return Ok(()) };
+            let Some(read) = self.receive(token)? else {
+                self.take_back(token);
+                return Ok(());
+            };
             match self.side(token) {
                 Side::Stranger => self.greet(token, read)?,
                 Side::Client => self.client_said(token, read)?,
@@ -166,6 +186,17 @@ impl Relay {
             }
         }
         Ok(())
+    }
+
+    /// A client that was lent a connection and then had nothing to say.
+    fn take_back(&mut self, client: usize) {
+        let is_between = self.connections[client].as_ref().is_some_and(|connection| {
+            let server = connection.peer.and_then(|server| self.connections[server].as_ref());
+            connection.side == Side::Client && server.is_some_and(|server| !server.is_asked)
+        });
+        if is_between && let Some(server) = self.unlink(client) {
+            self.idle.push(server);
+        }
     }
 
     fn side(&self, token: usize) -> Side {
@@ -241,14 +272,19 @@ impl Relay {
     fn client_said(&mut self, client: usize, read: usize) -> Result<()> {
         if read == 0 || self.buffer[0] == TERMINATE {
             if let Some(server) = self.unlink(client) {
-                // It said nothing on the connection it was just lent.
+                let asked = self.connections[server].as_ref().is_some_and(|connection| connection.is_asked);
+                ensure!(!asked, "a client left in a transaction");
                 self.idle.push(server);
             }
             self.close(client);
             return Ok(());
         }
         let peer = self.connections[client].as_ref().and_then(|connection| connection.peer);
-        self.forward(peer.context("a client is read only while it has a server")?, read)
+        let server = peer.context("a client is read only while it has a server")?;
+        if let Some(connection) = &mut self.connections[server] {
+            connection.is_asked = true;
+        }
+        self.forward(server, read)
     }
 
     fn server_said(&mut self, server: usize, read: usize) -> Result<()> {
@@ -259,21 +295,12 @@ impl Relay {
         self.forward(client, read)?;
         if is_done {
             self.unlink(server);
-            self.lend_to_next(server)?;
+            self.idle.push(server);
+            if let Some(connection) = &mut self.connections[server] {
+                connection.is_asked = false;
+            }
         }
         Ok(())
-    }
-
-    fn lend_to_next(&mut self, server: usize) -> Result<()> {
-        let Some(client) = self.waiting.pop_front() else {
-            self.idle.push(server);
-            return Ok(());
-        };
-        if let Some(connection) = &mut self.connections[client] {
-            connection.is_waiting = false;
-        }
-        self.link(client, server);
-        self.read(client)
     }
 
     /// Sends the first bytes of the buffer.
