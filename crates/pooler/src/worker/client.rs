@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
+use tenfold_pgwire::backend::TransactionStatus;
 use tenfold_service::limits::Permit;
 
 use super::{login::Login, slab::Key, wire::Wire};
@@ -139,6 +140,11 @@ impl Client {
             }
             None => format!("client {}", self.id),
         }
+    }
+
+    /// What a client that holds no server believes of its transaction: a held BEGIN was answered.
+    pub(crate) fn status_without_server(&self) -> TransactionStatus {
+        if self.held.is_some() { TransactionStatus::InTransaction } else { TransactionStatus::Idle }
     }
 
     /// Logged in and told so.

@@ -184,7 +184,7 @@ impl Worker {
             }
             tag::PASSWORD => self.protocol_error(key, "unexpected password message"),
             tag::CLOSE => match frontend::Close::parse(body) {
-                Ok(close) => self.close_idle(key, close.target, batch),
+                Ok(close) => self.close_idle(key, close.target),
                 Err(error) => self.protocol_error(key, &error.to_string()),
             },
             tag::PARSE if message.is_whole() => self
@@ -225,8 +225,7 @@ impl Worker {
     /// ReadyForQuery, with the status the client believes in.
     fn answer_ready(&mut self, key: Key) -> Step {
         let Some(client) = self.clients.get(key) else { return Step::Gone };
-        let status =
-            if client.held.is_some() { TransactionStatus::InTransaction } else { TransactionStatus::Idle };
+        let status = client.status_without_server();
         let mut out = self.spare();
         write::ready_for_query(&mut out, status);
         self.answer(key, out)
@@ -240,7 +239,7 @@ impl Worker {
     }
 
     /// Close of a statement, while no server is held: nobody has to know.
-    fn close_idle(&mut self, key: Key, target: frontend::Target<'_>, _batch: &mut Batch<'_>) -> Step {
+    fn close_idle(&mut self, key: Key, target: frontend::Target<'_>) -> Step {
         let Some(client) = self.clients.get_mut(key) else { return Step::Gone };
         if let frontend::Target::Statement(name) = target {
             if name.is_empty() {
@@ -450,13 +449,8 @@ impl Worker {
             Shape::Deallocate(name) if client.statements.get(name).is_some() => {
                 client.statements.remove(name);
                 client.unnamed = None;
-                let status = if client.held.is_some() {
-                    TransactionStatus::InTransaction
-                } else {
-                    TransactionStatus::Idle
-                };
                 write::command_complete(&mut out, b"DEALLOCATE");
-                write::ready_for_query(&mut out, status);
+                write::ready_for_query(&mut out, client.status_without_server());
             }
             _ => return None,
         }

@@ -22,6 +22,8 @@ use tenfold_service::{
     metrics::Registry,
 };
 
+use tokio::sync::oneshot;
+
 use crate::direct::cluster;
 
 /// Clients of one pooler in a test, at most.
@@ -33,6 +35,7 @@ pub(crate) struct Pooled {
     address: SocketAddr,
     threads: Option<PoolerThreads>,
     stop: Arc<AtomicBool>,
+    stop_control: Option<oneshot::Sender<()>>,
     helpers: Vec<JoinHandle<()>>,
     pub(crate) log: Arc<Mutex<Vec<String>>>,
     /// What its console asks of the process.
@@ -73,7 +76,8 @@ impl Pooled {
         let pooler = Pooler::build(config, deps).unwrap();
         let threads = pooler.start().unwrap();
         let stop = Arc::new(AtomicBool::new(false));
-        let control = spawn_control(pooler.clone(), Arc::clone(&stop));
+        let (stop_control, stopped) = oneshot::channel();
+        let control = spawn_control(pooler.clone(), stopped);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let accepting = spawn_accepting(listener, pooler.clone(), Arc::clone(&stop));
@@ -82,6 +86,7 @@ impl Pooled {
             address,
             threads: Some(threads),
             stop,
+            stop_control: Some(stop_control),
             helpers: vec![control, accepting],
             log,
             asks: Some(asks),
@@ -112,6 +117,7 @@ impl Pooled {
 impl Drop for Pooled {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
+        drop(self.stop_control.take());
         // Wakes the accepting thread.
         let _ = std::net::TcpStream::connect(self.address);
         if let Some(threads) = self.threads.take() {
@@ -128,15 +134,14 @@ pub(crate) fn told(output: Output) -> Result<String, String> {
     if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
 }
 
-fn spawn_control(pooler: Pooler, stop: Arc<AtomicBool>) -> JoinHandle<()> {
+fn spawn_control(pooler: Pooler, stopped: oneshot::Receiver<()>) -> JoinHandle<()> {
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let local = tokio::task::LocalSet::new();
         local.spawn_local(pooler.control());
+        // The sender is dropped with the pooler.
         local.block_on(&runtime, async move {
-            while !stop.load(Ordering::Relaxed) {
-                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-            }
+            let _ = stopped.await;
         });
     })
 }
