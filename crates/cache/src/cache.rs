@@ -22,12 +22,16 @@ use crate::purge::{Purges, Slots, Standing};
 use crate::relay::Relays;
 use crate::rule::Effective;
 use crate::stats::{Counters, count};
-use crate::store::{Change, SeededHash, Selected, Store};
+use crate::store::{Change, Object, SeededHash, Selected, Store};
 use crate::uncacheable::Marks;
 use crate::{
     AloneReason, BypassReason, Config, Entry, Error, Field, KeyBuf, MissReason, Purge, Purged, Relay, Rule,
     Stats, Uncacheable, tags,
 };
+
+mod explain;
+
+pub use explain::{Explained, Shown};
 
 /// The cache. One for the process, shared by all workers.
 #[derive(Debug)]
@@ -69,6 +73,27 @@ pub enum Lookup {
     Bypass(BypassReason),
     /// `only-if-cached`, and nothing is: 504. RFC 9111 §5.2.1.7.
     GatewayTimeout,
+}
+
+impl Lookup {
+    /// Who wants nothing that has to be fetched gets nothing of the kind.
+    fn unless_only_if_cached(self, facts: &RequestFacts<'_>) -> Self {
+        match self {
+            Self::Revalidate { .. } | Self::Miss(_) if facts.directives.only_if_cached => {
+                Self::GatewayTimeout
+            }
+            found => found,
+        }
+    }
+
+    /// The stored response that it is about.
+    fn entry(&self) -> Option<&Arc<Entry>> {
+        match self {
+            Self::Hit(hit) | Self::Stale { hit, .. } => Some(&hit.entry),
+            Self::Revalidate { entry, .. } => Some(entry),
+            Self::Miss(_) | Self::Bypass(_) | Self::GatewayTimeout => None,
+        }
+    }
 }
 
 /// A stored response that answers a request.
@@ -131,16 +156,29 @@ impl Cache {
         if let Some(reason) = facts.bypass() {
             return Lookup::Bypass(reason);
         }
-        match self.find(key.as_bytes(), facts, rule, now) {
-            Lookup::Revalidate { .. } | Lookup::Miss(_) if facts.directives.only_if_cached => {
-                Lookup::GatewayTimeout
-            }
-            found => found,
-        }
+        self.find(key.as_bytes(), facts, rule, now).unless_only_if_cached(facts)
     }
 
     fn find(&self, key: &[u8], facts: &RequestFacts<'_>, rule: &Rule, now: Timestamp) -> Lookup {
         let Some(object) = self.store.get(key) else { return Lookup::Miss(MissReason::Uri) };
+        let found = self.judge(key, object, facts, rule, now);
+        match &found {
+            Lookup::Miss(MissReason::Purged) => self.forget_purged(key),
+            Lookup::Stale { hit, .. } if hit.instead_of_error => count(&self.counters.stale_if_error),
+            _ => {}
+        }
+        found
+    }
+
+    /// What an object may be used for. Changes nothing, so that it can be asked by who only wants to know.
+    fn judge(
+        &self,
+        key: &[u8],
+        object: Object,
+        facts: &RequestFacts<'_>,
+        rule: &Rule,
+        now: Timestamp,
+    ) -> Lookup {
         let entry = match object.into_selected(facts, now) {
             Selected::Whole(entry) => entry,
             Selected::Part(entry) => return self.find_part(entry, facts, rule, now),
@@ -150,7 +188,6 @@ impl Cache {
         };
         let standing = self.standing(&entry);
         if standing == Standing::Hard {
-            self.store.remove(key, &entry);
             return Lookup::Miss(MissReason::Purged);
         }
         let softened = standing == Standing::Soft;
@@ -163,14 +200,18 @@ impl Cache {
                 let failing = || self.failing_s(key, Class::of(facts, rule), now) > 0;
                 let instead = serve_if_error && !requested && failing();
                 match freshness::standing(facts, rule, &entry.facts, softened, now).filter(|_| instead) {
-                    Some(standing) => {
-                        count(&self.counters.stale_if_error);
-                        Lookup::Stale { hit: Hit::new(entry, standing, true), refresh: true }
-                    }
+                    Some(standing) => Lookup::Stale { hit: Hit::new(entry, standing, true), refresh: true },
                     None => Lookup::Revalidate { entry, serve_if_error, requested },
                 }
             }
             Decision::Guarded => Lookup::Miss(MissReason::Guarded),
+        }
+    }
+
+    /// Frees what of a key is never served again.
+    fn forget_purged(&self, key: &[u8]) {
+        for entry in self.all_stored(key).iter().filter(|entry| self.is_purged(entry)) {
+            self.store.remove(key, entry);
         }
     }
 

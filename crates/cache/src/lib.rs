@@ -32,7 +32,7 @@ mod store;
 mod tags;
 mod uncacheable;
 
-pub use cache::{Cache, Hit, Join, Lookup};
+pub use cache::{Cache, Explained, Hit, Join, Lookup, Shown};
 pub use config::{Config, Error};
 pub use entry::{Entry, Head, Interim, Part};
 pub use fill::{Event, Fill, Follower, HeadOutcome};

@@ -17,6 +17,7 @@ pub mod config;
 mod conn;
 mod dispatch;
 mod exchange;
+pub mod explain;
 mod fetch;
 mod forward;
 pub mod health;

@@ -39,6 +39,9 @@ pub enum Command {
     Status(Status),
     /// Take responses out of the cache
     Purge(Purge),
+    /// What the cache has for a URL, and what the next request would meet
+    #[command(subcommand)]
+    Cache(CacheCommand),
     /// Offer a steady load and report what became of it
     Load(commands::load::Load),
     /// What the file may say
@@ -120,6 +123,30 @@ pub struct Purge {
     pub prefix: Option<String>,
 }
 
+/// `tenfold cache`.
+#[derive(Debug, Subcommand)]
+pub enum CacheCommand {
+    /// Print what is stored for a URL, and why the next request would hit or miss
+    Explain(Explain),
+}
+
+/// `tenfold cache explain`.
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// How the running process is reached.
+    #[command(flatten)]
+    pub running: Running,
+    /// As a client would ask for it: `http://shop.example/api/products/7`
+    #[arg(value_name = "URL")]
+    pub url: String,
+    /// A header of the request, as often as needed: `-H 'Accept-Language: de'`
+    #[arg(short = 'H', long = "header", value_name = "HEADER")]
+    pub headers: Vec<String>,
+    /// The request's method
+    #[arg(short = 'X', long = "method", value_name = "METHOD", default_value = "GET")]
+    pub method: String,
+}
+
 /// `tenfold config`.
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
@@ -182,6 +209,7 @@ impl Cli {
             Command::Reload(running) => commands::reload::reload(&running),
             Command::Status(status) => commands::status::status(&status),
             Command::Purge(purge) => commands::purge::purge(&purge),
+            Command::Cache(CacheCommand::Explain(explain)) => commands::explain::explain(&explain),
             Command::Load(load) => commands::load::load(&load),
             Command::Config(command) => commands::config::config(&command),
             Command::Init(init) => commands::init::init(&init),

@@ -28,6 +28,7 @@ use tokio::sync::oneshot;
 use crate::config::diagnostic::{Diagnostic, Report};
 use crate::config::settings::Settings;
 use crate::config::{self, Loaded};
+use crate::explaining::Question;
 use crate::listeners::{self, Listeners, Place, Tier, Unbound};
 use crate::log::Log;
 use crate::pooler_files;
@@ -124,6 +125,11 @@ impl Live {
         let (purge, soft) = purging.as_purge();
         let purged = self.edge.purge(&purge, soft);
         json!({ "purged": true, "soft": soft, "sequence": purged.sequence })
+    }
+
+    /// Says what the cache has for a request, and what the next one like it would meet.
+    pub fn explain(&self, question: &Question) -> Result<Value, String> {
+        question.answer(&self.edge, tenfold_cache::Timestamp(self.clock.unix_ms()))
     }
 
     /// Applies the file as it is now: all of it or nothing. What is wrong goes to the log and to who asked.

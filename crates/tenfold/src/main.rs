@@ -11,6 +11,7 @@ mod cli;
 mod client;
 mod commands;
 mod config;
+mod explaining;
 mod listeners;
 mod live;
 mod log;

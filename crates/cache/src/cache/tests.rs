@@ -15,20 +15,20 @@ const FRESH: Field<'_> = (b"Cache-Control", b"max-age=60");
 const STALE_OK: Field<'_> = (b"Cache-Control", b"max-age=60, stale-if-error=60");
 const ETAG: Field<'_> = (b"ETag", b"\"a\"");
 
-fn at(seconds: u64) -> Timestamp {
+pub(super) fn at(seconds: u64) -> Timestamp {
     Timestamp(NOW.0 + seconds * 1000)
 }
 
-fn small() -> Config {
+pub(super) fn small() -> Config {
     Config { memory_bytes: 64 << 20, object_bytes_max: 1 << 20, variants_max: 3, fills_max: 8 }
 }
 
 /// A cache and one URL of it.
-struct Site {
-    cache: Arc<Cache>,
+pub(super) struct Site {
+    pub(super) cache: Arc<Cache>,
     /// Of a request without fields.
     key: KeyBuf,
-    rule: Rule,
+    pub(super) rule: Rule,
 }
 
 fn key_of(path: &[u8], request: &[Field<'_>], rule: &Rule) -> KeyBuf {
@@ -39,19 +39,19 @@ fn key_of(path: &[u8], request: &[Field<'_>], rule: &Rule) -> KeyBuf {
 }
 
 impl Site {
-    fn new(config: Config, rule: Rule) -> Self {
+    pub(super) fn new(config: Config, rule: Rule) -> Self {
         Self { cache: Cache::new(config, 7).expect("fits"), key: key_of(b"/a", &[], &rule), rule }
     }
 
-    fn key(&self, request: &[Field<'_>]) -> KeyBuf {
+    pub(super) fn key(&self, request: &[Field<'_>]) -> KeyBuf {
         key_of(b"/a", request, &self.rule)
     }
 
-    fn respect() -> Self {
+    pub(super) fn respect() -> Self {
         Self::new(small(), Rule::Respect)
     }
 
-    fn lookup(&self, request: &[Field<'_>], now: Timestamp) -> Lookup {
+    pub(super) fn lookup(&self, request: &[Field<'_>], now: Timestamp) -> Lookup {
         self.cache.lookup(&self.key(request), &RequestFacts::read("GET", request), &self.rule, now)
     }
 
@@ -68,7 +68,7 @@ impl Site {
         self.join_after(self.lookup(request, now), request, now)
     }
 
-    fn lead(&self, request: &[Field<'_>], now: Timestamp) -> (Fill, Follower) {
+    pub(super) fn lead(&self, request: &[Field<'_>], now: Timestamp) -> (Fill, Follower) {
         match self.join(request, now) {
             Join::Lead(fill, follower) => (fill, follower),
             other => panic!("not led: {other:?}"),
@@ -83,7 +83,7 @@ impl Site {
     }
 
     /// Fetches and stores.
-    fn fill(
+    pub(super) fn fill(
         &self,
         request: &[Field<'_>],
         response: &[Field<'_>],

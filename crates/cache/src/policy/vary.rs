@@ -105,6 +105,11 @@ impl Vary {
         best.is_some_and(|best| best.eq_ignore_ascii_case(language))
     }
 
+    /// The names it varies by, each with the value that the response is for; `None` for a request without the header.
+    pub fn selecting(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
+        self.selecting.iter().map(|one| (&*one.name, one.value.as_deref()))
+    }
+
     /// Bytes it takes.
     #[must_use]
     pub fn weight(&self) -> u64 {

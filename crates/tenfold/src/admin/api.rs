@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::guard::Endpoint;
 use super::{Request, Response};
+use crate::explaining::Question;
 use crate::live::{Live, Purging, Reloaded};
 
 /// The answer.
@@ -28,6 +29,10 @@ pub async fn answer(endpoint: Endpoint, request: &Request, live: &Rc<Live>) -> R
         Endpoint::Purge => match order(&request.body) {
             Ok(order) => Response::json(200, &live.purge(&order)),
             Err(detail) => Response::problem(400, "bad_purge", &detail),
+        },
+        Endpoint::Explain => match Question::parse(&request.body).and_then(|asked| live.explain(&asked)) {
+            Ok(answer) => Response::json(200, &answer),
+            Err(detail) => Response::problem(400, "bad_question", &detail),
         },
     }
 }

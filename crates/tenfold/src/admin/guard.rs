@@ -39,6 +39,8 @@ pub enum Endpoint {
     Reload,
     /// Take responses out of the cache.
     Purge,
+    /// What the cache has for a request.
+    Explain,
 }
 
 impl Endpoint {
@@ -51,12 +53,15 @@ impl Endpoint {
             "/api/v1/config" => Self::Config,
             "/api/v1/reload" => Self::Reload,
             "/api/v1/purge" => Self::Purge,
+            "/api/v1/cache/explain" => Self::Explain,
             _ => return None,
         })
     }
 
-    fn changes(self) -> bool {
-        matches!(self, Self::Reload | Self::Purge)
+    /// Takes an order or a question in its body. A question changes nothing, but what it is answered with is nobody's
+    /// page's to read.
+    fn is_posted(self) -> bool {
+        matches!(self, Self::Reload | Self::Purge | Self::Explain)
     }
 
     fn is_probe(self) -> bool {
@@ -82,7 +87,7 @@ pub fn admit(request: &Request, listener: Listener, token: Option<&str>) -> Resu
         (Listener::Admin, None) => check_host(request)?,
     }
     check_method(request, endpoint)?;
-    if endpoint.changes() {
+    if endpoint.is_posted() {
         check_origin(request)?;
     }
     Ok(endpoint)
@@ -120,7 +125,7 @@ fn host_without_port(host: &str) -> &str {
 }
 
 fn check_method(request: &Request, endpoint: Endpoint) -> Result<(), Response> {
-    let (fits, allow) = if endpoint.changes() {
+    let (fits, allow) = if endpoint.is_posted() {
         (request.method == "POST", "POST")
     } else {
         (matches!(request.method.as_str(), "GET" | "HEAD"), "GET, HEAD")
@@ -194,7 +199,9 @@ mod tests {
             check(&request("HEAD", path), Listener::Admin, None, Ok(endpoint));
             check(&post(path), Listener::Admin, None, Err(405));
         }
-        for (path, endpoint) in [("/api/v1/reload", Reload), ("/api/v1/purge", Purge)] {
+        for (path, endpoint) in
+            [("/api/v1/reload", Reload), ("/api/v1/purge", Purge), ("/api/v1/cache/explain", Explain)]
+        {
             check(&post(path), Listener::Admin, None, Ok(endpoint));
             check(&request("GET", path), Listener::Admin, None, Err(405));
         }

@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod config;
+pub mod explain;
 pub mod import;
 pub mod init;
 pub mod load;

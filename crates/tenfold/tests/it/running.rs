@@ -215,6 +215,42 @@ fn a_purge_sends_the_next_request_to_the_node() {
 }
 
 #[test]
+fn what_is_stored_and_what_comes_next_is_explained() {
+    let origin = Origin::kv().expect("an origin");
+    let answer = Answer::ok("x")
+        .cache_control("max-age=600")
+        .header("Vary", "Accept-Language")
+        .header("Cache-Tag", "page");
+    origin.set_default(answer);
+    let folder = Folder::with(&file(ANY_PORT, origin.addr(), ""));
+    let process = folder.run();
+    let edge = process.edge[0];
+    let url = format!("http://{edge}/a");
+    let explain = |more: &[&str]| {
+        let explained = process.command(&folder, &[&["cache", "explain", &url], more].concat());
+        assert_eq!(explained.status.code(), Some(0), "{}", stderr(&explained));
+        stdout(&explained)
+    };
+    assert!(explain(&[]).contains("miss (uri_miss): nothing is stored"), "{}", explain(&[]));
+    assert_eq!(get(edge, "/a").status, 200);
+    let hit = explain(&[]);
+    for part in ["hit (fresh)", "of 600 s", "tags          page", "accept-language: (absent)", "200 in ram"] {
+        assert!(hit.contains(part), "{part} in {hit}");
+    }
+    let german = explain(&["-H", "Accept-Language: de"]);
+    assert!(german.contains("miss (vary_miss)"), "{german}");
+    assert!(explain(&["-X", "POST"]).contains("bypass (method)"));
+    let told: serde_json::Value = serde_json::from_str(&explain(&["--json"])).expect("JSON");
+    assert_eq!(
+        (told["next"]["outcome"].as_str(), told["stored"][0]["tier"].as_str()),
+        (Some("hit"), Some("ram"))
+    );
+    assert_eq!(origin.count("GET", "/a"), 1, "nothing is fetched by asking");
+    let wrong = process.command(&folder, &["cache", "explain", "shop.example"]);
+    assert_eq!(wrong.status.code(), Some(2));
+}
+
+#[test]
 fn a_drain_finishes_what_runs_and_tells_probes() {
     let origin = Origin::kv().expect("an origin");
     let gate = Gate::new();
