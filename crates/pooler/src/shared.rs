@@ -376,6 +376,13 @@ impl Shared {
         self.tell_all(|| Order::Reloaded);
     }
 
+    /// DDL passed: what a database's names hide is to be read again.
+    pub(crate) fn definitions_changed(&self, database: &Arc<Database>) {
+        let catalogue = database.catalogue.load();
+        database.catalogue.store(catalogue.stale());
+        self.ask(Ask::CatalogueStale { database: Arc::clone(database) });
+    }
+
     pub(crate) fn mailbox(&self, worker: usize) -> Option<&Mailbox> {
         self.mailboxes.get()?.get(worker)
     }

@@ -28,7 +28,8 @@ effects! {
     SETTINGS = 0;
     /// Settings may have changed that the text does not name.
     SETTINGS_UNKNOWN = 1;
-    /// RESET or DISCARD of settings; without names in `Decision::settings`, of all of them.
+    /// Settings may have gone back to what the session began with (RESET, SET … TO DEFAULT): those that
+    /// `Decision::settings` names.
     RESETS = 2;
     /// The set of SQL-level prepared statements changes (PREPARE, DEALLOCATE).
     SQL_PREPARE = 3;
@@ -70,6 +71,8 @@ effects! {
     WRITES = 21;
     /// Not fully recognised where it matters: anything above may have happened.
     UNKNOWN = 22;
+    /// RESET ALL or DISCARD ALL: whatever was set may have gone back to what the session began with.
+    RESETS_ALL = 23;
 }
 
 impl Effects {

@@ -37,6 +37,8 @@ const ROLE: &str = "role";
 pub struct Wanted {
     /// Names of settings, lower case, each once.
     settings: Vec<Arc<str>>,
+    /// Whether these settings were set in the session, or are what it began with.
+    pub origins: bool,
     /// SQL-level prepared statements.
     pub prepared: bool,
     /// Channels listened to.
@@ -55,6 +57,8 @@ pub struct Found {
     /// By lower-case name: its value; `None` for a name without one, and for a `session_authorization` that is who
     /// logged in. Fits [`crate::image::Images::with_settings`].
     pub settings: Vec<(Arc<str>, Option<String>)>,
+    /// Of the settings that `pg_settings` shows, if [`Wanted::origins`]: whether each was set in the session.
+    pub origins: Vec<(Arc<str>, Origin)>,
     /// SQL-level prepared statements: name, and the string that made it.
     pub prepared: Vec<(String, String)>,
     /// Channels listened to.
@@ -65,6 +69,15 @@ pub struct Found {
     pub advisory: bool,
     /// Cursors WITH HOLD are open.
     pub held: bool,
+}
+
+/// Where the value of a setting comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The connection began with it.
+    Start,
+    /// It was set in the session.
+    Session,
 }
 
 /// Gathers the rows of an answer.
@@ -93,6 +106,7 @@ impl Wanted {
     #[must_use]
     pub fn from_effects<'a>(effects: Effects, settings: impl IntoIterator<Item = &'a str>) -> Option<Self> {
         let mut wanted = Self {
+            origins: effects.intersects(Effects::RESETS | Effects::RESETS_ALL),
             prepared: effects.intersects(Effects::SQL_PREPARE),
             channels: effects.intersects(Effects::LISTEN),
             temp: effects.intersects(Effects::TEMP | Effects::TEMP_DROP),
@@ -125,6 +139,7 @@ impl Wanted {
     /// Asks for what `other` asks for, too. False if too many settings are asked for.
     #[must_use]
     pub fn merge(&mut self, other: &Self) -> bool {
+        self.origins |= other.origins;
         self.prepared |= other.prepared;
         self.channels |= other.channels;
         self.temp |= other.temp;
@@ -142,7 +157,8 @@ impl Wanted {
     /// Whether there is nothing to ask.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        *self == Self::default()
+        // Of no setting there is no origin.
+        *self == Self { origins: self.origins, ..Self::default() }
     }
 
     /// The text of one simple query with one result.
@@ -158,6 +174,10 @@ impl Wanted {
         if !plain.is_empty() {
             start_select(&mut out);
             write_settings(&mut out, &plain);
+        }
+        if self.origins && !plain.is_empty() {
+            start_select(&mut out);
+            write_origins(&mut out, &plain);
         }
         let parts = [
             (self.prepared, PREPARED),
@@ -187,7 +207,23 @@ fn write_settings(out: &mut Vec<u8>, names: &[&Arc<str>]) {
     out.extend_from_slice(HEX_OPEN);
     out.extend_from_slice(b"pg_catalog.current_setting(n, true)");
     out.extend_from_slice(HEX_CLOSE);
-    out.extend_from_slice(b" FROM (VALUES ");
+    out.extend_from_slice(b" FROM ");
+    write_names(out, names);
+}
+
+/// `pg_settings` knows nothing of roles and custom settings; `source` is as in `guc_tables.c`.
+fn write_origins(out: &mut Vec<u8>, names: &[&Arc<str>]) {
+    out.extend_from_slice(
+        b"CASE WHEN s.source OPERATOR(pg_catalog.=) 'session'::pg_catalog.text THEN 'e' ELSE 'd' END, \
+          v.h, NULL FROM pg_catalog.pg_show_all_settings() AS s JOIN ",
+    );
+    write_names(out, names);
+    out.extend_from_slice(b" ON pg_catalog.lower(s.name) OPERATOR(pg_catalog.=) v.n");
+}
+
+/// A table `v` of names, in hexadecimal and plain.
+fn write_names(out: &mut Vec<u8>, names: &[&Arc<str>]) {
+    out.extend_from_slice(b"(VALUES ");
     for (at, name) in names.iter().enumerate() {
         out.extend_from_slice(if at == 0 { b"('" } else { b", ('" });
         write_hex(out, name);
@@ -237,6 +273,14 @@ const ADVISORY: &str = "'a', NULL, NULL WHERE EXISTS (SELECT FROM pg_catalog.pg_
 
 const HELD: &str = "'h', NULL, NULL WHERE EXISTS (SELECT FROM pg_catalog.pg_cursor() WHERE is_holdable)";
 
+impl Found {
+    /// Where the value of a setting comes from; `None` if the server did not say.
+    #[must_use]
+    pub fn origin(&self, name: &str) -> Option<Origin> {
+        self.origins.iter().find(|(found, _)| **found == *name).map(|(_, origin)| *origin)
+    }
+}
+
 impl Reader {
     /// Takes a row's three columns; `None` is NULL.
     ///
@@ -258,6 +302,8 @@ impl Reader {
                 let value = value.map(text).transpose()?;
                 self.found.settings.push((text(name)?.into(), value));
             }
+            (Some(b"d"), Some(name), None) => self.found.origins.push((text(name)?.into(), Origin::Start)),
+            (Some(b"e"), Some(name), None) => self.found.origins.push((text(name)?.into(), Origin::Session)),
             (Some(b"p"), Some(name), Some(sql)) => self.found.prepared.push((text(name)?, text(sql)?)),
             (Some(b"c"), Some(name), None) => self.found.channels.push(text(name)?),
             (Some(b"t"), None, None) => self.found.temp = true,

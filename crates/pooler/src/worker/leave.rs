@@ -152,17 +152,11 @@ impl Worker {
         if !cleaned && !server.effects.is_empty() {
             server.sequences_of = u64::MAX;
         }
-        if server.effects.intersects(Effects::DDL | Effects::UNKNOWN) {
-            let database = Arc::clone(&server.pool.database);
-            let catalogue = database.catalogue.load();
-            database.catalogue.store(catalogue.stale());
-            self.shared.ask(Ask::CatalogueStale { database });
+        if server.effects.intersects(Effects::DDL) {
+            self.shared.definitions_changed(&server.pool.database);
         }
         let Some(server) = self.servers.get_mut(key) else { return };
-        server.effects = Effects::NONE;
-        server.names.clear();
-        server.reset_names.clear();
-        server.reset_all = false;
+        server.forget_effects();
         server.owes_ready = false;
         server.owes_hub = false;
         if server.image.channels().len() > 0 {

@@ -681,7 +681,7 @@ fn message_query(out: &mut Vec<u8>, body: &[u8]) {
 
 impl Server {
     /// Notes the answers to a replay.
-    fn push_replay(&mut self, replay: &Replay) {
+    pub(super) fn push_replay(&mut self, replay: &Replay) {
         for _ in 1..replay.queries {
             self.push_ours(Why::ReplayPart { confirm: replay.confirm });
         }

@@ -54,9 +54,6 @@ pub(crate) struct Server {
     /// Statements the server has, but with plans that no longer fit: closed before they are prepared again.
     pub(crate) stale: Vec<u64>,
     pub(crate) pins: Pins,
-    /// RESET ALL or DISCARD ALL passed.
-    pub(crate) reset_all: bool,
-    pub(crate) reset_names: Vec<Arc<str>>,
     /// Goes ahead of the client's next message.
     pub(crate) prefix: Vec<u8>,
     /// What the server reported while a startup image was tried.
@@ -337,8 +334,6 @@ impl Server {
             unnamed: 0,
             stale: Vec::new(),
             pins: Pins::default(),
-            reset_all: false,
-            reset_names: Vec::new(),
             prefix: Vec::new(),
             reports: Vec::new(),
             tainted: false,
@@ -375,6 +370,12 @@ impl Server {
 
     pub(crate) fn is_opening(&self) -> bool {
         matches!(self.phase, Phase::Connecting(_) | Phase::Negotiating(_) | Phase::LoggingIn(_))
+    }
+
+    /// What its transaction may have left is known: nothing more is to be asked.
+    pub(crate) fn forget_effects(&mut self) {
+        self.effects = Effects::NONE;
+        self.names.clear();
     }
 
     pub(crate) fn push_ours(&mut self, why: Why) {

@@ -15,16 +15,17 @@ use tenfold_sql::Effects;
 
 use super::{
     Worker,
-    client::{ClientKey, State},
+    client::{Client, ClientKey, State},
     downstream::image_after,
     server::{Due, Ours, Phase, Pin, Probing, Server, Why},
     slab::Key,
 };
 use crate::{
     config::Sequences,
-    image::{Image, Images},
+    image::{Image, Images, Needs, Replay, replay},
     mailbox::Ask,
-    probe::{Found, Reader, Wanted},
+    probe::{Found, Origin, Reader, Wanted},
+    shared::Started,
 };
 
 /// Effects that a probe can tell about, and those that need none.
@@ -64,19 +65,8 @@ impl Worker {
             self.let_go(key);
             return;
         }
-        let names: Vec<Arc<str>> = std::mem::take(&mut server.names);
-        let mut wanted = Wanted::from_effects(effects, names.iter().map(|name| &**name));
-        if effects.intersects(Effects::UNKNOWN | Effects::DISCARD_ALL) {
-            let wanted = wanted.get_or_insert_with(Wanted::default);
-            (wanted.prepared, wanted.channels) = (true, true);
-            (wanted.temp, wanted.advisory, wanted.held) = (true, true, true);
-        }
-        if server.reset_all
-            && let Some(client) = server.client.and_then(|client| self.clients.get(client))
-        {
-            wanted = wanted.and_then(|wanted| with_all_held(wanted, server, &client.image));
-        }
-        server.names = names;
+        let client = server.client.and_then(|client| self.clients.get(client));
+        let wanted = client.and_then(|client| wanted(server, client));
         self.note_lasting(key, effects);
         let Some(server) = self.servers.get_mut(key) else { return };
         let is_unknown = wanted.is_none() || effects.intersects(Effects::UNKNOWN);
@@ -121,10 +111,7 @@ impl Worker {
             server.pins.set(Pin::Sequence, false);
         }
         if effects.intersects(Effects::DDL) {
-            let database = Arc::clone(&server.pool.database);
-            let catalogue = database.catalogue.load();
-            database.catalogue.store(catalogue.stale());
-            self.shared.ask(Ask::CatalogueStale { database });
+            self.shared.definitions_changed(&server.pool.database);
         }
     }
 
@@ -205,8 +192,9 @@ impl Worker {
         let Some(server) = self.servers.get_mut(key) else { return };
         let Some(client_key) = server.client else { return };
         let Some(client) = self.clients.get_mut(client_key) else { return };
-        let startup = client.seat.as_ref().map(|seat| Arc::clone(&seat.startup.image));
+        let Some(startup) = client.seat.as_ref().map(|seat| Arc::clone(&seat.startup)) else { return };
         let mut relisten = None;
+        let mut back = Vec::new();
         if let Some((wanted, found)) = found {
             if wanted.temp {
                 server.pins.set(Pin::Temporary, found.temp);
@@ -225,12 +213,13 @@ impl Worker {
                 server.pins.set(Pin::Unknown, true);
             }
             let images = &self.shared.images;
-            match new_images(server, &client.image, startup.as_ref(), &wanted, &found, images) {
+            match new_images(server, &client.image, &startup.image, &wanted, &found, images) {
                 Some((on_server, of_client)) => {
                     let welcome = server.pool.welcome.load();
                     let fresh = welcome.as_deref().map(Vec::as_slice).unwrap_or_default();
                     client.dialect = super::seat::dialect_of(&of_client, fresh);
                     (server.image, client.image) = (on_server, of_client);
+                    back = reports_of_start(&startup, &server.image, &found);
                 }
                 None => server.pins.set(Pin::Unknown, true),
             }
@@ -239,10 +228,10 @@ impl Worker {
                 relisten = Some(found.channels);
             }
         }
-        server.effects = Effects::NONE;
-        server.names.clear();
-        server.reset_names.clear();
-        server.reset_all = false;
+        server.forget_effects();
+        if !back.is_empty() && !self.send_client(client_key, &back) {
+            return;
+        }
         match relisten {
             Some(channels) if channels.is_empty() => {
                 self.listen_to_nothing(client_key);
@@ -358,8 +347,26 @@ impl Worker {
         server.transaction_since = None;
         if let Some(client) = server.client {
             self.tell_late(client);
-            self.resume_soon(client);
+            if !self.bring_back(key) {
+                self.resume_soon(client);
+            }
         }
+    }
+
+    /// A connection that stays with its client goes back to the startup parameters that were reset on it. False if it
+    /// has nothing to go back to.
+    fn bring_back(&mut self, key: Key) -> bool {
+        let Some(server) = self.servers.get_mut(key) else { return false };
+        let Some(client) = server.client.and_then(|client| self.clients.get(client)) else { return false };
+        let images = &self.shared.images;
+        let Some(replay) = replay(&server.image, &client.image, Needs::default(), images) else {
+            return false;
+        };
+        server.phase = Phase::Preparing;
+        // Nobody waits for it, so that a failure is the connection's end rather than anybody's error.
+        server.push_replay(&Replay { confirm: false, ..replay.clone() });
+        self.send_server(key, &replay.messages);
+        true
     }
 
     /// The connection leaves its client and goes to the next.
@@ -402,58 +409,46 @@ fn is_cleaning(effects: Effects) -> bool {
     effects.intersects(Effects::DISCARD_ALL)
 }
 
-/// RESET ALL may have changed whatever either side holds. `None` if that is too much to ask for.
-fn with_all_held(mut wanted: Wanted, server: &Server, client: &Image) -> Option<Wanted> {
-    let mut held = server.image.settings().iter().chain(client.settings());
-    held.all(|(name, _)| wanted.add_setting(name)).then_some(wanted)
+/// What to ask after a client's transaction. `None`: more than can be asked, or what nobody can name.
+fn wanted(server: &Server, client: &Client) -> Option<Wanted> {
+    let effects = server.effects;
+    let mut wanted = Wanted::from_effects(effects, server.names.iter().map(|name| &**name))?;
+    if effects.intersects(Effects::UNKNOWN | Effects::DISCARD_ALL) {
+        (wanted.prepared, wanted.channels) = (true, true);
+        (wanted.temp, wanted.advisory, wanted.held) = (true, true, true);
+    }
+    if effects.intersects(Effects::RESETS_ALL) {
+        let mut held = server.image.settings().iter().chain(client.image.settings());
+        held.all(|(name, _)| wanted.add_setting(name)).then_some(())?;
+    }
+    // A function may give a setting up, too (`set_config` with NULL), and only a startup parameter makes it matter.
+    let startup = client.seat.as_ref().map(|seat| &seat.startup.image);
+    let began_with = |name: &Arc<str>| startup.is_some_and(|startup| startup.setting(name).is_some());
+    wanted.origins |= wanted.settings().iter().any(began_with);
+    Some(wanted)
 }
 
-/// What the server holds now, and what the client does: the same but for startup parameters that a RESET brings back.
+/// What the server holds now, and what the client does: the same but for startup parameters, which are what a client's
+/// settings go back to, and of which the server knows nothing.
 fn new_images(
     server: &Server,
     client: &Arc<Image>,
-    startup: Option<&Arc<Image>>,
+    startup: &Image,
     wanted: &Wanted,
     found: &Found,
     images: &Images,
 ) -> Option<(Arc<Image>, Arc<Image>)> {
-    let mut on_server = Arc::clone(&server.image);
-    let mut of_client = Arc::clone(client);
-    // RESET ALL spares role and session_authorization, and may have been rolled back: what it changed is gone.
-    let is_reset = |(name, value): &(Arc<str>, Option<String>)| {
-        let old = client.settings().iter().find(|(held, _)| held == name).map(|(_, value)| &**value);
-        server.reset_all && old != value.as_deref() && !server.names.contains(name)
-    };
-    let found_settings: Vec<_> = found
-        .settings
-        .iter()
-        .map(|setting| if is_reset(setting) { (Arc::clone(&setting.0), None) } else { setting.clone() })
-        .collect();
-    on_server = images.with_settings(&on_server, &found_settings).ok()?;
-    of_client = images.with_settings(&of_client, &found_settings).ok()?;
-    if let Some(startup) = startup {
-        let welcome = server.pool.welcome.load();
-        let fresh = |name: &str| {
-            let reports = welcome.as_deref().map(Vec::as_slice).unwrap_or_default();
-            reports
-                .iter()
-                .find(|(other, _)| other.eq_ignore_ascii_case(name))
-                .map(|(_, value)| value.as_str())
-        };
-        let is_back = |name: &Arc<str>| {
-            let found =
-                found_settings.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_deref());
-            let is_fresh = |value: Option<&str>| value.is_none() || value == fresh(name);
-            server.reset_names.contains(name) || server.reset_all && found.is_none_or(is_fresh)
-        };
-        let back: Vec<(Arc<str>, Option<String>)> = startup
-            .settings()
-            .iter()
-            .filter(|(name, _)| is_back(name))
-            .map(|(name, value)| (Arc::clone(name), Some(value.to_string())))
-            .collect();
-        of_client = images.with_settings(&of_client, &back).ok()?;
+    let mut on_server = Vec::with_capacity(found.settings.len());
+    let mut of_client = Vec::with_capacity(found.settings.len());
+    for (name, value) in &found.settings {
+        let is_back = wanted.origins && is_back(server, found, name, value.as_deref());
+        let kept = value.clone().filter(|_| !is_back);
+        let began = || startup.setting(name).map(str::to_owned);
+        of_client.push((Arc::clone(name), if is_back { began() } else { kept.clone() }));
+        on_server.push((Arc::clone(name), kept));
     }
+    let mut on_server = images.with_settings(&server.image, &on_server).ok()?;
+    let mut of_client = images.with_settings(client, &of_client).ok()?;
     if wanted.prepared {
         on_server = images.with_prepared(&on_server, &found.prepared).ok()?;
         of_client = images.with_prepared(&of_client, &found.prepared).ok()?;
@@ -463,4 +458,32 @@ fn new_images(
         of_client = images.with_channels(&of_client, &found.channels).ok()?;
     }
     Some((on_server, of_client))
+}
+
+/// A client heard of the server's value of what it reset; what it gets is its startup parameter's.
+fn reports_of_start(startup: &Started, on_server: &Image, found: &Found) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (name, value) in &startup.reports {
+        let lower = name.to_ascii_lowercase();
+        let was_asked = found.settings.iter().any(|(found, _)| **found == *lower);
+        if was_asked && startup.image.setting(&lower).is_some() && on_server.setting(&lower).is_none() {
+            write::parameter_status(&mut out, name.as_bytes(), value.as_bytes());
+        }
+    }
+    out
+}
+
+/// Whether a setting went back to what the session began with. Where the server does not say it, of roles and custom
+/// settings, the value does: what has been reset is empty, or nobody.
+fn is_back(server: &Server, found: &Found, name: &Arc<str>, value: Option<&str>) -> bool {
+    if let Some(origin) = found.origin(name) {
+        return origin == Origin::Start;
+    }
+    let effects = server.effects;
+    if !matches!(&**name, "role" | "session_authorization") {
+        return effects.intersects(Effects::RESETS) && value.is_none_or(str::is_empty);
+    }
+    // RESET ALL spares both.
+    let may_be_reset = effects.intersects(Effects::RESETS) && server.names.contains(name);
+    (may_be_reset || effects.intersects(Effects::DISCARD_ALL)) && value.is_none_or(|role| role == "none")
 }

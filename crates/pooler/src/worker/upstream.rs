@@ -605,16 +605,6 @@ impl Worker {
     pub(super) fn note_effects(&mut self, server_key: Key, decision: &Decision) {
         let Some(server) = self.servers.get_mut(server_key) else { return };
         server.effects |= decision.effects | left_by_prepared(decision);
-        if let Shape::Set(tenfold_sql::Set { name, local: false, value: tenfold_sql::SetValue::Default }) =
-            &decision.shape
-        {
-            server.reset_names.push(Arc::from(&**name));
-        }
-        if decision.effects.intersects(Effects::RESETS.with(Effects::DISCARD_ALL)) {
-            server.reset_all |=
-                decision.settings.is_empty() || decision.effects.intersects(Effects::DISCARD_ALL);
-            server.reset_names.extend(decision.settings.iter().map(|name| Arc::<str>::from(&**name)));
-        }
         for name in &decision.settings {
             if !server.names.iter().any(|known| **known == **name) {
                 server.names.push(name.as_ref().into());

@@ -45,6 +45,10 @@ pub(crate) fn set(mut cursor: Cursor<'_>, facts: &mut Facts) -> Option<Shape> {
         }
         let is_known = !holds(name.as_bytes(), ANY_NAME);
         facts.setting(is_known.then(|| name.clone()));
+        // SET ROLE NONE is a role, whatever role the session began with.
+        if value == SetValue::Default && &*name != "role" {
+            facts.add(Effects::RESETS);
+        }
     }
     Some(Shape::Set(Set { name, local, value }))
 }
@@ -201,7 +205,7 @@ fn named(cursor: &mut Cursor<'_>) -> Option<Box<str>> {
 /// After RESET.
 pub(crate) fn reset(mut cursor: Cursor<'_>, facts: &mut Facts) -> Option<Shape> {
     if cursor.eat("all") {
-        facts.add(Effects::RESETS);
+        facts.add(Effects::RESETS | Effects::RESETS_ALL);
         return cursor.is_done().then_some(Shape::ResetAll);
     }
     let name = named(&mut cursor)?;
@@ -227,6 +231,7 @@ pub(crate) fn show(mut cursor: Cursor<'_>) -> Option<Shape> {
 pub(crate) fn discard(mut cursor: Cursor<'_>, facts: &mut Facts) -> Option<Shape> {
     const ALL: Effects = Effects::DISCARD_ALL
         .with(Effects::RESETS)
+        .with(Effects::RESETS_ALL)
         .with(Effects::DEALLOCATE_ALL)
         .with(Effects::SQL_PREPARE)
         .with(Effects::LISTEN)

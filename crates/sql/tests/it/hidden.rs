@@ -72,7 +72,7 @@ fn functions_are_followed() {
             ("SELECT dynamic_known()", "SETTINGS", "work_mem"),
             ("SELECT alias_of_nextval('x')", "SEQUENCE_SET", ""),
             ("SELECT c.on_row FROM pg_class c", "SETTINGS", "app.user"),
-            ("CALL proceeds()", "RESETS", ""),
+            ("CALL proceeds()", "RESETS|RESETS_ALL", ""),
             ("SELECT total(a) FROM t", "ADVISORY", ""),
             ("SELECT 1 ### 2", "ADVISORY", ""),
             ("SELECT 1 OPERATOR(public.###) 2", "ADVISORY", ""),

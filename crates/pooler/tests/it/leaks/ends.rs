@@ -3,7 +3,7 @@
 use std::io::Read as _;
 
 use tenfold_pgwire::{
-    frame::Frames,
+    frame::{Frame, Frames},
     frontend::{Format, Target},
     write,
 };
@@ -32,13 +32,18 @@ fn stranger(pooled: &Pooled) -> Direct {
 /// Sends and waits for a message with this tag.
 fn tell_until(session: &mut Direct, out: &[u8], tag: u8) {
     session.tell(out);
+    read_until(session, |frame| frame.tag == tag);
+}
+
+/// Waits for a message that is it.
+fn read_until(session: &mut Direct, is_it: impl Fn(&Frame<'_>) -> bool) {
     let mut read = Vec::new();
     loop {
         let mut piece = [0; 4096];
         let count = session.stream().read(&mut piece).unwrap();
-        assert!(count > 0, "closed before {:?}", char::from(tag));
+        assert!(count > 0, "closed before it came");
         read.extend_from_slice(&piece[..count]);
-        if Frames::new(&read).any(|frame| frame.unwrap().tag == tag) {
+        if Frames::new(&read).any(|frame| is_it(&frame.unwrap())) {
             return;
         }
     }
@@ -67,6 +72,24 @@ fn a_prepared_statement_of_the_protocol_is_its_clients_own() {
     owner.terminate();
     assert_eq!(other.send(&run).unwrap_err(), "prepared statement \"mine\" does not exist");
     assert_eq!(other.value("SELECT pg_backend_pid()").unwrap(), pid);
+}
+
+#[test]
+fn who_resets_is_told_of_its_own_startup_parameter() {
+    let (pooled, _) = narrow();
+    for is_pinned in [false, true] {
+        let mut owner = Direct::connect_to(pooled.port(), &[("TimeZone", "Asia/Tokyo")]);
+        if is_pinned {
+            owner.query("CREATE TEMP TABLE leak_pinning (n int)").unwrap();
+        }
+        owner.query("SET TimeZone = 'UTC'").unwrap();
+        let mut out = Vec::new();
+        write::query(&mut out, b"RESET TimeZone");
+        owner.tell(&out);
+        read_until(&mut owner, |frame| frame.tag == b'S' && frame.body() == b"TimeZone\0Asia/Tokyo\0");
+        assert_eq!(owner.value("SHOW TimeZone").as_deref(), Some("Asia/Tokyo"));
+        owner.terminate();
+    }
 }
 
 #[test]

@@ -50,6 +50,10 @@ CREATE FUNCTION leak_caught() RETURNS int LANGUAGE plpgsql AS
   $$BEGIN SET work_mem = '5MB'; BEGIN SET work_mem = '6MB'; RAISE division_by_zero;
     EXCEPTION WHEN division_by_zero THEN NULL; END; RETURN 1; END$$;
 CREATE FUNCTION leak_clause() RETURNS int LANGUAGE plpgsql SET work_mem = '9MB' AS $$BEGIN RETURN 1; END$$;
+CREATE FUNCTION leak_reset_all() RETURNS int LANGUAGE plpgsql AS $$BEGIN RESET ALL; RETURN 1; END$$;
+CREATE FUNCTION leak_reset() RETURNS int LANGUAGE plpgsql AS $$BEGIN RESET leak.tenant; RETURN 1; END$$;
+CREATE FUNCTION leak_default_again() RETURNS int LANGUAGE plpgsql AS
+  $$BEGIN SET leak.tenant TO DEFAULT; RETURN 1; END$$;
 CREATE FUNCTION leak_temp() RETURNS int LANGUAGE plpgsql AS
   $$BEGIN CREATE TEMP TABLE leak_t (n int); RETURN 1; END$$;
 CREATE FUNCTION leak_lock() RETURNS int LANGUAGE plpgsql AS
@@ -80,6 +84,7 @@ CREATE POLICY leak_policy ON leak_guarded USING (leak_config('5MB') = n);
 
 const WORK_MEM: &str = "SHOW work_mem";
 const CUSTOM: &str = "SELECT coalesce(current_setting('leak.tenant', true), '')";
+const BOTH_RESET: &[&str] = &["SET work_mem = '5MB'", "SET leak.tenant = 'x'", "RESET ALL"];
 const PREPARED: &str = "SELECT count(*) FROM pg_prepared_statements WHERE from_sql";
 const TEMP: &str = "SELECT count(*) FROM pg_depend WHERE refclassid = 'pg_namespace'::regclass \
                     AND refobjid = pg_my_temp_schema() AND pg_my_temp_schema() <> 0";
@@ -103,6 +108,54 @@ pub(super) const SETTINGS: &[Kind] = &[
     kind("RESET ALL rolled back", &["SET work_mem = '5MB'", "BEGIN", "RESET ALL", "ROLLBACK"], WORK_MEM),
     kind("RESET ALL under a role", &["SET ROLE leak_role", "SET work_mem = '5MB'", "RESET ALL"], WHO),
     kind("RESET ALL and SET", &["BEGIN", "RESET ALL", "SET work_mem = '5MB'", "COMMIT"], WORK_MEM),
+    kind("SET and RESET ALL", BOTH_RESET, CUSTOM),
+    kind("SET and RESET ALL, of the server's own", BOTH_RESET, WORK_MEM),
+    kind("SET of a custom setting and DISCARD ALL", &["SET leak.tenant = 'x'", "DISCARD ALL"], CUSTOM),
+    kind("SET of a custom setting and RESET", &["SET leak.tenant = 'x'", "RESET leak.tenant"], CUSTOM),
+    kind(
+        "SET of a custom setting to DEFAULT",
+        &["SET leak.tenant = 'x'", "SET leak.tenant TO DEFAULT"],
+        CUSTOM,
+    ),
+    kind(
+        "RESET of a custom setting rolled back",
+        &["SET leak.tenant = 'x'", "BEGIN", "RESET leak.tenant", "ROLLBACK"],
+        CUSTOM,
+    ),
+    kind(
+        "RESET ALL of two settings rolled back",
+        &["SET work_mem = '5MB'", "SET leak.tenant = 'x'", "BEGIN", "RESET ALL", "ROLLBACK"],
+        CUSTOM,
+    ),
+    kind(
+        "RESET ALL in a savepoint rolled back",
+        &["SET leak.tenant = 'x'", "BEGIN", "SAVEPOINT s", "RESET ALL", "ROLLBACK TO s", "COMMIT"],
+        CUSTOM,
+    ),
+    kind(
+        "RESET in a savepoint rolled back",
+        &["SET leak.tenant = 'x'", "BEGIN", "SAVEPOINT s", "RESET leak.tenant", "ROLLBACK TO s", "COMMIT"],
+        CUSTOM,
+    ),
+    kind(
+        "RESET ALL in a savepoint released",
+        &["SET leak.tenant = 'x'", "BEGIN", "SAVEPOINT s", "RESET ALL", "RELEASE s", "COMMIT"],
+        CUSTOM,
+    ),
+    kind("RESET ALL in a function", &["SET leak.tenant = 'x'", "SELECT leak_reset_all()"], CUSTOM),
+    kind("RESET in a function", &["SET leak.tenant = 'x'", "SELECT leak_reset()"], CUSTOM),
+    kind("SET TO DEFAULT in a function", &["SET leak.tenant = 'x'", "SELECT leak_default_again()"], CUSTOM),
+    kind(
+        "RESET ALL in a function rolled back",
+        &["SET leak.tenant = 'x'", "BEGIN", "SELECT leak_reset_all()", "ROLLBACK"],
+        CUSTOM,
+    ),
+    kind("RESET ALL in DO", &["SET leak.tenant = 'x'", "DO $$BEGIN RESET ALL; END$$"], CUSTOM),
+    kind(
+        "RESET ALL in DO with EXECUTE",
+        &["SET leak.tenant = 'x'", "DO $$BEGIN EXECUTE 'RESET ' || 'ALL'; END$$"],
+        CUSTOM,
+    ),
     kind("SET to DEFAULT", &["SET work_mem = '5MB'", "SET work_mem TO DEFAULT"], WORK_MEM),
     kind("SET and DISCARD ALL", &["SET work_mem = '5MB'", "DISCARD ALL"], WORK_MEM),
     kind("SET committed", &["BEGIN", "SET work_mem = '5MB'", "COMMIT"], WORK_MEM),
@@ -282,6 +335,18 @@ pub(super) const SETTINGS: &[Kind] = &[
     Kind {
         startup: &[("options", "-c work_mem=5MB")],
         ..kind("RESET ALL to a startup option", &["SET work_mem = '7MB'", "RESET ALL"], WORK_MEM)
+    },
+    Kind {
+        startup: &[("options", "-c leak.tenant=5MB")],
+        ..kind("RESET ALL in a function to a startup option", &["SELECT leak_reset_all()"], CUSTOM)
+    },
+    Kind {
+        startup: &[("options", "-c work_mem=5MB")],
+        ..kind(
+            "SET TO DEFAULT with a startup option",
+            &["SET work_mem = '7MB'", "SET work_mem TO DEFAULT"],
+            WORK_MEM,
+        )
     },
     Kind {
         startup: &[("TimeZone", "Asia/Tokyo")],
