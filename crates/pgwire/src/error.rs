@@ -87,7 +87,7 @@ pub enum Error {
     /// `replication` is neither a boolean nor `database`.
     #[error("invalid value for parameter \"replication\"")]
     Replication,
-    /// A word in `options` that is no setting.
+    /// A word in `options` that is no setting; [`crate::startup::options::Refused`] has it.
     #[error("invalid command-line argument for server process")]
     OptionUnknown,
     /// A setting in `options` without `=`.
@@ -169,6 +169,7 @@ impl Error {
     pub const fn hint(self) -> Option<&'static str> {
         match self {
             Self::Replication => Some("Valid values are: \"false\", 0, \"true\", 1, \"database\"."),
+            Self::OptionUnknown => Some("Try \"postgres --help\" for more information."),
             _ => None,
         }
     }

@@ -37,6 +37,8 @@ pub enum Refusal {
     Protocol,
     /// A startup parameter cannot be honoured.
     StartupParameter,
+    /// A switch in the startup parameter `options` that is no setting.
+    StartupOption,
     /// No server can be reached.
     ServerUnavailable,
     /// The server went away in mid-transaction.
@@ -57,7 +59,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// All of them, for metrics.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::ClientsMax,
         Self::DatabaseClientsMax,
         Self::UserClientsMax,
@@ -74,6 +76,7 @@ impl Refusal {
         Self::ClientIdle,
         Self::Protocol,
         Self::StartupParameter,
+        Self::StartupOption,
         Self::ServerUnavailable,
         Self::ServerLost,
         Self::StatementMode,
@@ -104,6 +107,7 @@ impl Refusal {
             Self::ClientIdle => "client_idle",
             Self::Protocol => "protocol",
             Self::StartupParameter => "startup_parameter",
+            Self::StartupOption => "startup_option",
             Self::ServerUnavailable => "server_unavailable",
             Self::ServerLost => "server_lost",
             Self::StatementMode => "statement_mode",
@@ -131,6 +135,7 @@ impl Refusal {
             Self::TransactionTimeout => "25P04",
             Self::ClientIdle => "57P05",
             Self::StartupParameter => "22023",
+            Self::StartupOption => "42601",
             Self::ServerLost => "08006",
             Self::StatementMode => "0A000",
             Self::HubLost | Self::Killed | Self::ShuttingDown => "57P01",

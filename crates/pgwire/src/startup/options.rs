@@ -10,10 +10,31 @@
 //!
 //! Source: `pg_split_opts` in `postinit.c`, `process_postgres_switches` in `postgres.c`, `ParseLongOption` in `guc.c`.
 
+use std::fmt;
+
 use crate::Error;
 
 /// A setting: name and value, both without escapes.
 pub type Setting = (Vec<u8>, Vec<u8>);
+
+/// A switch that is no setting, in PostgreSQL's words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// [`Error::OptionUnknown`] or [`Error::OptionWithoutValue`].
+    pub error: Error,
+    /// What stood there, without escapes.
+    pub word: Vec<u8>,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = String::from_utf8_lossy(&self.word);
+        match self.error {
+            Error::OptionWithoutValue => write!(f, "{word} requires a value"),
+            error => write!(f, "{error}: {word}"),
+        }
+    }
+}
 
 /// Reads the settings in `options`, in order; of a name given twice the last counts. Bounded by the startup packet it
 /// came in.
@@ -24,32 +45,33 @@ pub type Setting = (Vec<u8>, Vec<u8>);
 /// let found = settings(br"-c search_path=app --work-mem=1MB -cTimeZone=Europe/B\ C")?;
 /// assert_eq!(found[1], (b"work_mem".to_vec(), b"1MB".to_vec()));
 /// assert_eq!(found[2], (b"TimeZone".to_vec(), b"Europe/B C".to_vec()));
-/// # Ok::<(), tenfold_pgwire::Error>(())
+/// # Ok::<(), tenfold_pgwire::startup::options::Refused>(())
 /// ```
 ///
 /// # Errors
-/// [`Error::OptionUnknown`], [`Error::OptionWithoutValue`].
-pub fn settings(options: &[u8]) -> Result<Vec<Setting>, Error> {
+/// [`Refused`], with the first such word.
+pub fn settings(options: &[u8]) -> Result<Vec<Setting>, Refused> {
     let mut words = split(options).into_iter();
     let mut settings = Vec::new();
     while let Some(word) = words.next() {
         let setting = if word == b"-c" {
-            words.next().ok_or(Error::OptionWithoutValue)?
-        } else if let Some(setting) = word.strip_prefix(b"-c").or_else(|| word.strip_prefix(b"--")) {
-            setting.to_vec()
+            words.next()
         } else {
-            return Err(Error::OptionUnknown);
+            word.strip_prefix(b"-c").or_else(|| word.strip_prefix(b"--")).map(<[u8]>::to_vec)
         };
-        settings.push(assignment(&setting)?);
+        let Some(setting) = setting else { return Err(Refused { error: Error::OptionUnknown, word }) };
+        let switch: &[u8] = if word.starts_with(b"--") { b"--" } else { b"-c " };
+        settings.push(assignment(switch, &setting)?);
     }
     Ok(settings)
 }
 
-fn assignment(setting: &[u8]) -> Result<Setting, Error> {
-    let at = memchr::memchr(b'=', setting).ok_or(Error::OptionWithoutValue)?;
+fn assignment(switch: &[u8], setting: &[u8]) -> Result<Setting, Refused> {
+    let refused = |error| Refused { error, word: [switch, setting].concat() };
+    let at = memchr::memchr(b'=', setting).ok_or_else(|| refused(Error::OptionWithoutValue))?;
     let (name, value) = setting.split_at(at);
     if name.is_empty() {
-        return Err(Error::OptionUnknown);
+        return Err(refused(Error::OptionUnknown));
     }
     let name = name.iter().map(|&byte| if byte == b'-' { b'_' } else { byte }).collect();
     Ok((name, value.get(1..).unwrap_or_default().to_vec()))
@@ -123,11 +145,18 @@ mod tests {
 
     #[test]
     fn other_switches_are_refused() {
-        for options in ["-c a", "-c", "--a", "-ca", "-c a -c b=c"] {
-            assert_eq!(settings(options.as_bytes()), Err(Error::OptionWithoutValue), "{options}");
+        fn check(options: &str, expected: &str) {
+            let refused = settings(options.as_bytes()).unwrap_err();
+            assert_eq!(refused.to_string(), expected, "{options}");
         }
-        for options in ["-N 3", "a=b", "-", "-c =b", "--=b", r"\", "-Ca=b"] {
-            assert_eq!(settings(options.as_bytes()), Err(Error::OptionUnknown), "{options}");
+        for (options, word) in
+            [("-c a", "-c a"), ("--a", "--a"), ("-ca", "-c a"), ("-c a -c b=c", "-c a"), (r"--a\ b", "--a b")]
+        {
+            check(options, &format!("{word} requires a value"));
+        }
+        for word in ["-N", "a=b", "-", "-c =b", "--=b", "", "-Ca=b", "-c"] {
+            let options = if word.is_empty() { r"\" } else { word };
+            check(options, &format!("invalid command-line argument for server process: {word}"));
         }
     }
 

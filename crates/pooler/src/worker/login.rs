@@ -24,6 +24,7 @@ use super::{
     Deriving, Worker,
     cancel::client_of,
     client::{Client, ClientKey, State},
+    refuse::Denied,
     slab::{Key, Kind},
     wire::{Socket, Wire},
 };
@@ -321,8 +322,8 @@ impl Worker {
     fn startup_packet(&mut self, key: Key, packet: &Packet<'_>) {
         let asked_for = match self.asked_for(key, packet) {
             Ok(asked_for) => asked_for,
-            Err((refusal, text)) => {
-                self.refuse_and_end(key, refusal, &text);
+            Err(denied) => {
+                self.deny(key, &denied);
                 return;
             }
         };
@@ -373,7 +374,7 @@ impl Worker {
     }
 
     /// Reads the packet, and decides by rules how the client is to prove itself.
-    fn asked_for(&self, key: Key, packet: &Packet<'_>) -> Result<AskedFor, (Refusal, String)> {
+    fn asked_for(&self, key: Key, packet: &Packet<'_>) -> Result<AskedFor, Denied> {
         let config = self.shared.config.load();
         let text = |bytes: &[u8], what: &str| {
             String::from_utf8(bytes.to_vec())
@@ -395,7 +396,7 @@ impl Worker {
         let is_tls = client.is_some_and(|client| client.wire.tls().is_some());
         let is_unix = client.is_some_and(|client| client.wire.is_unix());
         if config.client_tls.mode >= TlsMode::Require && !is_tls && !is_unix {
-            return Err((Refusal::TlsRequired, "SSL required".into()));
+            return Err((Refusal::TlsRequired, "SSL required".to_owned()).into());
         }
         let method = self.method(key, &user, &database, packet.replication == Replication::Physical)?;
         Ok(AskedFor { user, database, found, startup, replication, method, console })
@@ -440,12 +441,12 @@ impl Worker {
     }
 
     /// The parameters that make the session, as the server is to be told them.
-    fn startup_parameters(&self, key: Key, packet: &Packet<'_>) -> Result<Startup, (Refusal, String)> {
+    fn startup_parameters(&self, key: Key, packet: &Packet<'_>) -> Result<Startup, Denied> {
         let config = self.shared.config.load();
         let is_ignored = |name: &str| {
             config.ignore_startup_parameters.iter().any(|ignored| ignored.eq_ignore_ascii_case(name))
         };
-        let refused = |text: String| (Refusal::StartupParameter, text);
+        let refused = |text: String| Denied::from((Refusal::StartupParameter, text));
         let mut startup = Startup::new();
         let mut add = |name: &[u8], value: &[u8]| {
             let name = String::from_utf8(name.to_vec()).map(|name| name.to_ascii_lowercase());
@@ -460,7 +461,11 @@ impl Worker {
             Ok(())
         };
         if !is_ignored("options") {
-            let settings = options::settings(packet.options).map_err(|error| refused(error.to_string()))?;
+            let settings = options::settings(packet.options).map_err(|refused| Denied {
+                refusal: Refusal::StartupOption,
+                text: refused.to_string(),
+                hint: refused.error.hint(),
+            })?;
             for (name, value) in settings {
                 add(&name, &value)?;
             }

@@ -16,13 +16,34 @@ use crate::refusal::Refusal;
 /// What is said of a server that said nothing.
 pub(super) const SERVER_LOST: &str = "the server closed the connection unexpectedly";
 
+/// Why somebody is not let in.
+#[derive(Clone, Debug)]
+pub(super) struct Denied {
+    pub(super) refusal: Refusal,
+    pub(super) text: String,
+    pub(super) hint: Option<&'static str>,
+}
+
+impl From<(Refusal, String)> for Denied {
+    fn from((refusal, text): (Refusal, String)) -> Self {
+        Self { refusal, text, hint: None }
+    }
+}
+
 impl Worker {
     /// A FATAL error, and the end of the client.
     pub(super) fn refuse_and_end(&mut self, key: Key, refusal: Refusal, text: &str) {
-        self.shared.counters.refused(self.index, refusal);
-        self.log_refusal(key, refusal, text);
+        self.deny(key, &Denied { refusal, text: text.into(), hint: None });
+    }
+
+    /// The same, with what may help.
+    pub(super) fn deny(&mut self, key: Key, denied: &Denied) {
+        let Denied { refusal, text, hint } = denied;
+        self.shared.counters.refused(self.index, *refusal);
+        self.log_refusal(key, *refusal, text);
         let mut out = Vec::new();
-        write::Report::fatal(sqlstate(refusal), text).append_error(&mut out);
+        let report = write::Report { hint: *hint, ..write::Report::fatal(sqlstate(*refusal), text) };
+        report.append_error(&mut out);
         if self.send_client(key, &out) {
             self.client_gone(key);
         }
