@@ -22,7 +22,7 @@ use crate::{
     hot::HotPermit,
     pool::Pool,
     shared::Database,
-    worker::{Asker, Server, WorkerRows},
+    worker::{Asker, Report, Server, WorkerRows},
 };
 
 pub use crate::worker::{ClientKey, Deriving};
@@ -58,6 +58,8 @@ pub(crate) enum Order {
     HubLost { database: Arc<Database> },
     /// Rows for the console.
     Report { reply: oneshot::Sender<WorkerRows> },
+    /// Servers of a pool report another value than before.
+    Reported { report: Arc<Report> },
     /// Close a database's clients and servers at once; all of them for `None`.
     Kill { database: Option<Arc<Database>> },
     /// Close one client.

@@ -24,7 +24,7 @@ use crate::{
     auth::Credential,
     config::{Mode, PoolSettings},
     shared::{Database, STARTUPS_MAX, Started, Startup, UserCount},
-    worker::Stats,
+    worker::{Report, Stats},
 };
 
 /// No one waits.
@@ -58,6 +58,8 @@ pub struct Pool {
     last_failure: Mutex<Option<Arc<str>>>,
     /// What a fresh server connection reports at login.
     pub welcome: ArcSwapOption<Vec<(String, String)>>,
+    /// What clients were told that servers report since a while ago, by name: nobody is told twice.
+    reported: Mutex<HashMap<String, String>>,
     startups: Mutex<HashMap<Arc<Startup>, Arc<Started>>>,
 }
 
@@ -108,6 +110,7 @@ impl Pool {
             connect_failures: AtomicU32::new(0),
             last_failure: Mutex::default(),
             welcome: ArcSwapOption::empty(),
+            reported: Mutex::default(),
             startups: Mutex::default(),
         }
     }
@@ -217,6 +220,31 @@ impl Pool {
 
     pub(crate) fn set_last_failure(&self, why: &str) {
         *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(why.into());
+    }
+
+    /// What a fresh connection reports, as one copy for all connections that report the same.
+    pub(crate) fn welcomes(&self, reports: Vec<(String, String)>) -> Arc<Vec<(String, String)>> {
+        if let Some(welcome) = self.welcome.load_full().filter(|welcome| **welcome == reports) {
+            return welcome;
+        }
+        let reports = Arc::new(reports);
+        self.welcome.store(Some(Arc::clone(&reports)));
+        reports
+    }
+
+    /// Sessions on one of its servers begin with another value of a setting since a while ago. What clients are to be
+    /// told; `None` if they were.
+    pub(crate) fn reported(self: &Arc<Self>, name: &str, value: &str) -> Option<Report> {
+        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        if reported.get(name).is_some_and(|told| told == value) {
+            return None;
+        }
+        reported.insert(name.to_owned(), value.to_owned());
+        let mut welcome = self.welcome.load_full()?.to_vec();
+        let (_, fresh) = welcome.iter_mut().find(|(other, _)| other == name)?;
+        value.clone_into(fresh);
+        self.welcome.store(Some(Arc::new(welcome)));
+        Some(Report { pool: Arc::clone(self), name: name.to_owned(), value: value.to_owned() })
     }
 
     /// What these startup parameters were found to mean.

@@ -303,7 +303,7 @@ impl Worker {
         }
         let Some(server) = self.servers.get_mut(key) else { return };
         if server.startup.is_none() {
-            server.pool.welcome.store(Some(Arc::new(params)));
+            server.fresh = server.pool.welcomes(params);
         } else {
             server.reports = params;
         }

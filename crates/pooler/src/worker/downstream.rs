@@ -33,7 +33,7 @@ const WHOLE_BYTES_MAX: usize = 1_024 * 1_024;
 
 /// What becomes of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
+pub(super) enum Fate {
     /// The client gets it.
     Pass,
     /// It was ours.
@@ -190,33 +190,6 @@ impl Worker {
             self.pools[server.local].stats.queries += 1;
         }
         executed(server)
-    }
-
-    /// ParameterStatus: the client hears of its own; what changed unannounced is looked into.
-    fn parameter(&mut self, key: Key, body: &[u8]) -> Fate {
-        let Some(server) = self.servers.get_mut(key) else { return Fate::Swallow };
-        let Ok(status) = backend::ParameterStatus::parse(body) else {
-            return Fate::Broken("a malformed ParameterStatus");
-        };
-        let name = String::from_utf8_lossy(status.name).to_ascii_lowercase();
-        let is_ours = matches!(server.due.front(), Some(Due::Ours(_)));
-        if matches!(server.due.front(), Some(Due::Ours(Ours { why: Why::Startup, .. }))) {
-            let value = String::from_utf8_lossy(status.value).into_owned();
-            server.reports.push((String::from_utf8_lossy(status.name).into_owned(), value));
-        }
-        if server.client.is_none() || is_ours {
-            return Fate::Swallow;
-        }
-        if !server.is_session()
-            && !matches!(&*name, "in_hot_standby" | "is_superuser" | "server_version")
-            && !server.effects.intersects(Effects::SETTINGS_UNKNOWN)
-        {
-            server.effects |= Effects::SETTINGS;
-            if !server.names.iter().any(|known| **known == *name) {
-                server.names.push(name.as_str().into());
-            }
-        }
-        Fate::Pass
     }
 
     /// ErrorResponse.

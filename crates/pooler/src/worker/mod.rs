@@ -23,6 +23,7 @@ mod lend;
 mod login;
 mod refuse;
 mod reporting;
+mod reports;
 mod rows;
 mod seat;
 mod series;
@@ -47,6 +48,7 @@ use tenfold_sql::Classifier;
 pub(crate) use self::cancel::Asker;
 pub use self::client::ClientKey;
 pub use self::lend::Stats;
+pub(crate) use self::reports::Report;
 pub use self::rows::{ClientRow, ClientState, ServerRow, ServerState, WorkerRows};
 pub use self::server::Pin;
 pub(crate) use self::server::Server;
@@ -95,6 +97,8 @@ pub(crate) struct Worker {
     pools: Vec<LocalPool>,
     /// Clients that listen to notifications.
     listeners: Vec<Key>,
+    /// Clients that have yet to hear of a reload of the server.
+    untold: reports::Untold,
     /// At most so many connections are kept only for what `currval()` might say; 0 is exact.
     soft_pins: usize,
     pool_index: HashMap<u64, usize, foldhash::fast::RandomState>,
@@ -158,6 +162,7 @@ impl Worker {
             cancels: Slab::new(),
             pools: Vec::new(),
             listeners: Vec::new(),
+            untold: reports::Untold::default(),
             soft_pins: 0,
             pool_index: HashMap::default(),
             classifier,
@@ -281,6 +286,7 @@ impl Worker {
             Order::NotListening { client } => self.not_listening(client.0),
             Order::Notify { database, channel, message } => self.notify(&database, &channel, &message),
             Order::HubLost { database } => self.hub_lost(&database),
+            Order::Reported { report } => self.reported(&report),
             Order::Report { reply } => {
                 let _ = reply.send(self.rows());
             }

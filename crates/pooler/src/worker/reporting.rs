@@ -69,7 +69,7 @@ impl Worker {
     }
 
     /// Whether a message of its own may be put in for a client now.
-    fn is_between_messages(&self, client: &super::client::Client) -> bool {
+    pub(super) fn is_between_messages(&self, client: &super::client::Client) -> bool {
         let server = client.server().and_then(|server| self.servers.get(server));
         match &client.state {
             State::Idle => client.held.is_none() && !client.skipping,

@@ -54,6 +54,10 @@ pub(crate) struct Server {
     /// Statements the server has, but with plans that no longer fit: closed before they are prepared again.
     pub(crate) stale: Vec<u64>,
     pub(crate) pins: Pins,
+    /// What it reports while nothing is set; empty where it is of no use to others.
+    pub(crate) fresh: Arc<Vec<(String, String)>>,
+    /// Settings it reported though no statement was seen to set them.
+    pub(crate) reported: Vec<Arc<str>>,
     /// Goes ahead of the client's next message.
     pub(crate) prefix: Vec<u8>,
     /// What the server reported while a startup image was tried.
@@ -334,6 +338,8 @@ impl Server {
             unnamed: 0,
             stale: Vec::new(),
             pins: Pins::default(),
+            fresh: Arc::default(),
+            reported: Vec::new(),
             prefix: Vec::new(),
             reports: Vec::new(),
             tainted: false,
@@ -376,6 +382,7 @@ impl Server {
     pub(crate) fn forget_effects(&mut self) {
         self.effects = Effects::NONE;
         self.names.clear();
+        self.reported.clear();
     }
 
     pub(crate) fn push_ours(&mut self, why: Why) {

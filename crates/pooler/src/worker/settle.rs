@@ -184,7 +184,9 @@ impl Worker {
             return;
         }
         let Probing { wanted, reader } = *probing;
-        self.settled(key, Some((wanted, reader.finish())));
+        let found = reader.finish();
+        self.fresh_values(key, &found);
+        self.settled(key, Some((wanted, found)));
     }
 
     /// What the session holds is known, as far as it can be.
@@ -346,6 +348,7 @@ impl Worker {
         server.since = self.now;
         server.transaction_since = None;
         if let Some(client) = server.client {
+            self.tell_untold(client);
             self.tell_late(client);
             if !self.bring_back(key) {
                 self.resume_soon(client);
@@ -387,6 +390,9 @@ impl Worker {
             if !client_entry.notifications.is_empty() {
                 self.tell_late(client);
             }
+            if !self.untold.is_empty() {
+                self.tell_untold(client);
+            }
             self.resume_soon(client);
         }
         self.give(key);
@@ -424,7 +430,7 @@ fn wanted(server: &Server, client: &Client) -> Option<Wanted> {
     // A function may give a setting up, too (`set_config` with NULL), and only a startup parameter makes it matter.
     let startup = client.seat.as_ref().map(|seat| &seat.startup.image);
     let began_with = |name: &Arc<str>| startup.is_some_and(|startup| startup.setting(name).is_some());
-    wanted.origins |= wanted.settings().iter().any(began_with);
+    wanted.origins |= wanted.settings().iter().any(began_with) || !server.reported.is_empty();
     Some(wanted)
 }
 

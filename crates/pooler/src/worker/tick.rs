@@ -32,6 +32,7 @@ impl Worker {
         self.tick_servers();
         self.tick_cancels();
         self.tick_idle_clients();
+        self.tick_untold();
         if self.now >= self.next_second {
             self.next_second = self.now + Duration::from_secs(1);
             self.each_second();

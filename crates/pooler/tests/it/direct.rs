@@ -1,7 +1,7 @@
 //! A PostgreSQL of the test binary's own, and connections to it that hide nothing.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     io::{Read, Write},
     net::TcpStream,
     sync::OnceLock,
@@ -9,7 +9,7 @@ use std::{
 };
 
 use tenfold_pgwire::{
-    backend::{DataRow, Report},
+    backend::{DataRow, ParameterStatus, Report},
     frame::Frames,
     frontend::Format,
     startup::append_startup,
@@ -33,6 +33,8 @@ pub(crate) fn cluster() -> &'static Cluster {
 pub(crate) struct Direct {
     stream: TcpStream,
     read: VecDeque<u8>,
+    /// The last ParameterStatus of each setting.
+    pub(crate) reports: HashMap<String, String>,
 }
 
 impl Direct {
@@ -45,7 +47,7 @@ impl Direct {
         let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(ANSWER_TIME_MAX)).unwrap();
-        let mut direct = Self { stream, read: VecDeque::new() };
+        let mut direct = Self { stream, read: VecDeque::new(), reports: HashMap::new() };
         let mut out = Vec::new();
         let params = [(&b"user"[..], &b"postgres"[..]), (b"database", b"postgres")];
         let more = more.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
@@ -119,6 +121,11 @@ impl Direct {
                     b'E' => {
                         let report = Report::parse(frame.body()).unwrap();
                         failure = Some(String::from_utf8_lossy(report.message()).into_owned());
+                    }
+                    b'S' => {
+                        let status = ParameterStatus::parse(frame.body()).unwrap();
+                        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+                        self.reports.insert(text(status.name), text(status.value));
                     }
                     b'Z' => ready = true,
                     _ => {}

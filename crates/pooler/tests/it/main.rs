@@ -11,3 +11,4 @@ mod images;
 mod leaks;
 mod pooled;
 mod probes;
+mod reloads;

@@ -20,7 +20,7 @@ pub(super) struct Kind {
     pub(super) is_series: bool,
 }
 
-const fn kind(name: &'static str, sets: &'static [&'static str], reads: &'static str) -> Kind {
+pub(super) const fn kind(name: &'static str, sets: &'static [&'static str], reads: &'static str) -> Kind {
     Kind { name, startup: &[], sets, reads, may_be_lost: false, is_series: false }
 }
 

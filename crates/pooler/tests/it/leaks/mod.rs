@@ -10,6 +10,7 @@
 
 mod ends;
 mod kinds;
+mod startups;
 
 use tenfold_pgwire::write;
 use tenfold_testkit::wait_for;
@@ -19,6 +20,7 @@ use crate::{
     pooled::{Pooled, config},
 };
 use kinds::{GROUND, Kind, OBJECTS, SETTINGS};
+use startups::STARTUPS;
 
 /// How often the owner reads what it set.
 const READS: usize = 3;
@@ -44,6 +46,11 @@ type Answer = Result<Rows, String>;
 #[test]
 fn settings_stay_with_their_owner() {
     check(SETTINGS);
+}
+
+#[test]
+fn what_a_session_began_with_comes_back_by_reset() {
+    check(STARTUPS);
 }
 
 #[test]
