@@ -133,6 +133,9 @@ pub struct Database {
     pub target: ArcSwap<Target>,
     /// What its functions and tables hide.
     pub catalogue: ArcSwap<Catalogue>,
+    /// Another number whenever definitions may have changed, no two databases' the same: what was prepared under one is
+    /// not what is prepared under another.
+    pub definitions: AtomicU64,
     /// The catalogue was read, or cannot be: until then nobody is lent a server, since what a trigger or a view leaves
     /// behind would go unseen.
     pub is_known: AtomicBool,
@@ -280,7 +283,7 @@ impl Shared {
     }
 
     fn add(&self, name: Arc<str>, spec: &config::Database) -> Arc<Database> {
-        let database = Arc::new(Database::new(Arc::clone(&name), spec.clone()));
+        let database = Arc::new(Database::new(Arc::clone(&name), spec.clone(), self.next_id()));
         let mut databases = self.databases.write().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(databases.entry(name).or_insert(database))
     }
@@ -380,6 +383,7 @@ impl Shared {
     pub(crate) fn definitions_changed(&self, database: &Arc<Database>) {
         let catalogue = database.catalogue.load();
         database.catalogue.store(catalogue.stale());
+        database.definitions.store(self.next_id(), Ordering::Relaxed);
         self.ask(Ask::CatalogueStale { database: Arc::clone(database) });
     }
 
@@ -418,12 +422,13 @@ impl UserCount {
 }
 
 impl Database {
-    fn new(name: Arc<str>, spec: config::Database) -> Self {
+    fn new(name: Arc<str>, spec: config::Database, definitions: u64) -> Self {
         Self {
             name,
             spec: ArcSwap::from_pointee(spec),
             target: ArcSwap::from_pointee(Target::default()),
             catalogue: ArcSwap::new(Catalogue::empty()),
+            definitions: AtomicU64::new(definitions),
             is_known: AtomicBool::new(false),
             paused: AtomicBool::new(false),
             disabled: AtomicBool::new(false),

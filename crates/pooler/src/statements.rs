@@ -5,8 +5,10 @@
 //! own. So a statement is known by its content, has one name of ours on all servers, and is prepared on a server when it
 //! is first needed there.
 //!
-//! **Mechanism.** [`Statements`] interns a statement by its text, its parameters' types and the settings it means
-//! something under (its plan key). [`ClientStatements`] says which name of a client's means which statement,
+//! **Mechanism.** [`Statements`] interns a statement by its text, its parameters' types, the settings it means something
+//! under (its plan key) and the state of the database's definitions when it was prepared: what is prepared after DDL is
+//! another statement, so that it meets no plan made before. What it does is decided again when the catalogue was read
+//! anew ([`Statement::decision_under`]). [`ClientStatements`] says which name of a client's means which statement,
 //! [`ServerStatements`] which statements a server connection has, least recently used first out. A server's entry keeps
 //! its statement alive, so that a client that comes back finds it prepared under the same name.
 //!
@@ -23,14 +25,16 @@ pub use server::ServerStatements;
 
 use std::{
     fmt,
+    hash::{BuildHasher, Hash, Hasher},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
-use tenfold_pgwire::write;
-use tenfold_sql::Decision;
+use arc_swap::ArcSwap;
+use tenfold_pgwire::{backend::RowDescription, write};
+use tenfold_sql::{Catalogue, Decision};
 
 use crate::image::Interner;
 
@@ -39,13 +43,28 @@ use crate::image::Interner;
 pub struct Statement {
     /// Unique within the process, from 1; also what it is called on servers ([`server_name`]).
     pub id: u64,
-    /// What it does.
-    pub decision: Arc<Decision>,
+    content: Content,
+    decided: ArcSwap<Decided>,
+    /// A server has taken it.
+    proven: AtomicBool,
+    /// A hash of the rows that a client was told it has; 0 while nobody was told.
+    rows: AtomicU64,
+}
+
+/// What makes a statement the same as another.
+#[derive(Debug)]
+struct Content {
     text: Box<[u8]>,
     types: Box<[u8]>,
     plan_key: u64,
-    /// A server has taken it.
-    proven: AtomicBool,
+    definitions: u64,
+}
+
+/// What a statement does, and the catalogue that says so.
+#[derive(Debug)]
+struct Decided {
+    catalogue: (u64, bool),
+    decision: Arc<Decision>,
 }
 
 /// All prepared statements of the process. Clones are the same table.
@@ -71,40 +90,108 @@ impl Statement {
         self.proven.store(true, Ordering::Relaxed);
     }
 
+    /// What it does, as far as this catalogue is the one that it was decided by.
+    #[must_use]
+    pub fn decision_under(&self, catalogue: &Catalogue) -> Option<Arc<Decision>> {
+        let decided = self.decided.load();
+        (decided.catalogue == (catalogue.version(), catalogue.is_stale()))
+            .then(|| Arc::clone(&decided.decision))
+    }
+
+    /// What it does by this catalogue.
+    pub fn decide(&self, catalogue: &Catalogue, decision: Arc<Decision>) {
+        self.decided.store(Arc::new(Decided::by(catalogue, decision)));
+    }
+
+    /// A client was told its rows, as RowDescription has them, or NoData's empty body. The first to be told counts.
+    pub fn tell_rows(&self, description: &[u8]) {
+        if self.rows.load(Ordering::Relaxed) == 0 {
+            self.rows.store(hash_of_rows(description), Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a client was told other rows than these. `None`: nobody was told any.
+    #[must_use]
+    pub fn has_other_rows(&self, description: &[u8]) -> Option<bool> {
+        let told = self.rows.load(Ordering::Relaxed);
+        (told != 0).then(|| told != hash_of_rows(description))
+    }
+
+    /// Whether a client was told its rows.
+    #[must_use]
+    pub fn has_told_rows(&self) -> bool {
+        self.rows.load(Ordering::Relaxed) != 0
+    }
+
+    /// The state of the database's definitions it was prepared in.
+    #[must_use]
+    pub fn definitions(&self) -> u64 {
+        self.content.definitions
+    }
+
     /// Its SQL text, in the encoding of the client that sent it.
     #[must_use]
     pub fn text(&self) -> &[u8] {
-        &self.text
+        &self.content.text
     }
 
     /// The parameter types of its Parse message as they came: 32-bit oids without their count.
     #[must_use]
     pub fn types(&self) -> &[u8] {
-        &self.types
-    }
-
-    /// [`crate::image::Image::plan_key`] of the sessions it is for.
-    #[must_use]
-    pub fn plan_key(&self) -> u64 {
-        self.plan_key
+        &self.content.types
     }
 
     /// Whether this is its content.
     #[must_use]
-    pub fn is(&self, text: &[u8], types: &[u8], plan_key: u64) -> bool {
-        self.plan_key == plan_key && *self.text == *text && *self.types == *whole_oids(types)
+    pub fn is(&self, text: &[u8], types: &[u8], under: Under) -> bool {
+        let Content { text: own, types: own_types, plan_key, definitions } = &self.content;
+        (*plan_key, *definitions) == (under.plan_key, under.definitions)
+            && **own == *text
+            && **own_types == *whole_oids(types)
     }
 
     /// Appends a whole Parse message that prepares it on a server under its name there.
     pub fn write_parse(&self, out: &mut Vec<u8>) {
         let mut name = NameBuffer::default();
-        write::parse_raw(out, server_name(self.id, &mut name), &self.text, &self.types);
+        write::parse_raw(out, server_name(self.id, &mut name), self.text(), self.types());
     }
 
     /// What one costs the client that keeps it.
     fn bytes(&self) -> usize {
-        self.text.len() + self.types.len()
+        self.text().len() + self.types().len()
     }
+}
+
+/// What a text means something under.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Under {
+    /// [`crate::image::Image::plan_key`] of the session.
+    pub plan_key: u64,
+    /// The state of the database's definitions; unique in the process, so that no two databases share one.
+    pub definitions: u64,
+}
+
+impl Decided {
+    fn by(catalogue: &Catalogue, decision: Arc<Decision>) -> Self {
+        Self { catalogue: (catalogue.version(), catalogue.is_stale()), decision }
+    }
+}
+
+/// Names, types and their modifiers, as PostgreSQL compares them (`equalRowTypes`); never 0. What cannot be read is like
+/// nothing else.
+fn hash_of_rows(description: &[u8]) -> u64 {
+    // Fixed, so that all workers agree; nobody gains by a collision but wrong rows of their own.
+    let mut hasher = foldhash::quality::FixedState::with_seed(0).build_hasher();
+    match RowDescription::parse(description) {
+        _ if description.is_empty() => hasher.write_u8(0),
+        Ok(rows) => {
+            for column in rows.columns() {
+                (column.name, column.type_oid, column.type_modifier).hash(&mut hasher);
+            }
+        }
+        Err(_) => description.hash(&mut hasher),
+    }
+    hasher.finish().max(1)
 }
 
 fn whole_oids(types: &[u8]) -> &[u8] {
@@ -124,29 +211,26 @@ impl Statements {
         Self { table: Arc::new(Table { statements: Interner::new(), next_id: AtomicU64::new(1) }) }
     }
 
-    /// The statement of this content; `decide` reads it if nobody has it yet. `types` is a whole number of oids, at
+    /// The statement of this content; it does what `decision` says by this catalogue if nobody has it yet. `types` is a whole number of oids, at
     /// most 65,535, as [`tenfold_pgwire::frontend::Parse`] has them.
     pub fn intern(
         &self,
         text: &[u8],
         types: &[u8],
-        plan_key: u64,
-        decide: impl FnOnce() -> Arc<Decision>,
+        under: Under,
+        catalogue: &Catalogue,
+        decision: Arc<Decision>,
     ) -> Arc<Statement> {
         let types = whole_oids(types);
+        let Under { plan_key, definitions } = under;
         let make = || Statement {
             id: self.table.next_id.fetch_add(1, Ordering::Relaxed),
-            decision: decide(),
-            text: text.into(),
-            types: types.into(),
-            plan_key,
+            content: Content { text: text.into(), types: types.into(), plan_key, definitions },
+            decided: ArcSwap::from_pointee(Decided::by(catalogue, decision)),
             proven: AtomicBool::new(false),
+            rows: AtomicU64::new(0),
         };
-        self.table.statements.get_or_make(
-            &(text, types, plan_key),
-            |other| other.is(text, types, plan_key),
-            make,
-        )
+        self.table.statements.get_or_make(&(text, types, under), |other| other.is(text, types, under), make)
     }
 
     /// How many are known, those that nobody holds any more but were not swept yet included.
@@ -202,24 +286,65 @@ mod tests {
     use super::*;
 
     pub(super) fn statement(statements: &Statements, text: &str) -> Arc<Statement> {
-        statements.intern(text.as_bytes(), &[], 0, || Arc::new(Decision::unknown(Fingerprint::default())))
+        intern(statements, text.as_bytes(), &[], Under::default())
+    }
+
+    fn intern(statements: &Statements, text: &[u8], types: &[u8], under: Under) -> Arc<Statement> {
+        let decision = Arc::new(Decision::unknown(Fingerprint::default()));
+        statements.intern(text, types, under, &Catalogue::empty(), decision)
     }
 
     #[test]
     fn equal_content_is_one_statement() {
         let statements = Statements::new();
-        let decide = || Arc::new(Decision::unknown(Fingerprint::default()));
-        let first = statements.intern(b"SELECT $1", &[0, 0, 0, 23], 7, decide);
-        let again = statements.intern(b"SELECT $1", &[0, 0, 0, 23], 7, || panic!("decided already"));
+        let under = Under { plan_key: 7, definitions: 3 };
+        let first = intern(&statements, b"SELECT $1", &[0, 0, 0, 23], under);
+        let again = intern(&statements, b"SELECT $1", &[0, 0, 0, 23], under);
         assert!(Arc::ptr_eq(&first, &again));
-        for (text, types, plan_key) in [
-            (&b"SELECT  $1"[..], &[0, 0, 0, 23][..], 7),
-            (b"SELECT $1", &[0, 0, 0, 20], 7),
-            (b"SELECT $1", &[0, 0, 0, 23], 8),
+        for (text, types, plan_key, definitions) in [
+            (&b"SELECT  $1"[..], &[0, 0, 0, 23][..], 7, 3),
+            (b"SELECT $1", &[0, 0, 0, 20], 7, 3),
+            (b"SELECT $1", &[0, 0, 0, 23], 8, 3),
+            (b"SELECT $1", &[0, 0, 0, 23], 7, 4),
         ] {
-            let other = statements.intern(text, types, plan_key, decide);
+            let other = intern(&statements, text, types, Under { plan_key, definitions });
             assert_ne!(other.id, first.id);
         }
+    }
+
+    #[test]
+    fn a_decision_holds_under_its_catalogue_only() {
+        let statements = Statements::new();
+        let made = statement(&statements, "SELECT f()");
+        let (empty, other) = (Catalogue::empty(), tenfold_sql::CatalogueBuilder::new().build(7));
+        assert!(made.decision_under(&empty).is_some() && made.decision_under(&other).is_none());
+        made.decide(&other, Arc::new(Decision::unknown(Fingerprint::default())));
+        assert!(made.decision_under(&other).is_some() && made.decision_under(&other.stale()).is_none());
+    }
+
+    #[test]
+    fn rows_are_told_once_and_compared_without_their_formats() {
+        fn described(name: &str, type_oid: u8, format: u8) -> Vec<u8> {
+            let mut body = vec![0, 1];
+            body.extend_from_slice(name.as_bytes());
+            body.extend_from_slice(&[
+                0, 0, 0, 0, 0, 0, 0, 0, 0, 0, type_oid, 0, 4, 255, 255, 255, 255, 0, format,
+            ]);
+            body
+        }
+        let statements = Statements::new();
+        let made = statement(&statements, "SELECT 1 AS a");
+        assert_eq!(made.has_other_rows(&described("a", 23, 0)), None);
+        made.tell_rows(&described("a", 23, 0));
+        made.tell_rows(&described("b", 23, 0));
+        for (name, type_oid, format, other) in
+            [("a", 23, 0, false), ("a", 23, 1, false), ("b", 23, 0, true), ("a", 20, 0, true)]
+        {
+            let has_other = made.has_other_rows(&described(name, type_oid, format));
+            assert_eq!(has_other, Some(other), "{name} {type_oid} {format}");
+        }
+        assert_eq!(made.has_other_rows(b""), Some(true));
+        assert_eq!(made.has_other_rows(b"no such thing"), Some(true));
     }
 
     #[test]

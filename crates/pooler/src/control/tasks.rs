@@ -206,6 +206,10 @@ impl Watched for Entry {
     fn set_catalogue(&self, catalogue: Arc<Catalogue>) {
         let is_read = !catalogue.is_stale();
         self.database.catalogue.store(catalogue);
+        if !is_read {
+            let definitions = self.shared.next_id();
+            self.database.definitions.store(definitions, std::sync::atomic::Ordering::Relaxed);
+        }
         if is_read {
             self.known();
         }

@@ -64,6 +64,12 @@ impl ServerStatements {
         self.places.contains_key(&id)
     }
 
+    /// The statement of this id, if the server has it.
+    #[must_use]
+    pub fn get(&self, id: u64) -> Option<&Arc<Statement>> {
+        self.entries.get(*self.places.get(&id)?)?.statement.as_ref()
+    }
+
     /// The server has this statement now. Returns the id of the one that must be closed there to make room for it.
     #[must_use = "what is evicted must be closed at the server"]
     pub fn insert(&mut self, statement: &Arc<Statement>) -> Option<u64> {

@@ -38,6 +38,8 @@ pub(crate) struct Client {
     pub(crate) stash: Vec<u8>,
     /// Bytes of a large message that are still to be passed on.
     pub(crate) passing: usize,
+    /// They are dropped instead.
+    pub(crate) dropping: bool,
     /// The socket may hold more than was read.
     pub(crate) unread: bool,
     /// After an error of ours in an extended-query series: everything up to Sync is dropped.

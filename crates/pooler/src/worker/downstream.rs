@@ -15,7 +15,7 @@ use std::sync::Arc;
 use tenfold_pgwire::{
     backend,
     frame::{self, HEADER_BYTES, Header, backend as tag},
-    sqlstate, write,
+    write,
 };
 use tenfold_sql::Effects;
 
@@ -24,6 +24,7 @@ use crate::statements;
 use super::{
     Worker,
     batch::Batch,
+    fitting,
     server::{Due, Named, Ours, Phase, Server, Why},
     slab::Key,
 };
@@ -149,7 +150,7 @@ impl Worker {
             }
             tag::READY_FOR_QUERY => ready(server, body),
             tag::COMMAND_COMPLETE => self.complete(key, body),
-            tag::ROW_DESCRIPTION | tag::NO_DATA => described(server),
+            tag::ROW_DESCRIPTION | tag::NO_DATA => self.described(key, body),
             tag::ERROR_RESPONSE => return self.error(key, body, batch, range),
             tag::PARAMETER_STATUS => self.parameter(key, body),
             tag::NOTIFICATION_RESPONSE => notification(server),
@@ -220,13 +221,20 @@ impl Worker {
             Some(Due::Bind(id) | Due::DescribeStatement(id)) => *id,
             _ => 0,
         };
-        if named != 0 && report.sqlstate() == Some(sqlstate::FEATURE_NOT_SUPPORTED) {
-            // "cached plan must not change result type": it must not be found prepared again.
-            server.statements.remove(named);
-            server.stale.push(named);
+        let stands_for_misfit = matches!(server.due.front(), Some(Due::Misfit));
+        if named != 0 && fitting::is_misfit(&report) {
+            server.note_outdated(named, &self.shared);
         }
         server.copying_in = false;
-        match self.in_clients_words(key, named, &report) {
+        if matches!(server.phase, Phase::Describing) {
+            self.described_all(key);
+        }
+        let own = if stands_for_misfit {
+            Some(fitting::misfit())
+        } else {
+            self.in_clients_words(key, named, &report)
+        };
+        match own {
             Some(error) => batch.stage().extend_from_slice(&error),
             None => batch.pass(range),
         }
@@ -379,7 +387,7 @@ enum Undo {
 /// Whether a message is handled only once all of it is there.
 fn must_be_whole(header: Header) -> bool {
     match header.tag {
-        tag::DATA_ROW | tag::COPY_DATA | tag::FUNCTION_CALL_RESPONSE | tag::ROW_DESCRIPTION => false,
+        tag::DATA_ROW | tag::COPY_DATA | tag::FUNCTION_CALL_RESPONSE => false,
         _ => header.len <= WHOLE_BYTES_MAX,
     }
 }
@@ -413,24 +421,16 @@ fn executed(server: &mut Server) -> Fate {
     }
 }
 
-fn described(server: &mut Server) -> Fate {
-    match server.due.front() {
-        Some(Due::Describe) => {
-            server.due.pop_front();
-            Fate::Pass
-        }
-        Some(Due::Ours(_)) => Fate::Swallow,
-        _ => Fate::Pass,
-    }
-}
-
 fn parameters_described(server: &mut Server) -> Fate {
     let is_session = server.is_session();
     match server.due.front_mut() {
-        Some(due @ Due::DescribeStatement(_)) => {
-            *due = Due::Describe;
+        Some(Due::DescribeStatement(id)) => {
+            let id = *id;
+            server.due.pop_front();
+            server.due.push_front(Due::Rows(id));
             Fate::Pass
         }
+        Some(Due::OurDescribe(_)) => Fate::Swallow,
         _ if is_session => Fate::Pass,
         _ => Fate::Broken("a ParameterDescription that nobody asked for"),
     }

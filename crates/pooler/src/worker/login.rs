@@ -157,6 +157,7 @@ impl Worker {
             unnamed: None,
             stash: Vec::new(),
             passing: 0,
+            dropping: false,
             unread: false,
             skipping: false,
             queued: false,

@@ -18,6 +18,7 @@ mod certificate;
 mod client;
 mod connect;
 mod downstream;
+mod fitting;
 mod leave;
 mod lend;
 mod login;

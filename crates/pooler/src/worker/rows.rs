@@ -206,7 +206,7 @@ fn state_of(server: &Server) -> ServerState {
         Phase::Idle if server.cancels > 0 => ServerState::BeingCanceled,
         Phase::Idle => ServerState::Idle,
         Phase::Lent | Phase::Listening => ServerState::Active,
-        Phase::Preparing | Phase::Settling(_) => ServerState::Tested,
+        Phase::Preparing | Phase::Describing | Phase::Settling(_) => ServerState::Tested,
         Phase::Abandoned => ServerState::Cleaned,
     }
 }

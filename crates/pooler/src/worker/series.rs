@@ -8,10 +8,10 @@
 //!
 //! **Failure.** Names that are taken, or that were never given, are put to the server so that it says so in its own words.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use tenfold_pgwire::{frame::frontend as tag, frontend, write};
-use tenfold_sql::{Decision, Effects, Shape};
+use tenfold_sql::{Catalogue, Decision, Effects, Shape};
 
 use super::{
     Worker,
@@ -24,7 +24,7 @@ use super::{
 use crate::{
     config::Mode,
     refusal::Refusal,
-    statements::{self, Statement},
+    statements::{self, Statement, Under},
 };
 
 /// A statement made only to be deallocated.
@@ -48,13 +48,13 @@ impl Worker {
             Ok(parse) => parse,
             Err(error) => return self.protocol_error(key, &error.to_string()),
         };
-        let read = decision.take();
-        let statement = self.intern(key, parse.sql, parse.param_types_raw, read);
+        let read = decision.take().unwrap_or_else(|| self.classify(key, parse.sql));
+        let statement = self.intern(key, Some(server_key), &parse, &read);
         let Some(client) = self.clients.get_mut(key) else { return Step::Gone };
         let Some(server) = self.servers.get_mut(server_key) else { return Step::Wait };
         server.in_series = true;
         if parse.name.is_empty() {
-            if is_deallocation(client, &statement) {
+            if is_deallocation(client, &read) {
                 deallocate_another(server, batch.stage());
             } else {
                 batch.pass(message.start..message.end);
@@ -92,23 +92,34 @@ impl Worker {
         Step::Used
     }
 
+    /// The statement that a Parse makes. After DDL in the same transaction, which nobody else sees yet, it is one that
+    /// nobody else has.
     pub(super) fn intern(
         &mut self,
         key: Key,
-        sql: &[u8],
-        types: &[u8],
-        read: Option<Arc<Decision>>,
+        server_key: Option<Key>,
+        parse: &frontend::Parse<'_>,
+        read: &Arc<Decision>,
     ) -> Arc<Statement> {
-        let plan_key = self.clients.get(key).map_or(0, |client| client.image.plan_key());
-        if let Some(client) = self.clients.get(key)
-            && let Some(unnamed) = &client.unnamed
-            && unnamed.is(sql, types, plan_key)
-            && read.as_ref().is_none_or(|read| !read.needs_text)
+        let server = server_key.and_then(|server| self.servers.get(server));
+        let client = self.clients.get(key);
+        let database = client.and_then(|client| client.seat.as_ref()).map(|seat| &seat.pool.database);
+        let definitions = match database {
+            Some(database) if !server.is_some_and(Server::has_changed_definitions) => {
+                database.definitions.load(Ordering::Relaxed)
+            }
+            _ => self.shared.next_id(),
+        };
+        let under = Under { plan_key: client.map_or(0, |client| client.image.plan_key()), definitions };
+        let catalogue = database.map_or_else(Catalogue::empty, |database| database.catalogue.load_full());
+        if let Some(unnamed) = client.and_then(|client| client.unnamed.as_ref())
+            && unnamed.is(parse.sql, parse.param_types_raw, under)
+            && !read.needs_text
         {
             return Arc::clone(unnamed);
         }
-        let decision = read.unwrap_or_else(|| self.classify(key, sql));
-        self.shared.statements.intern(sql, types, plan_key, || decision)
+        let decision = Arc::clone(read);
+        self.shared.statements.intern(parse.sql, parse.param_types_raw, under, &catalogue, decision)
     }
 
     /// A name that is taken: the server says so itself, in its own words, about a statement of that very name.
@@ -150,15 +161,8 @@ impl Worker {
     }
 
     /// Notes a statement as prepared at the server; the least used goes if there are too many.
-    fn make_room(&mut self, server_key: Key, statement: &Arc<Statement>, batch: &mut Batch<'_>) {
+    pub(super) fn make_room(&mut self, server_key: Key, statement: &Arc<Statement>, batch: &mut Batch<'_>) {
         let Some(server) = self.servers.get_mut(server_key) else { return };
-        if let Some(at) = server.stale.iter().position(|id| *id == statement.id) {
-            server.stale.swap_remove(at);
-            let mut name = statements::NameBuffer::default();
-            let name = statements::server_name(statement.id, &mut name);
-            write::close(batch.stage(), frontend::Target::Statement(name));
-            server.due.push_back(Due::OurClose);
-        }
         if let Some(evicted) = server.statements.insert(statement) {
             let mut name = statements::NameBuffer::default();
             let name = statements::server_name(evicted, &mut name);
@@ -168,7 +172,7 @@ impl Worker {
     }
 
     /// Prepares a statement that the client knows and this server does not.
-    fn ensure(&mut self, server_key: Key, statement: &Arc<Statement>, batch: &mut Batch<'_>) {
+    pub(super) fn ensure(&mut self, server_key: Key, statement: &Arc<Statement>, batch: &mut Batch<'_>) {
         let Some(server) = self.servers.get_mut(server_key) else { return };
         if server.statements.touch(statement.id) {
             self.count_prepared(server_key, true);
@@ -223,17 +227,21 @@ impl Worker {
         } else {
             client.statements.get(names.statement).cloned()
         };
-        if let Some(statement) = &statement
-            && !statement.decision.effects.is_empty()
-        {
-            self.ahead(key, server_key, statement.decision.effects, batch);
-            self.note_effects(server_key, &statement.decision);
-            self.note_deallocation(key, &statement.decision);
-            self.join_row(key, server_key, tag::BIND, body, &statement.decision, Some(statement));
-            if matches!(statement.decision.shape, Shape::Begin(_)) && self.is_statement_mode(key) {
+        if let Some(statement) = &statement {
+            if !names.statement.is_empty() && !self.fits(server_key, statement, batch) {
+                return Step::Wait;
+            }
+            let decision = self.decision_of(key, statement);
+            if matches!(decision.shape, Shape::Begin(_)) && self.is_statement_mode(key) {
                 let text = "transaction blocks are not allowed in statement mode";
                 self.refuse_and_end(key, Refusal::StatementMode, text);
                 return Step::Gone;
+            }
+            if !decision.effects.is_empty() {
+                self.ahead(key, server_key, decision.effects, batch);
+                self.note_effects(server_key, &decision);
+                self.note_deallocation(key, &decision);
+                self.join_row(key, server_key, tag::BIND, body, &decision, Some(statement));
             }
         }
         let mut id = 0;
@@ -242,6 +250,9 @@ impl Worker {
             batch.pass(message.start..message.end);
         } else if let Some(statement) = &statement {
             id = statement.id;
+            if self.has_other_rows(server_key, id) {
+                return self.refuse_rows(server_key, batch);
+            }
             self.ensure(server_key, statement, batch);
             let mut name = statements::NameBuffer::default();
             let name = statements::server_name(statement.id, &mut name);
@@ -374,8 +385,8 @@ impl Worker {
 }
 
 /// Whether a statement is the DEALLOCATE of one that the protocol made, which has another name at the server.
-fn is_deallocation(client: &Client, statement: &Statement) -> bool {
-    matches!(&statement.decision.shape, Shape::Deallocate(name) if client.statements.get(name).is_some())
+fn is_deallocation(client: &Client, read: &Decision) -> bool {
+    matches!(&read.shape, Shape::Deallocate(name) if client.statements.get(name).is_some())
 }
 
 /// Parses a DEALLOCATE that has something to deallocate, so that the server answers as the client expects.

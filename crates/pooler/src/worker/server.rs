@@ -51,8 +51,8 @@ pub(crate) struct Server {
     pub(crate) statements: ServerStatements,
     /// Id of what the unnamed statement holds; 0 for none, or something unknown.
     pub(crate) unnamed: u64,
-    /// Statements the server has, but with plans that no longer fit: closed before they are prepared again.
-    pub(crate) stale: Vec<u64>,
+    /// A statement that was prepared here and has other rows than its clients were told.
+    pub(crate) misfit: u64,
     pub(crate) pins: Pins,
     /// What it reports while nothing is set; empty where it is of no use to others.
     pub(crate) fresh: Arc<Vec<(String, String)>>,
@@ -107,6 +107,8 @@ pub(crate) enum Phase {
     Lent,
     /// Is brought to the client's state; the client's messages wait.
     Preparing,
+    /// Is asked whether a statement still has the rows its client was told; the client's messages wait.
+    Describing,
     /// Is asked what the client's transaction left; the client's next messages wait.
     Settling(Box<Probing>),
     /// The hub is asked to listen; the client waits.
@@ -149,9 +151,11 @@ pub(crate) enum Due {
     ParseInvented(Box<Named>),
     /// BindComplete of a statement of this id; 0 for the unnamed, and for names that nobody knows.
     Bind(u64),
-    /// ParameterDescription, and then what [`Due::Describe`] is; of a statement as in [`Due::Bind`].
+    /// ParameterDescription, and then what [`Due::Rows`] is; of a statement as in [`Due::Bind`].
     DescribeStatement(u64),
-    /// RowDescription or NoData.
+    /// RowDescription or NoData, of a statement as in [`Due::Bind`].
+    Rows(u64),
+    /// RowDescription or NoData of a portal.
     Describe,
     /// CommandComplete, EmptyQueryResponse or PortalSuspended.
     Execute,
@@ -165,6 +169,10 @@ pub(crate) enum Due {
     },
     /// A Close of ours.
     OurClose,
+    /// ParameterDescription, and then RowDescription or NoData, that we asked for.
+    OurDescribe(Arc<Statement>),
+    /// An error that we asked for, to stand for "cached plan must not change result type".
+    Misfit,
     /// A BindComplete and CommandComplete of ours, within the client's series.
     OurBind,
     OurExecute,
@@ -299,7 +307,12 @@ impl Due {
     pub(crate) fn is_clients(&self) -> bool {
         !matches!(
             self,
-            Self::OurParse { .. } | Self::OurClose | Self::OurBind | Self::OurExecute | Self::Ours(_)
+            Self::OurParse { .. }
+                | Self::OurClose
+                | Self::OurBind
+                | Self::OurDescribe(_)
+                | Self::OurExecute
+                | Self::Ours(_)
         )
     }
 }
@@ -336,7 +349,7 @@ impl Server {
             image: Image::empty(),
             statements: ServerStatements::new(1),
             unnamed: 0,
-            stale: Vec::new(),
+            misfit: 0,
             pins: Pins::default(),
             fresh: Arc::default(),
             reported: Vec::new(),
@@ -362,6 +375,21 @@ impl Server {
             last_words: None,
             _place: place,
         }
+    }
+
+    /// Definitions changed under a statement: whoever prepares it anew means what it is now. Where that is known,
+    /// because they changed after the statement was prepared, nothing is to be done.
+    pub(crate) fn note_outdated(&self, id: u64, shared: &crate::shared::Shared) {
+        let database = &self.pool.database;
+        let known = database.definitions.load(std::sync::atomic::Ordering::Relaxed);
+        if self.statements.get(id).is_some_and(|statement| statement.definitions() == known) {
+            shared.definitions_changed(database);
+        }
+    }
+
+    /// Whether this transaction may have changed definitions: to others they are what they were.
+    pub(crate) fn has_changed_definitions(&self) -> bool {
+        self.effects.intersects(Effects::DDL | Effects::UNKNOWN)
     }
 
     /// Whether the client still waits for an answer.

@@ -47,6 +47,8 @@ const OURS: &[u8] = b"tenfold_ours";
 pub(super) enum Step {
     /// It was used, or the part of it that is there.
     Used,
+    /// The server gets nothing of it, nor of what is still to come of it.
+    Dropped,
     /// It must be seen again: more of it has to come, or a server.
     Wait,
     /// The client holds a server now: look at the message again.
@@ -91,7 +93,7 @@ impl Worker {
                     break;
                 }
                 client.passing -= take;
-                if client.server().is_some() {
+                if client.server().is_some() && !client.dropping {
                     batch.pass(at..at + take);
                 }
                 at += take;
@@ -117,11 +119,12 @@ impl Worker {
                 _ => Step::Wait,
             };
             match step {
-                Step::Used => {
+                Step::Used | Step::Dropped => {
                     decision = None;
                     at = message.end;
                     if let Some(client) = self.clients.get_mut(key) {
                         client.passing = message.missing();
+                        client.dropping = step == Step::Dropped;
                     }
                 }
                 Step::Again => {}
@@ -208,7 +211,7 @@ impl Worker {
             return None;
         }
         let read = self.classify(key, parse.sql);
-        let statement = self.intern(key, parse.sql, parse.param_types_raw, Some(Arc::clone(&read)));
+        let statement = self.intern(key, None, &parse, &read);
         if !statement.is_proven() {
             *decision = Some(read);
             return None;
@@ -316,6 +319,22 @@ impl Worker {
         Ok(Some(self.classify(key, sql)))
     }
 
+    /// What a prepared statement does: decided when it was prepared, and again when the catalogue has been read since.
+    pub(super) fn decision_of(&mut self, key: Key, statement: &Arc<Statement>) -> Arc<Decision> {
+        let Some(seat) = self.clients.get(key).and_then(|client| client.seat.as_ref()) else {
+            return Arc::new(Decision::unknown(Fingerprint::default()));
+        };
+        let catalogue = seat.pool.database.catalogue.load();
+        if let Some(decision) = statement.decision_under(&catalogue) {
+            return decision;
+        }
+        let catalogue = Arc::clone(&catalogue);
+        let decision = self.classify(key, statement.text());
+        // A catalogue that was read meanwhile decides the next time.
+        statement.decide(&catalogue, Arc::clone(&decision));
+        decision
+    }
+
     pub(super) fn classify(&mut self, key: Key, sql: &[u8]) -> Arc<Decision> {
         let Some((client, seat)) =
             self.clients.get(key).and_then(|client| Some((client, client.seat.as_ref()?)))
@@ -327,19 +346,21 @@ impl Worker {
     }
 
     /// What the first message means for lending.
-    fn first(&self, key: Key, tag: u8, body: &[u8], read: Option<&Arc<Decision>>) -> First {
+    fn first(&mut self, key: Key, tag: u8, body: &[u8], read: Option<&Arc<Decision>>) -> First {
         let held = self.clients.get(key).is_some_and(|client| client.held.is_some());
         let mut first = First { is_series: tag != tag::QUERY, is_begin: held, ..First::default() };
         let statement = self.statement_of(key, tag, body);
-        let Some(decision) = read.or(statement.as_ref().map(|statement| &statement.decision)) else {
-            return first;
+        let decision = match (read, &statement) {
+            (Some(read), _) => Arc::clone(read),
+            (None, Some(statement)) => self.decision_of(key, statement),
+            (None, None) => return first,
         };
         first.effects = decision.effects;
         first.is_begin |= matches!(decision.shape, Shape::Begin(_));
         first.fingerprint = decision.fingerprint;
-        first.hot = self.hot_key(key, tag, body, decision, statement.as_deref());
+        first.hot = self.hot_key(key, tag, body, &decision, statement.as_deref());
         if held && first.hot.is_none() {
-            first.hot = self.learned_row(key, decision);
+            first.hot = self.learned_row(key, &decision);
         }
         first
     }
@@ -486,7 +507,7 @@ impl Worker {
             return self.session_message(server_key, message, batch);
         }
         if server.skipping && message.header.tag != tag::SYNC {
-            return Step::Used;
+            return Step::Dropped;
         }
         let body = message.body(data);
         let range = message.start..message.end;

@@ -10,5 +10,6 @@ mod entering;
 mod images;
 mod leaks;
 mod pooled;
+mod prepared;
 mod probes;
 mod reloads;

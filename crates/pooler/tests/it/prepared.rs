@@ -1,0 +1,192 @@
+//! Prepared statements and definitions that change under them.
+
+use std::io::Read as _;
+
+use tenfold_pgwire::{
+    frontend::{Format, Target},
+    write,
+};
+use tenfold_testkit::wait_for;
+
+use crate::{
+    direct::{Direct, Rows, cluster},
+    pooled::{Pooled, config},
+};
+
+const TIME_MAX: std::time::Duration = std::time::Duration::from_secs(20);
+const OUTDATED: &str = "cached plan must not change result type";
+
+fn pooled(size: usize) -> Pooled {
+    let mut config = config();
+    config.databases[0].pool.size = size;
+    Pooled::start(config)
+}
+
+/// Prepares a statement, as drivers do that read rows by what Describe says.
+fn prepare(client: &mut Direct, name: &str, sql: &str) -> Result<Rows, String> {
+    let mut out = Vec::new();
+    write::parse(&mut out, name.as_bytes(), sql.as_bytes(), []);
+    write::describe(&mut out, Target::Statement(name.as_bytes()));
+    write::sync(&mut out);
+    client.send(&out)
+}
+
+fn run(client: &mut Direct, name: &str) -> Result<Rows, String> {
+    let mut out = Vec::new();
+    bind_and_execute(&mut out, name, &[]);
+    write::sync(&mut out);
+    client.send(&out)
+}
+
+fn bind_and_execute(out: &mut Vec<u8>, name: &str, params: &[&str]) {
+    let params = params.iter().map(|param| Some(param.as_bytes()));
+    write::bind(out, b"", name.as_bytes(), Format::Text, params, Format::Text);
+    write::execute(out, b"", 0);
+}
+
+fn columns(answer: &Result<Rows, String>) -> Result<usize, String> {
+    answer.as_ref().map(|rows| rows[0].len()).map_err(Clone::clone)
+}
+
+/// Has a stranger take the server connection that the client had last.
+fn push_elsewhere(stranger: &mut Direct) {
+    stranger.query("BEGIN; SELECT 1").unwrap();
+}
+
+#[test]
+fn what_is_prepared_after_ddl_meets_no_plan_made_before() {
+    let pooled = pooled(2);
+    let (mut client, mut stranger) =
+        (Direct::connect_to(pooled.port(), &[]), Direct::connect_to(pooled.port(), &[]));
+    client.query("DROP TABLE IF EXISTS outdated; CREATE TABLE outdated (a int)").unwrap();
+    client.query("INSERT INTO outdated VALUES (1)").unwrap();
+    prepare(&mut client, "s", "TABLE outdated").unwrap();
+    run(&mut client, "s").unwrap();
+    push_elsewhere(&mut stranger);
+    run(&mut client, "s").unwrap();
+    stranger.query("COMMIT").unwrap();
+    // By somebody the pooler knows nothing of, so that only the error tells.
+    Direct::connect().query("ALTER TABLE outdated ADD COLUMN b int").unwrap();
+    assert_eq!(columns(&run(&mut client, "s")), Err(OUTDATED.into()));
+    for name in ["t", "u"] {
+        prepare(&mut client, name, "TABLE outdated").unwrap();
+        assert_eq!(columns(&run(&mut client, name)), Ok(2), "{name}");
+        push_elsewhere(&mut stranger);
+        assert_eq!(columns(&run(&mut client, name)), Ok(2), "{name}");
+        assert_eq!(columns(&run(&mut client, "s")), Err(OUTDATED.into()), "the old one stays what it was");
+        stranger.query("COMMIT").unwrap();
+    }
+}
+
+#[test]
+fn a_statement_whose_rows_changed_is_refused_where_it_was_never_prepared() {
+    let pooled = pooled(2);
+    let (mut client, mut stranger) =
+        (Direct::connect_to(pooled.port(), &[]), Direct::connect_to(pooled.port(), &[]));
+    client.query("DROP TABLE IF EXISTS misfit; CREATE TABLE misfit (a int)").unwrap();
+    client.query("INSERT INTO misfit VALUES (1)").unwrap();
+    prepare(&mut client, "rows", "TABLE misfit").unwrap();
+    prepare(&mut client, "none", "INSERT INTO misfit VALUES (2)").unwrap();
+    let first = client.value("SELECT pg_backend_pid()");
+    // Within the transaction that changes it, on another server connection than the one it was prepared on.
+    push_elsewhere(&mut stranger);
+    client.query("BEGIN").unwrap();
+    client.query("ALTER TABLE misfit ADD COLUMN b int").unwrap();
+    assert_ne!(client.value("SELECT pg_backend_pid()"), first);
+    assert_eq!(run(&mut client, "none"), Ok(vec![]));
+    assert_eq!(columns(&run(&mut client, "rows")), Err(OUTDATED.into()));
+    let refused = client.query("SELECT 1").unwrap_err();
+    assert!(refused.contains("current transaction is aborted"), "{refused}");
+    client.query("ROLLBACK").unwrap();
+    assert_eq!(columns(&run(&mut client, "rows")), Ok(1), "as before");
+    // What is prepared after the change, in its transaction, is what it is there.
+    client.query("BEGIN").unwrap();
+    client.query("ALTER TABLE misfit ADD COLUMN b int").unwrap();
+    prepare(&mut client, "anew", "TABLE misfit").unwrap();
+    assert_eq!(columns(&run(&mut client, "anew")), Ok(2));
+    client.query("COMMIT").unwrap();
+    stranger.query("COMMIT").unwrap();
+    for _ in 0..3 {
+        assert_eq!(columns(&run(&mut client, "anew")), Ok(2));
+        assert_eq!(columns(&run(&mut client, "rows")), Err(OUTDATED.into()));
+    }
+}
+
+#[test]
+fn a_trigger_made_after_a_statement_was_prepared_leaves_nothing_to_strangers() {
+    let pooled = pooled(1);
+    let mut client = Direct::connect_to(pooled.port(), &[]);
+    client.query("DROP TABLE IF EXISTS decided; CREATE TABLE decided (a int)").unwrap();
+    prepare(&mut client, "s", "INSERT INTO decided VALUES (1)").unwrap();
+    run(&mut client, "s").unwrap();
+    Direct::connect()
+        .query(
+            "CREATE OR REPLACE FUNCTION decided() RETURNS trigger LANGUAGE plpgsql AS
+             $$BEGIN SET work_mem = '5MB'; RETURN NEW; END$$;
+             CREATE TRIGGER decided BEFORE INSERT ON decided FOR EACH ROW EXECUTE FUNCTION decided()",
+        )
+        .unwrap();
+    let database = pooled.pooler.shared().database("postgres").unwrap();
+    wait_for("the trigger to be noticed", TIME_MAX, || {
+        let (_, write) = database.catalogue.load().relation_effects("decided");
+        !write.is_empty()
+    });
+    run(&mut client, "s").unwrap();
+    assert_eq!(client.value("SHOW work_mem").as_deref(), Some("5MB"));
+    let mut stranger = Direct::connect_to(pooled.port(), &[]);
+    assert_eq!(stranger.value("SHOW work_mem").as_deref(), Some("4MB"));
+    Direct::connect().query("DROP TABLE decided").unwrap();
+}
+
+#[test]
+fn one_text_in_two_databases_is_two_statements() {
+    let mut direct = Direct::connect();
+    let _ = direct.query("CREATE DATABASE other_decision");
+    let make = |sets: &str| {
+        format!(
+            "CREATE OR REPLACE FUNCTION homonym() RETURNS int LANGUAGE plpgsql AS $$BEGIN {sets} RETURN 1; END$$"
+        )
+    };
+    cluster().primary().psql_in("postgres", &make("")).unwrap();
+    cluster().primary().psql_in("other_decision", &make("SET work_mem = '5MB';")).unwrap();
+    let mut config = config();
+    config.databases[0].pool.size = 1;
+    let mut other = config.databases[0].clone();
+    other.name = "other_decision".into();
+    other.dbname = None;
+    config.databases.push(other);
+    let pooled = Pooled::start(config);
+    let mut here = Direct::connect_to(pooled.port(), &[]);
+    prepare(&mut here, "s", "SELECT homonym()").unwrap();
+    run(&mut here, "s").unwrap();
+    let elsewhere = [("database", "other_decision")];
+    let mut there = Direct::connect_to(pooled.port(), &elsewhere);
+    prepare(&mut there, "s", "SELECT homonym()").unwrap();
+    run(&mut there, "s").unwrap();
+    assert_eq!(there.value("SHOW work_mem").as_deref(), Some("5MB"));
+    let mut stranger = Direct::connect_to(pooled.port(), &elsewhere);
+    assert_eq!(stranger.value("SHOW work_mem").as_deref(), Some("4MB"));
+}
+
+#[test]
+fn what_follows_an_error_is_dropped_however_large_it_is() {
+    let pooled = pooled(1);
+    let mut client = Direct::connect_to(pooled.port(), &[]);
+    prepare(&mut client, "s", "SELECT length($1)").unwrap();
+    let mut out = Vec::new();
+    bind_and_execute(&mut out, "s", &[]);
+    write::flush(&mut out);
+    client.tell(&out);
+    let mut read = Vec::new();
+    while !String::from_utf8_lossy(&read).contains("bind message supplies 0 parameters") {
+        let mut piece = [0; 4_096];
+        let count = client.stream().read(&mut piece).unwrap();
+        assert!(count > 0, "closed instead of an error");
+        read.extend_from_slice(&piece[..count]);
+    }
+    out.clear();
+    bind_and_execute(&mut out, "s", &[&"x".repeat(300_000)]);
+    write::sync(&mut out);
+    assert_eq!(client.send(&out), Ok(vec![]));
+    assert_eq!(client.value("SELECT 'alive'").as_deref(), Some("alive"));
+}
