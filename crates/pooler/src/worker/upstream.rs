@@ -192,8 +192,8 @@ impl Worker {
             },
             tag::PARSE if message.is_whole() => self
                 .parse_idle(key, body, decision)
-                .unwrap_or_else(|| self.begin(key, message, body, batch, decision)),
-            _ => self.begin(key, message, body, batch, decision),
+                .unwrap_or_else(|| self.begin(key, message, data, batch, decision)),
+            _ => self.begin(key, message, data, batch, decision),
         }
     }
 
@@ -261,10 +261,11 @@ impl Worker {
         &mut self,
         key: Key,
         message: Message,
-        body: &[u8],
+        data: &[u8],
         batch: &mut Batch<'_>,
         decision: &mut Option<Arc<Decision>>,
     ) -> Step {
+        let body = message.body(data);
         let Some(client) = self.clients.get_mut(key) else { return Step::Gone };
         if client.broken.is_some() {
             return self.tell_broken(key, message.header.tag);
@@ -286,7 +287,10 @@ impl Worker {
         {
             return step;
         }
-        let first = self.first(key, tag, body, read.as_ref());
+        let mut first = self.first(key, tag, body, read.as_ref());
+        if let (tag::PARSE, None, Some(read)) = (tag, first.hot, &read) {
+            first.hot = self.parsed_row(key, body, data.get(message.end..).unwrap_or_default(), read);
+        }
         *decision = read;
         let lending = self.want_server(key, &first);
         match lending {
@@ -434,6 +438,23 @@ impl Worker {
             tenfold_sql::HotValue::Literal(hash) => hash,
             tenfold_sql::HotValue::Param(number) => {
                 let bind = frontend::Bind::parse(body).ok()?;
+                tenfold_sql::hot_hash(bind.param(number.checked_sub(1)?)??)
+            }
+        };
+        let pool = client.seat.as_ref()?.pool.id;
+        Some(HotRow { pool, fingerprint: decision.fingerprint, value })
+    }
+
+    /// The row that a statement wants that has only been parsed: drivers send its values in the same write, so they are
+    /// in what follows. What comes later cannot be waited for, and is not capped.
+    fn parsed_row(&self, key: Key, body: &[u8], following: &[u8], decision: &Decision) -> Option<HotRow> {
+        let hot = decision.hot.as_ref()?;
+        let parse = frontend::Parse::parse(body).ok()?;
+        let client = self.clients.get(key)?;
+        let value = match tenfold_sql::hot_value(parse.sql, client.dialect, hot)? {
+            tenfold_sql::HotValue::Literal(hash) => hash,
+            tenfold_sql::HotValue::Param(number) => {
+                let bind = bind_of(parse.name, following)?;
                 tenfold_sql::hot_hash(bind.param(number.checked_sub(1)?)??)
             }
         };
@@ -678,6 +699,21 @@ impl Worker {
         self.refuse_and_end(key, Refusal::Protocol, text);
         Step::Gone
     }
+}
+
+/// The Bind of this statement, if it is the next message, or comes after a Describe.
+fn bind_of<'a>(statement: &[u8], mut following: &'a [u8]) -> Option<frontend::Bind<'a>> {
+    for _ in 0..2 {
+        let header = frontend_header(following).ok()??;
+        let (message, rest) = following.split_at_checked(header.len)?;
+        let body = message.get(tenfold_pgwire::frame::HEADER_BYTES..)?;
+        match header.tag {
+            tag::BIND => return frontend::Bind::parse(body).ok().filter(|bind| bind.statement == statement),
+            tag::DESCRIBE => following = rest,
+            _ => return None,
+        }
+    }
+    None
 }
 
 /// Whether a message is handled only once all of it is there.

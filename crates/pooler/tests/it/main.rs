@@ -7,6 +7,7 @@ mod console;
 mod control;
 mod direct;
 mod entering;
+mod hot;
 mod images;
 mod leaks;
 mod pooled;
