@@ -1,12 +1,14 @@
 //! The decision for each text, remembered by fingerprint: one per worker.
 //!
-//! **Mechanism.** Two generations of a bounded map. A decision found in the old one moves to the young one; when the
+//! **Mechanism.** A text that differs from a recent one in its values only is recognised as it is ([`Templates`]); others
+//! are lexed. Then two generations of a bounded map: a decision found in the old one moves to the young one; when the
 //! young one is full it becomes the old one, and what was not asked for meanwhile is forgotten. So what is in use
 //! stays, at the price of one look-up, and a client that makes up statements can push nothing out that is asked for
-//! at least once per generation.
+//! at least once per generation. Decisions are kept under the fingerprint and the catalogue they were made with, so
+//! databases do not push out each other's.
 //!
-//! **Failure.** Decisions that depend on the text itself (`needs_text`) are made afresh and never kept. A new version
-//! of the catalogue forgets all.
+//! **Failure.** Decisions that depend on the text itself (`needs_text`) are made afresh and never kept. What was decided
+//! with an older catalogue is not found any more, and ages away.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -17,11 +19,15 @@ use crate::decision::Decision;
 use crate::fingerprint::{Fingerprint, Seed, fingerprint};
 use crate::lex::Dialect;
 use crate::read::{read, unreadable};
+use crate::template::{Templates, Under};
 
 /// Decisions kept in one generation; a worker keeps at most twice as many, about 300 bytes each.
 pub const DECISIONS_MAX: usize = 4_096;
 
-type Generation = HashMap<Fingerprint, Arc<Decision>, BuildHasherDefault<Identity>>;
+/// One in so many texts that no template fits becomes one: making it costs as much as lexing.
+const LEXED_PER_TEMPLATE: u32 = 4;
+
+type Generation = HashMap<u128, Arc<Decision>, BuildHasherDefault<Identity>>;
 
 /// A worker's memory of decisions.
 #[derive(Debug)]
@@ -29,8 +35,9 @@ pub struct Classifier {
     seed: Seed,
     young: Generation,
     old: Generation,
-    /// Of the catalogue that all of them were made with.
-    catalogue: (u64, bool),
+    templates: Templates,
+    /// Texts lexed since the last one that became a template.
+    lexed: u32,
     unreadable: Arc<Decision>,
 }
 
@@ -43,49 +50,59 @@ impl Classifier {
             seed,
             young: Generation::default(),
             old: Generation::default(),
-            catalogue: (0, true),
+            templates: Templates::new(seed),
+            lexed: 0,
             unreadable,
         }
     }
 
     /// What `sql`, a whole query string of one Query or Parse message, does.
     pub fn classify(&mut self, sql: &[u8], dialect: Dialect, catalogue: &Catalogue) -> Arc<Decision> {
-        let version = (catalogue.version(), catalogue.is_stale());
-        if self.catalogue != version {
-            self.catalogue = version;
-            self.young.clear();
-            self.old.clear();
-        }
         if !dialect.ascii_safe {
             return Arc::clone(&self.unreadable);
+        }
+        let under = Under { dialect, catalogue: (catalogue.version(), catalogue.is_stale()) };
+        if let Some(decision) = self.templates.find(sql, under) {
+            return Arc::clone(decision);
         }
         let Some(reading) = fingerprint(sql, dialect, &self.seed) else {
             return Arc::clone(&self.unreadable);
         };
-        if let Some(decision) = self.young.get(&reading.fingerprint) {
-            return Arc::clone(decision);
-        }
-        if let Some(decision) = self.old.remove(&reading.fingerprint) {
-            self.keep(Arc::clone(&decision));
+        let key = key(reading.fingerprint, under.catalogue);
+        if let Some(decision) = self.remembered(key) {
+            self.lexed += 1;
+            if self.lexed >= LEXED_PER_TEMPLATE {
+                self.lexed = 0;
+                self.templates.learn(sql, under, &decision);
+            }
             return decision;
         }
         let Some(decision) = read(sql, dialect, &self.seed, catalogue) else {
             let unread = Arc::new(Decision::unknown(reading.fingerprint));
-            self.keep(Arc::clone(&unread));
+            self.keep(key, Arc::clone(&unread));
             return unread;
         };
         let decision = Arc::new(decision);
         if !decision.needs_text {
-            self.keep(Arc::clone(&decision));
+            self.keep(key, Arc::clone(&decision));
         }
         decision
     }
 
-    fn keep(&mut self, decision: Arc<Decision>) {
+    fn remembered(&mut self, key: u128) -> Option<Arc<Decision>> {
+        if let Some(decision) = self.young.get(&key) {
+            return Some(Arc::clone(decision));
+        }
+        let decision = self.old.remove(&key)?;
+        self.keep(key, Arc::clone(&decision));
+        Some(decision)
+    }
+
+    fn keep(&mut self, key: u128, decision: Arc<Decision>) {
         if self.young.len() >= DECISIONS_MAX {
             self.old = std::mem::take(&mut self.young);
         }
-        self.young.insert(decision.fingerprint, decision);
+        self.young.insert(key, decision);
     }
 
     /// How many decisions are kept.
@@ -99,6 +116,11 @@ impl Classifier {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
+
+/// What a decision is kept under: a fingerprint, and the catalogue's version with whether it was stale.
+fn key(fingerprint: Fingerprint, (version, is_stale): (u64, bool)) -> u128 {
+    fingerprint.0 ^ (u128::from(version) << 1 | u128::from(is_stale)) << 63
 }
 
 /// A fingerprint is a keyed hash already.

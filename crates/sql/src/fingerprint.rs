@@ -366,14 +366,14 @@ impl Lanes {
 /// The two halves of a product, folded together.
 #[inline]
 #[allow(clippy::cast_possible_truncation)] // the low half is what is wanted
-fn multiply(a: u64, b: u64) -> u64 {
+pub(crate) fn multiply(a: u64, b: u64) -> u64 {
     let product = u128::from(a) * u128::from(b | 1);
     (product as u64) ^ (product >> 64) as u64
 }
 
 /// At most eight bytes from `at`, first byte lowest.
 #[inline]
-fn chunk(text: &[u8], at: usize, length: usize) -> u64 {
+pub(crate) fn chunk(text: &[u8], at: usize, length: usize) -> u64 {
     let length = length.min(8);
     if let Some(bytes) = text.get(at..at + 8)
         && let Ok(bytes) = <[u8; 8]>::try_from(bytes)

@@ -20,6 +20,7 @@ mod keyword;
 pub mod lex;
 pub mod quote;
 mod read;
+mod template;
 
 pub use catalogue::{Catalogue, CatalogueBuilder};
 pub use classifier::Classifier;
