@@ -12,8 +12,9 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use tenfold_pgwire::write;
-use tenfold_sql::{Effects, Fingerprint};
+use tenfold_sql::{Catalogue, Decision, Effects, Fingerprint};
 
 use super::{
     Worker,
@@ -23,7 +24,7 @@ use super::{
     slab::{Key, Kind},
 };
 use crate::{
-    config::Sequences,
+    config::{Mode, PoolSettings, Sequences},
     counters::Counter,
     hot::{self, Entered, HotPermit, HotRow},
     image::{Needs, Replay, replay},
@@ -42,6 +43,8 @@ pub(super) const CONNECTING_MAX: usize = 4;
 /// A worker's part of a pool.
 pub(super) struct LocalPool {
     pub(super) pool: Arc<Pool>,
+    settings: arc_swap::Cache<SettingsOf, Arc<PoolSettings>>,
+    catalogue: arc_swap::Cache<CatalogueOf, Arc<Catalogue>>,
     /// Last in, first out.
     pub(super) idle: Vec<Key>,
     pub(super) waiters: Waiters,
@@ -51,6 +54,74 @@ pub(super) struct LocalPool {
     /// A place came free.
     pub(super) wants_seek: bool,
     pub(super) stats: Stats,
+}
+
+/// Where a pool's settings are found, for a cache of them.
+struct SettingsOf(Arc<Pool>);
+
+/// Where a pool's catalogue is found, for a cache of it.
+struct CatalogueOf(Arc<Database>);
+
+impl std::ops::Deref for SettingsOf {
+    type Target = ArcSwap<PoolSettings>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0.settings
+    }
+}
+
+impl std::ops::Deref for CatalogueOf {
+    type Target = ArcSwap<Catalogue>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0.catalogue
+    }
+}
+
+impl LocalPool {
+    fn new(pool: &Arc<Pool>) -> Self {
+        Self {
+            pool: Arc::clone(pool),
+            settings: arc_swap::Cache::new(SettingsOf(Arc::clone(pool))),
+            catalogue: arc_swap::Cache::new(CatalogueOf(Arc::clone(&pool.database))),
+            idle: Vec::new(),
+            waiters: Waiters::default(),
+            connecting: 0,
+            borrowing: false,
+            wants_seek: false,
+            stats: Stats::default(),
+        }
+    }
+
+    /// The pool's settings, as they are now.
+    #[inline]
+    pub(super) fn settings(&mut self) -> &PoolSettings {
+        self.settings.load()
+    }
+
+    /// How it pools.
+    #[inline]
+    pub(super) fn mode(&mut self) -> Mode {
+        self.settings().mode
+    }
+
+    /// The catalogue of its database, as it is now.
+    #[inline]
+    pub(super) fn catalogue(&mut self) -> &Catalogue {
+        self.catalogue.load()
+    }
+
+    /// Keeps what a statement does for when its client need not wait any more.
+    fn keep(&mut self, decision: &Arc<Decision>) -> Read {
+        let catalogue = self.catalogue();
+        Read { decision: Arc::clone(decision), catalogue: (catalogue.version(), catalogue.is_stale()) }
+    }
+
+    /// What was kept, if the catalogue is still the one it was read in.
+    pub(super) fn kept(&mut self, read: Read) -> Option<Arc<Decision>> {
+        let catalogue = self.catalogue();
+        (read.catalogue == (catalogue.version(), catalogue.is_stale())).then_some(read.decision)
+    }
 }
 
 /// What happened in one worker's part of a pool, ever.
@@ -133,7 +204,16 @@ pub(super) struct Waiter {
     pub(super) key: Key,
     pub(super) since: std::time::Instant,
     pub(super) first: First,
+    /// What its first statement does.
+    pub(super) read: Option<Read>,
     pub(super) hot: Option<HotPermit>,
+}
+
+/// What a statement does, and what this was read in.
+#[derive(Clone, Debug)]
+pub(super) struct Read {
+    decision: Arc<Decision>,
+    catalogue: (u64, bool),
 }
 
 /// What the first message of a transaction says about it.
@@ -213,21 +293,18 @@ impl Worker {
             return local;
         }
         let local = self.pools.len();
-        self.pools.push(LocalPool {
-            pool: Arc::clone(pool),
-            idle: Vec::new(),
-            waiters: Waiters::default(),
-            connecting: 0,
-            borrowing: false,
-            wants_seek: false,
-            stats: Stats::default(),
-        });
+        self.pools.push(LocalPool::new(pool));
         self.pool_index.insert(pool.id, local);
         local
     }
 
-    /// A server for a client: at once, or it waits.
-    pub(super) fn want_server(&mut self, key: Key, first: &First) -> Lending {
+    /// A server for a client: at once, or it waits. `read`: what its first statement does.
+    pub(super) fn want_server(
+        &mut self,
+        key: Key,
+        first: &First,
+        read: Option<&Arc<Decision>>,
+    ) -> Lending {
         let Some(client) = self.clients.get(key) else { return Lending::Gone };
         let Some(seat) = client.seat.as_ref() else { return Lending::Gone };
         let (local, priority) = (seat.local, seat.priority);
@@ -245,16 +322,17 @@ impl Worker {
                 }
             }
         }
-        self.wait(key, local, priority, *first, hot);
+        let read = read.map(|decision| self.pools[local].keep(decision));
+        let waiter = Waiter { key, since: self.now, first: *first, read, hot };
+        self.wait(local, priority, waiter);
         Lending::Waiting
     }
 
-    fn wait(&mut self, key: Key, local: usize, priority: i8, first: First, hot: Option<HotPermit>) {
-        let now = self.now;
-        let Some(client) = self.clients.get_mut(key) else { return };
+    fn wait(&mut self, local: usize, priority: i8, waiter: Waiter) {
+        let Some(client) = self.clients.get_mut(waiter.key) else { return };
         client.state = State::Waiting;
-        client.since = now;
-        self.pools[local].waiters.push(priority, Waiter { key, since: now, first, hot });
+        client.since = waiter.since;
+        self.pools[local].waiters.push(priority, waiter);
         self.say_waiting(local);
         self.seek(local);
     }
@@ -266,13 +344,14 @@ impl Worker {
             return Ok(Some(turn));
         }
         let Some(row) = first.hot else { return Ok(None) };
-        let settings = self.pools[local].pool.settings.load();
+        let settings = self.pools[local].settings();
         if settings.hot_row_percent >= 100 {
             return Ok(None);
         }
+        let limit = row_limit(settings);
         let waiter =
             hot::Waiter { worker: u16::try_from(self.index).unwrap_or(u16::MAX), client: key.to_bits() };
-        match self.shared.hot.enter(row, row_limit(&settings), waiter) {
+        match self.shared.hot.enter(row, limit, waiter) {
             Entered::Permit(permit) => Ok(Some(permit)),
             Entered::Wait(wait) => {
                 client.state = State::Parked(wait);
@@ -292,6 +371,7 @@ impl Worker {
         client.since = now;
         server.client = Some(key);
         server.phase = Phase::Lent;
+        server.read = None;
         server.hot.extend(hot);
         if client.seat.as_ref().is_some_and(|seat| seat.session) {
             server.pins.set(super::Pin::Session, true);
@@ -319,7 +399,7 @@ impl Worker {
         let Some(client) = self.clients.get_mut(key) else { return false };
         let Some(server) = self.servers.get_mut(server_key) else { return false };
         server.first = first.fingerprint;
-        let check_after = server.pool.settings.load().check_after;
+        let check_after = self.pools[server.local].settings().check_after;
         let mut is_confirmed = false;
         if now.saturating_duration_since(server.since) >= check_after {
             write::query(batch.stage(), b"");
@@ -382,7 +462,6 @@ impl Worker {
             message_query(&mut server.prefix, &begin);
             server.push_ours(Why::Begin);
         }
-        client.unread = true;
         self.resume_soon(key);
     }
 
@@ -404,14 +483,13 @@ impl Worker {
             // Whoever comes next must not get the cancel that was meant for the last one.
             return;
         }
-        let pool = Arc::clone(&self.pools[local].pool);
-        if is_held_back(&pool.database, &self.shared) {
+        let part = &self.pools[local];
+        if is_held_back(&part.pool.database, &self.shared) {
             self.rest(server_key, local);
             return;
         }
-        let oldest = self.pools[local].waiters.oldest();
-        let own_ms = oldest.map_or(u64::MAX, |since| self.shared.ms(since));
-        if let Some(other) = pool.waiting_longer(self.index, own_ms.saturating_sub(SLACK_MS)) {
+        let own_ms = part.waiters.oldest().map_or(u64::MAX, |since| self.shared.ms(since));
+        if let Some(other) = part.pool.waiting_longer(self.index, own_ms.saturating_sub(SLACK_MS)) {
             self.hand_over(server_key, other);
             return;
         }
@@ -449,10 +527,9 @@ impl Worker {
             if at_once {
                 if let Some(server) = self.servers.get_mut(server_key) {
                     server.prefix.append(batch.stage());
+                    server.read = waiter.read;
                 }
-                if let Some(client) = self.clients.get_mut(waiter.key) {
-                    client.unread = true;
-                }
+                // Its message was kept; if more came meanwhile, it is marked as unread.
                 self.resume_soon(waiter.key);
             }
             let spare = batch.into_buffer();
@@ -469,10 +546,12 @@ impl Worker {
 
     /// Sees to it that those who wait will get something.
     pub(super) fn seek(&mut self, local: usize) {
-        let pool = Arc::clone(&self.pools[local].pool);
-        if is_held_back(&pool.database, &self.shared) {
+        if self.pools[local].waiters.is_empty()
+            || is_held_back(&self.pools[local].pool.database, &self.shared)
+        {
             return;
         }
+        let pool = Arc::clone(&self.pools[local].pool);
         while !self.pools[local].waiters.is_empty() {
             let Some(server) = self.pools[local].idle.pop() else { break };
             self.say_idle(local);
@@ -634,9 +713,9 @@ impl Worker {
     }
 
     /// Whether a free connection is to be closed instead of lent.
-    pub(super) fn must_close(&self, key: Key) -> bool {
+    pub(super) fn must_close(&mut self, key: Key) -> bool {
         let Some(server) = self.servers.get(key) else { return false };
-        let settings = server.pool.settings.load();
+        let settings = self.pools[server.local].settings();
         let lifetime = settings.lifetime;
         let is_old = !lifetime.is_zero() && self.now.saturating_duration_since(server.opened) >= lifetime;
         let epoch = server.pool.database.epoch.load(std::sync::atomic::Ordering::Relaxed);

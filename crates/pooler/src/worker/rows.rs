@@ -132,7 +132,7 @@ pub struct ServerRow {
 
 impl Worker {
     /// All rows.
-    pub(super) fn rows(&self) -> WorkerRows {
+    pub(super) fn rows(&mut self) -> WorkerRows {
         WorkerRows {
             clients: self.clients.keys().into_iter().filter_map(|key| self.client_row(key)).collect(),
             servers: self.servers.keys().into_iter().filter_map(|key| self.server_row(key)).collect(),
@@ -173,7 +173,8 @@ impl Worker {
         })
     }
 
-    fn server_row(&self, key: Key) -> Option<ServerRow> {
+    fn server_row(&mut self, key: Key) -> Option<ServerRow> {
+        let close_needed = self.must_close(key);
         let server = self.servers.get(key)?;
         let port = match &server.address.at {
             crate::shared::Endpoint::Tcp(address) => address.port(),
@@ -191,7 +192,7 @@ impl Worker {
             opened_for: self.now.saturating_duration_since(server.opened),
             since: self.now.saturating_duration_since(server.since),
             process_id: server.process_id,
-            close_needed: self.must_close(key),
+            close_needed,
             prepared: server.statements.len(),
             pins: server.pins.iter().collect(),
             tls: server.wire.tls_text(),

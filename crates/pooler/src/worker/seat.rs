@@ -110,7 +110,7 @@ impl Worker {
             login.waiting_in = Some(local);
         }
         let first = First { is_startup: true, ..First::default() };
-        self.pools[local].waiters.push(priority, Waiter { key, since: now, first, hot: None });
+        self.pools[local].waiters.push(priority, Waiter { key, since: now, first, read: None, hot: None });
         self.say_waiting(local);
         self.seek(local);
     }

@@ -60,6 +60,8 @@ pub(crate) struct Server {
     pub(crate) reported: Vec<Arc<str>>,
     /// Goes ahead of the client's next message.
     pub(crate) prefix: Vec<u8>,
+    /// What that message does, if its client had to wait with it.
+    pub(super) read: Option<super::lend::Read>,
     /// What the server reported while a startup image was tried.
     pub(crate) reports: Vec<(String, String)>,
     /// Undone by nothing but its end.
@@ -354,6 +356,7 @@ impl Server {
             fresh: Arc::default(),
             reported: Vec::new(),
             prefix: Vec::new(),
+            read: None,
             reports: Vec::new(),
             tainted: false,
             sequences_of: 0,

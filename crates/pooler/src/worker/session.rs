@@ -31,7 +31,7 @@ impl Worker {
             return if self.clients.get(key).is_some() { Step::Wait } else { Step::Gone };
         }
         let first = First::default();
-        match self.want_server(key, &first) {
+        match self.want_server(key, &first, None) {
             Lending::Lent(server) if self.prepare(key, server, &first, batch) => Step::Again,
             Lending::Lent(_) => Step::Wait,
             Lending::Waiting => Step::Wait,
@@ -51,7 +51,7 @@ impl Worker {
             state => *state = State::Waiting,
         }
         let first = First { is_own: true, ..First::default() };
-        let waiter = super::lend::Waiter { key, since: now, first, hot: None };
+        let waiter = super::lend::Waiter { key, since: now, first, read: None, hot: None };
         self.pools[local].waiters.push(priority, waiter);
         self.say_waiting(local);
         self.seek(local);

@@ -82,10 +82,9 @@ impl Message {
 impl Worker {
     /// Handles what a logged-in client sent; returns how much of it was used.
     pub(super) fn upstream(&mut self, key: Key, data: &[u8]) -> usize {
-        let ahead = self.prefix_of(key);
+        let (ahead, mut decision) = self.waited_for(key);
         let mut batch = Batch::new(data, ahead);
         let mut at = 0;
-        let mut decision = None;
         while let Some(client) = self.clients.get_mut(key) {
             if client.passing > 0 {
                 let take = client.passing.min(data.len() - at);
@@ -136,13 +135,17 @@ impl Worker {
         if self.clients.get(key).is_none() { data.len() } else { at }
     }
 
-    /// What goes ahead of a client's first message, once it has a server; else a spare buffer.
-    fn prefix_of(&mut self, key: Key) -> Vec<u8> {
+    /// What goes ahead of a client's message, else a spare buffer, and what the message does, if its client had to wait
+    /// for a server with it.
+    fn waited_for(&mut self, key: Key) -> (Vec<u8>, Option<Arc<Decision>>) {
         let server = self.clients.get(key).and_then(Client::server);
-        match server.and_then(|server| self.servers.get_mut(server)) {
-            Some(server) if !server.prefix.is_empty() => std::mem::take(&mut server.prefix),
-            _ => self.spare(),
-        }
+        let Some(server) = server.and_then(|server| self.servers.get_mut(server)) else {
+            return (self.spare(), None);
+        };
+        let read = server.read.take();
+        let decision = read.and_then(|read| self.pools[server.local].kept(read));
+        let ahead = std::mem::take(&mut server.prefix);
+        (if ahead.is_empty() { self.spare() } else { ahead }, decision)
     }
 
     fn send_batch(&mut self, key: Key, mut batch: Batch<'_>) {
@@ -292,7 +295,7 @@ impl Worker {
             first.hot = self.parsed_row(key, body, data.get(message.end..).unwrap_or_default(), read);
         }
         *decision = read;
-        let lending = self.want_server(key, &first);
+        let lending = self.want_server(key, &first, decision.as_ref());
         match lending {
             Lending::Lent(server) => {
                 if self.prepare(key, server, &first, batch) {
@@ -345,8 +348,8 @@ impl Worker {
         else {
             return Arc::new(Decision::unknown(Fingerprint::default()));
         };
-        let catalogue = seat.pool.database.catalogue.load();
-        self.classifier.classify(sql, client.dialect, &catalogue)
+        let catalogue = self.pools[seat.local].catalogue();
+        self.classifier.classify(sql, client.dialect, catalogue)
     }
 
     /// What the first message means for lending.
@@ -393,11 +396,11 @@ impl Worker {
         }
         let Some(row) = self.hot_key(key, tag, body, decision, statement) else { return };
         let Some(server) = self.servers.get_mut(server_key) else { return };
-        let settings = server.pool.settings.load();
+        let settings = self.pools[server.local].settings();
         if settings.hot_row_percent >= 100 || server.hot.len() >= HOT_ROWS_PER_TRANSACTION_MAX {
             return;
         }
-        let (permit, is_hot) = self.shared.hot.join(row, super::lend::row_limit(&settings));
+        let (permit, is_hot) = self.shared.hot.join(row, super::lend::row_limit(settings));
         server.hot.push(permit);
         if is_hot {
             self.shared.hot.learn(row.pool, server.first, self.now);
@@ -465,10 +468,10 @@ impl Worker {
     /// Answers a simple query that needs no server: a BEGIN to be held, its end, the end of a prepared statement.
     fn answer_query(&mut self, key: Key, decision: &Decision, body: &[u8]) -> Option<Step> {
         let client = self.clients.get_mut(key)?;
-        let mode = client.seat.as_ref()?.pool.mode();
+        let local = client.seat.as_ref()?.local;
         let mut out = Vec::new();
         match &decision.shape {
-            Shape::Begin(_) if mode == Mode::Statement => return Some(self.refuse_transaction(key)),
+            Shape::Begin(_) if self.pools[local].mode() == Mode::Statement => return Some(self.refuse_transaction(key)),
             Shape::Begin(begin) if client.held.is_none() => {
                 client.held = Some(body.into());
                 client.unnamed = None;
