@@ -57,6 +57,12 @@ impl ClientStatements {
         list.named.iter().find(|(_, statement)| statement.id == id).map(|(name, _)| &**name)
     }
 
+    /// Names and statements, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &Arc<Statement>)> {
+        let named = self.list.as_deref().map(|list| &*list.named).unwrap_or_default();
+        named.iter().map(|(name, statement)| (&**name, statement))
+    }
+
     /// Gives a statement a name.
     ///
     /// # Errors

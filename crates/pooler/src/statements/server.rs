@@ -106,6 +106,11 @@ impl ServerStatements {
         *self = Self::new(self.capacity);
     }
 
+    /// Of all that the server has.
+    pub fn ids(&self) -> impl Iterator<Item = u64> {
+        self.places.keys().copied()
+    }
+
     /// How many the server has.
     #[must_use]
     pub fn len(&self) -> usize {

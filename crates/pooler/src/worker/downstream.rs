@@ -208,6 +208,10 @@ impl Worker {
             server.last_words = Some(body.into());
             return Fate::Swallow;
         }
+        if let Some(fate) = self.alias_failed(key, batch, &range) {
+            return fate;
+        }
+        let Some(server) = self.servers.get_mut(key) else { return Fate::Swallow };
         if server.client.is_none() {
             self.skip_series(key);
             return Fate::Swallow;
@@ -292,6 +296,7 @@ impl Worker {
                 Due::OurParse { id } => {
                     server.statements.remove(id);
                     server.unnamed = 0;
+                    server.doubt_aliases();
                 }
                 Due::Parse => {
                     server.unnamed = 0;

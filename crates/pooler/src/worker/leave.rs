@@ -372,6 +372,7 @@ impl Worker {
 fn is_clean(server: &mut Server) {
     server.image = Image::empty();
     server.statements.clear();
+    server.aliases.clear();
     server.unnamed = 0;
     server.pins = Pins::default();
     server.sequences_of = 0;

@@ -12,6 +12,7 @@
 //! **Failure.** A panic in one worker ends the process in tests and is caught by nobody: the parsers are fuzzed, and a
 //! worker that went on with half a state would be worse. Errors of a socket end that connection only.
 
+mod aliases;
 mod batch;
 mod cancel;
 mod certificate;

@@ -50,6 +50,7 @@ impl Worker {
         };
         let read = decision.take().unwrap_or_else(|| self.classify(key, parse.sql));
         let statement = self.intern(key, Some(server_key), &parse, &read);
+        self.alias(key, server_key, &read, parse.sql, batch);
         let Some(client) = self.clients.get_mut(key) else { return Step::Gone };
         let Some(server) = self.servers.get_mut(server_key) else { return Step::Wait };
         server.in_series = true;
@@ -70,6 +71,10 @@ impl Worker {
         {
             self.parse_twice(server_key, parse.name, body, batch);
             return Step::Used;
+        }
+        if server.effects.intersects(Effects::SQL_PREPARE) && server.status != b'E' {
+            // The image does not have it yet.
+            server.try_name(parse.name, batch.stage());
         }
         if client.statements.insert(parse.name, Arc::clone(&statement)).is_err() {
             return self.refuse_statements(key);
@@ -126,14 +131,13 @@ impl Worker {
     fn parse_twice(&mut self, server_key: Key, name: &[u8], body: &[u8], batch: &mut Batch<'_>) {
         let Some(server) = self.servers.get_mut(server_key) else { return };
         let out = batch.stage();
-        write::parse(out, name, b"", []);
-        server.due.push_back(Due::OurParse { id: 0 });
+        if !server.image.prepared().iter().any(|(prepared, _)| prepared.as_bytes() == name) {
+            server.take_name(name, out);
+        }
         if frontend::rewrite_parse(body, name, out).is_ok() {
             server.due.push_back(Due::Parse);
         }
         server.unnamed = 0;
-        // The statement of that name goes with the first chance.
-        server.effects |= Effects::DEALLOCATE_ALL;
     }
 
     /// Has the server know a statement, or says that it does.
@@ -240,6 +244,7 @@ impl Worker {
             if !decision.effects.is_empty() {
                 self.ahead(key, server_key, decision.effects, batch);
                 self.note_effects(server_key, &decision);
+                self.alias(key, server_key, &decision, statement.text(), batch);
                 self.note_deallocation(key, &decision);
                 self.join_row(key, server_key, tag::BIND, body, &decision, Some(statement));
             }
@@ -358,6 +363,10 @@ impl Worker {
         match close.target {
             frontend::Target::Statement(name) if !name.is_empty() => {
                 let removed = client.statements.remove(name);
+                if server.forget_alias(name) {
+                    write::close(batch.stage(), frontend::Target::Statement(name));
+                    server.due.push_back(Due::OurClose);
+                }
                 let named = removed.map(|statement| Box::new(Named { name: name.into(), statement }));
                 server.due.push_back(Due::CloseInvented(named));
                 self.say_invented(key, server_key);

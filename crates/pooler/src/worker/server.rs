@@ -51,6 +51,8 @@ pub(crate) struct Server {
     pub(crate) statements: ServerStatements,
     /// Id of what the unnamed statement holds; 0 for none, or something unknown.
     pub(crate) unnamed: u64,
+    /// What it has under a client's own names.
+    pub(super) aliases: Vec<super::aliases::Alias>,
     /// A statement that was prepared here and has other rows than its clients were told.
     pub(crate) misfit: u64,
     pub(crate) pins: Pins,
@@ -351,6 +353,7 @@ impl Server {
             image: Image::empty(),
             statements: ServerStatements::new(1),
             unnamed: 0,
+            aliases: Vec::new(),
             misfit: 0,
             pins: Pins::default(),
             fresh: Arc::default(),

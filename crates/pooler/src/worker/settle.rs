@@ -80,6 +80,7 @@ impl Worker {
     fn probe(&mut self, key: Key, wanted: Wanted) {
         let Some(server) = self.servers.get_mut(key) else { return };
         let mut out = Vec::new();
+        server.close_aliases(&mut out);
         write::query(&mut out, &wanted.sql());
         server.phase = Phase::Settling(Box::new(Probing { wanted, reader: Reader::default() }));
         server.push_ours(Why::Probe);
@@ -423,6 +424,8 @@ fn wanted(server: &Server, client: &Client) -> Option<Wanted> {
         (wanted.prepared, wanted.channels) = (true, true);
         (wanted.temp, wanted.advisory, wanted.held) = (true, true, true);
     }
+    // With the aliases closed, something has to be asked.
+    wanted.prepared |= !server.aliases.is_empty();
     if effects.intersects(Effects::RESETS_ALL) {
         let mut held = server.image.settings().iter().chain(client.image.settings());
         held.all(|(name, _)| wanted.add_setting(name)).then_some(())?;

@@ -210,6 +210,7 @@ impl Worker {
             || is_own
             || client.broken.is_some()
             || client.statements.get(parse.name).is_some()
+            || client.image.prepared().iter().any(|(name, _)| name.as_bytes() == parse.name)
         {
             return None;
         }
@@ -617,6 +618,8 @@ impl Worker {
         if !decision.effects.is_empty() {
             self.ahead(key, server_key, decision.effects, batch);
             self.note_effects(server_key, &decision);
+            let sql = frontend::Query::parse(body).map_or(&[][..], |query| query.sql);
+            self.alias(key, server_key, &decision, sql, batch);
             self.join_row(key, server_key, tag::QUERY, body, &decision, None);
         }
         let Some(client) = self.clients.get_mut(key) else { return Step::Gone };
@@ -632,11 +635,14 @@ impl Worker {
     /// DEALLOCATE of a statement that the protocol made: its name is not one the server knows.
     fn deallocate_active(&mut self, key: Key, server_key: Key, name: &[u8]) -> Option<Step> {
         let client = self.clients.get_mut(key)?;
-        let server = self.servers.get(server_key)?;
+        let server = self.servers.get_mut(server_key)?;
         if server.status == b'E' || !server.due.is_empty() || client.statements.get(name).is_none() {
             return None;
         }
         client.statements.remove(name);
+        if server.forget_alias(name) {
+            return None;
+        }
         client.unnamed = None;
         let in_transaction = server.status != b'I';
         let mut out = self.spare();

@@ -1,4 +1,4 @@
-//! Prepared statements and definitions that change under them.
+//! Prepared statements: definitions that change under them, and the list of them that SQL sees.
 
 use std::io::Read as _;
 
@@ -56,8 +56,7 @@ fn push_elsewhere(stranger: &mut Direct) {
 #[test]
 fn what_is_prepared_after_ddl_meets_no_plan_made_before() {
     let pooled = pooled(2);
-    let (mut client, mut stranger) =
-        (Direct::connect_to(pooled.port(), &[]), Direct::connect_to(pooled.port(), &[]));
+    let (mut client, mut stranger) = two(&pooled);
     client.query("DROP TABLE IF EXISTS outdated; CREATE TABLE outdated (a int)").unwrap();
     client.query("INSERT INTO outdated VALUES (1)").unwrap();
     prepare(&mut client, "s", "TABLE outdated").unwrap();
@@ -81,8 +80,7 @@ fn what_is_prepared_after_ddl_meets_no_plan_made_before() {
 #[test]
 fn a_statement_whose_rows_changed_is_refused_where_it_was_never_prepared() {
     let pooled = pooled(2);
-    let (mut client, mut stranger) =
-        (Direct::connect_to(pooled.port(), &[]), Direct::connect_to(pooled.port(), &[]));
+    let (mut client, mut stranger) = two(&pooled);
     client.query("DROP TABLE IF EXISTS misfit; CREATE TABLE misfit (a int)").unwrap();
     client.query("INSERT INTO misfit VALUES (1)").unwrap();
     prepare(&mut client, "rows", "TABLE misfit").unwrap();
@@ -189,4 +187,104 @@ fn what_follows_an_error_is_dropped_however_large_it_is() {
     write::sync(&mut out);
     assert_eq!(client.send(&out), Ok(vec![]));
     assert_eq!(client.value("SELECT 'alive'").as_deref(), Some("alive"));
+}
+
+fn two(pooled: &Pooled) -> (Direct, Direct) {
+    (Direct::connect_to(pooled.port(), &[]), Direct::connect_to(pooled.port(), &[]))
+}
+
+fn text(answer: Result<Rows, String>) -> Result<String, String> {
+    let shown = |value: Vec<Option<Vec<u8>>>| String::from_utf8(value[0].clone().unwrap()).unwrap();
+    answer.map(|rows| rows.into_iter().map(shown).collect::<Vec<_>>().join(" "))
+}
+
+#[test]
+fn sql_finds_what_the_protocol_prepared() {
+    let pooled = pooled(2);
+    let (mut client, mut stranger) = two(&pooled);
+    prepare(&mut client, "own", "SELECT 'protocol'").unwrap();
+    prepare(&mut stranger, "own", "SELECT 'a stranger''s'").unwrap();
+    for _ in 0..3 {
+        assert_eq!(text(client.query("EXECUTE own")), Ok("protocol".into()));
+        assert_eq!(text(client.execute("EXECUTE Own", &[])), Ok("protocol".into()));
+        assert_eq!(text(client.query("SELECT 'a'; EXECUTE own")), Ok("a protocol".into()));
+        assert_eq!(client.query("EXPLAIN (COSTS off) EXECUTE own").map(|rows| rows.len()), Ok(1));
+        assert_eq!(text(run(&mut client, "own")), Ok("protocol".into()));
+        stranger.query("BEGIN").unwrap();
+        assert_eq!(text(stranger.query("EXECUTE own")), Ok("a stranger's".into()));
+        assert!(client.query("PREPARE own AS SELECT 1").unwrap_err().contains("\"own\" already exists"));
+        assert_eq!(text(client.query("EXECUTE own")), Ok("protocol".into()));
+        stranger.query("COMMIT").unwrap();
+    }
+    client.query("BEGIN").unwrap();
+    assert_eq!(text(client.query("EXECUTE own")), Ok("protocol".into()));
+    client.query("DEALLOCATE own").unwrap();
+    for gone in ["EXECUTE own", "ROLLBACK; EXECUTE own", "EXECUTE own"] {
+        assert!(client.query(gone).unwrap_err().contains("does not exist"), "{gone}");
+        client.query("ROLLBACK").unwrap();
+    }
+    assert!(run(&mut client, "own").unwrap_err().contains("\"own\" does not exist"));
+    assert_eq!(text(stranger.query("EXECUTE own")), Ok("a stranger's".into()));
+}
+
+#[test]
+fn the_protocol_finds_names_that_sql_took() {
+    let pooled = pooled(2);
+    let (mut client, mut stranger) = two(&pooled);
+    client.query("PREPARE taken AS SELECT 'sql'").unwrap();
+    let refused = |client: &mut Direct, name: &str| {
+        // Known already to the pooler, and not.
+        for sql in ["SELECT 'known'", "SELECT 'known'", &format!("SELECT '{name}'")] {
+            let error = prepare(client, name, sql).unwrap_err();
+            assert!(error.contains(&format!("\"{name}\" already exists")), "{sql}: {error}");
+        }
+    };
+    prepare(&mut stranger, "taken", "SELECT 'known'").unwrap();
+    for _ in 0..3 {
+        refused(&mut client, "taken");
+        assert_eq!(text(run(&mut client, "taken")), Ok("sql".into()));
+        push_elsewhere(&mut stranger);
+        refused(&mut client, "taken");
+        assert_eq!(text(client.query("EXECUTE taken")), Ok("sql".into()));
+        stranger.query("COMMIT").unwrap();
+        assert_eq!(text(run(&mut stranger, "taken")), Ok("known".into()));
+    }
+    client.query("BEGIN; PREPARE within AS SELECT 'within'").unwrap();
+    prepare(&mut client, "free", "SELECT 'free'").unwrap();
+    assert_eq!(text(run(&mut client, "free")), Ok("free".into()));
+    assert!(prepare(&mut client, "within", "SELECT 1").unwrap_err().contains("already exists"));
+    client.query("ROLLBACK").unwrap();
+    assert_eq!(text(run(&mut client, "free")), Ok("free".into()));
+    assert_eq!(text(run(&mut client, "within")), Ok("within".into()), "which a ROLLBACK leaves");
+    assert!(run(&mut stranger, "within").unwrap_err().contains("does not exist"));
+}
+
+#[test]
+fn the_view_lists_a_clients_own_names_and_no_others() {
+    const NAMES: &str = "SELECT name || ' ' || from_sql FROM pg_prepared_statements ORDER BY 1";
+    let pooled = pooled(1);
+    let (mut client, mut stranger) = two(&pooled);
+    for (at, name) in ["a", "b", "c"].into_iter().enumerate() {
+        prepare(&mut stranger, name, &format!("SELECT {at}")).unwrap();
+    }
+    prepare(&mut client, "B", "SELECT 1").unwrap();
+    client.query("PREPARE by_sql AS SELECT 2").unwrap();
+    let mut looking = Direct::connect_to(pooled.port(), &[]);
+    for _ in 0..2 {
+        assert_eq!(text(client.query(NAMES)), Ok("B false by_sql true".into()));
+        assert_eq!(text(client.execute(NAMES, &[])), Ok("B false by_sql true".into()));
+        assert_eq!(text(stranger.execute(NAMES, &[])), Ok("a false b false c false".into()));
+        assert_eq!(looking.query(NAMES), Ok(vec![]));
+        assert_eq!(text(run(&mut client, "B")), Ok("1".into()));
+        assert_eq!(text(run(&mut stranger, "c")), Ok("2".into()));
+    }
+    prepare(&mut client, "gone", "TABLE gone_soon").unwrap_err();
+    client.query("CREATE TABLE gone_soon (a int)").unwrap();
+    prepare(&mut client, "gone", "TABLE gone_soon").unwrap();
+    client.query("DROP TABLE gone_soon").unwrap();
+    for sql in ["EXECUTE gone", "EXECUTE gone"] {
+        assert!(client.query(sql).unwrap_err().contains("\"gone_soon\" does not exist"));
+        assert_eq!(text(client.query("SELECT 'on'")), Ok("on".into()));
+        assert!(client.execute(sql, &[]).unwrap_err().contains("\"gone_soon\" does not exist"));
+    }
 }
