@@ -92,6 +92,7 @@ codes! {
     b"42501" INSUFFICIENT_PRIVILEGE "Not allowed.";
     b"42601" SYNTAX_ERROR "Not a statement, or not an option.";
     b"42704" UNDEFINED_OBJECT "No such object or setting.";
+    b"42883" UNDEFINED_FUNCTION "There is no such function.";
     b"42P03" DUPLICATE_CURSOR "There is such a cursor already.";
     b"42P05" DUPLICATE_PREPARED_STATEMENT "There is such a prepared statement already.";
     b"53000" INSUFFICIENT_RESOURCES "Out of some resource.";

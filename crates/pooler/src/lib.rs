@@ -16,6 +16,7 @@ pub mod config;
 pub mod console;
 pub mod control;
 pub mod counters;
+pub mod definitions;
 pub mod hot;
 pub mod image;
 pub mod mailbox;

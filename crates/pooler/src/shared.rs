@@ -16,7 +16,6 @@ use std::{
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tenfold_service::{clock::Clock, drain::Drain, metrics::Registry};
-use tenfold_sql::Catalogue;
 use tokio::sync::mpsc;
 
 use crate::{
@@ -24,6 +23,7 @@ use crate::{
     config::{self, ANY_DATABASE, Config},
     console::Desk,
     counters::Counters,
+    definitions::Definitions,
     hot::HotRows,
     image::{Image, Images},
     mailbox::{Ask, Mailbox, Order},
@@ -132,10 +132,7 @@ pub struct Database {
     /// Where its primary is now.
     pub target: ArcSwap<Target>,
     /// What its functions and tables hide.
-    pub catalogue: ArcSwap<Catalogue>,
-    /// Another number whenever definitions may have changed, no two databases' the same: what was prepared under one is
-    /// not what is prepared under another.
-    pub definitions: AtomicU64,
+    pub definitions: Definitions,
     /// The catalogue was read, or cannot be: until then nobody is lent a server, since what a trigger or a view leaves
     /// behind would go unseen.
     pub is_known: AtomicBool,
@@ -283,7 +280,7 @@ impl Shared {
     }
 
     fn add(&self, name: Arc<str>, spec: &config::Database) -> Arc<Database> {
-        let database = Arc::new(Database::new(Arc::clone(&name), spec.clone(), self.next_id()));
+        let database = Arc::new(Database::new(Arc::clone(&name), spec.clone()));
         let mut databases = self.databases.write().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(databases.entry(name).or_insert(database))
     }
@@ -381,9 +378,7 @@ impl Shared {
 
     /// DDL passed: what a database's names hide is to be read again.
     pub(crate) fn definitions_changed(&self, database: &Arc<Database>) {
-        let catalogue = database.catalogue.load();
-        database.catalogue.store(catalogue.stale());
-        database.definitions.store(self.next_id(), Ordering::Relaxed);
+        database.definitions.change();
         self.ask(Ask::CatalogueStale { database: Arc::clone(database) });
     }
 
@@ -422,13 +417,12 @@ impl UserCount {
 }
 
 impl Database {
-    fn new(name: Arc<str>, spec: config::Database, definitions: u64) -> Self {
+    fn new(name: Arc<str>, spec: config::Database) -> Self {
         Self {
             name,
             spec: ArcSwap::from_pointee(spec),
             target: ArcSwap::from_pointee(Target::default()),
-            catalogue: ArcSwap::new(Catalogue::empty()),
-            definitions: AtomicU64::new(definitions),
+            definitions: Definitions::default(),
             is_known: AtomicBool::new(false),
             paused: AtomicBool::new(false),
             disabled: AtomicBool::new(false),

@@ -73,11 +73,17 @@ effects! {
     UNKNOWN = 22;
     /// RESET ALL or DISCARD ALL: whatever was set may have gone back to what the session began with.
     RESETS_ALL = 23;
+    /// Calls functions that were not there when definitions were last read, or may have changed since:
+    /// [`Effects::UNKNOWN`] until they are read again.
+    UNSURE = 24;
 }
 
 impl Effects {
     /// The empty set.
     pub const NONE: Self = Self(0);
+
+    /// Anything may have happened, for all that is known now.
+    pub const DOUBT: Self = Self::UNKNOWN.with(Self::UNSURE);
 
     /// Whether any bit of `other` is set.
     #[must_use]

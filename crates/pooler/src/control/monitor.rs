@@ -86,8 +86,8 @@ impl Poke {
         self.inner.notify.notify_one();
     }
 
-    fn take_stale(&self) -> bool {
-        self.inner.is_stale.swap(false, Ordering::AcqRel)
+    fn take_stale(&self) {
+        self.inner.is_stale.store(false, Ordering::Release);
     }
 }
 
@@ -114,7 +114,6 @@ pub struct Monitor {
     rounds_without_primary: u32,
     was_away: bool,
     idle_ticks: u32,
-    catalogue: Option<Arc<Catalogue>>,
 }
 
 /// A server that answered.
@@ -147,7 +146,6 @@ impl Monitor {
             rounds_without_primary: 0,
             was_away: false,
             idle_ticks: 0,
-            catalogue: None,
         }
     }
 
@@ -159,8 +157,12 @@ impl Monitor {
                     Left::Unused => break,
                     Left::Lost => RETRY,
                 },
-                Ok(None) => REFUSED_RETRY,
+                Ok(None) => {
+                    self.give_up_reading();
+                    REFUSED_RETRY
+                }
                 Err(error) => {
+                    self.give_up_reading();
                     let pause = if error.is_refusal() { REFUSED_RETRY } else { RETRY };
                     self.say(Event::Lost { error: error.to_string() });
                     pause
@@ -171,10 +173,8 @@ impl Monitor {
                 break;
             }
         }
-        if let Some(catalogue) = &self.catalogue {
-            // Nobody will notice what changes from here on.
-            self.watched.set_catalogue(catalogue.stale());
-        }
+        // Nobody will notice what changes from here on.
+        self.watched.definitions().change();
         self.watched.left();
     }
 
@@ -290,6 +290,7 @@ impl Monitor {
                     Ok(()) => {}
                     Err(error) if error.is_of_statement() || matches!(error, Error::Catalogue(_)) => {
                         self.say(Event::CatalogueFailed { error: error.to_string() });
+                        self.give_up_reading();
                         catalogue_due_ticks = CATALOGUE_RETRY_TICKS;
                     }
                     Err(error) => return self.lost(&error),
@@ -320,7 +321,14 @@ impl Monitor {
 
     fn lost(&mut self, error: &Error) -> Left {
         self.say(Event::Lost { error: error.to_string() });
+        self.give_up_reading();
         Left::Lost
+    }
+
+    /// Nobody is to wait for definitions that cannot be read now.
+    fn give_up_reading(&self) {
+        self.watched.definitions().give_up();
+        self.watched.definitions_settled();
     }
 
     /// Reads the catalogue if it was never read or definitions have changed since.
@@ -329,16 +337,19 @@ impl Monitor {
         client: &mut Client,
         signature: &mut Option<String>,
     ) -> Result<(), Error> {
-        let told = self.poke.take_stale();
+        // Who tells of a change has counted it.
+        self.poke.take_stale();
+        let definitions = self.watched.definitions();
         let rows = limited(ANSWER_LIMIT, client.rows(Catalogue::SIGNATURE_QUERY)).await?;
         let now =
             rows.into_iter().next().and_then(|row| row.into_iter().next()).flatten().unwrap_or_default();
-        if !told && signature.as_ref() == Some(&now) {
-            return Ok(());
+        if !definitions.is_behind() {
+            if signature.as_ref() == Some(&now) {
+                return Ok(());
+            }
+            definitions.change();
         }
-        if let Some(catalogue) = &self.catalogue {
-            self.watched.set_catalogue(catalogue.stale());
-        }
+        definitions.reading();
         let version = self.tools.versions.fetch_add(1, Ordering::Relaxed) + 1;
         let catalogue = match limited(CATALOGUE_LIMIT, read_catalogue(client, version)).await {
             Ok(catalogue) => catalogue,
@@ -348,8 +359,8 @@ impl Monitor {
                 return Err(error);
             }
         };
-        self.watched.set_catalogue(Arc::clone(&catalogue));
-        self.catalogue = Some(catalogue);
+        self.watched.definitions().read(catalogue);
+        self.watched.definitions_settled();
         *signature = Some(now);
         self.watched.told(Event::Catalogue { version });
         Ok(())

@@ -12,7 +12,6 @@ use std::{
     time::Duration,
 };
 
-use tenfold_sql::Catalogue;
 use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::{
@@ -22,6 +21,7 @@ use super::{
 use crate::{
     auth::ServerSecret,
     config, console,
+    definitions::Definitions,
     mailbox::{Ask, ClientKey, Order},
     shared::{Database, Level, Shared},
 };
@@ -55,11 +55,9 @@ struct Entry {
 }
 
 impl Entry {
-    /// What hides in the database is known now, or never will be: whoever waited for that goes on.
-    fn known(&self) {
-        if !self.database.is_known.swap(true, std::sync::atomic::Ordering::Release) {
-            self.shared.tell_all(|| Order::Wake { database: Arc::clone(&self.database) });
-        }
+    /// Whoever waited for something goes on.
+    fn wake(&self) {
+        self.shared.tell_all(|| Order::Wake { database: Arc::clone(&self.database) });
     }
 }
 
@@ -200,19 +198,16 @@ impl Watched for Entry {
         for pool in self.database.pools() {
             pool.connect_after_ms.store(0, std::sync::atomic::Ordering::Relaxed);
         }
-        self.shared.tell_all(|| Order::Wake { database: Arc::clone(&self.database) });
+        self.wake();
     }
 
-    fn set_catalogue(&self, catalogue: Arc<Catalogue>) {
-        let is_read = !catalogue.is_stale();
-        self.database.catalogue.store(catalogue);
-        if !is_read {
-            let definitions = self.shared.next_id();
-            self.database.definitions.store(definitions, std::sync::atomic::Ordering::Relaxed);
-        }
-        if is_read {
-            self.known();
-        }
+    fn definitions(&self) -> &Definitions {
+        &self.database.definitions
+    }
+
+    fn definitions_settled(&self) {
+        self.database.is_known.store(true, std::sync::atomic::Ordering::Release);
+        self.wake();
     }
 
     fn left(&self) {
@@ -230,9 +225,6 @@ impl Watched for Entry {
             | Event::HubLost { .. } => Level::Warn,
             _ => Level::Info,
         };
-        if matches!(event, Event::Lost { .. } | Event::NoLogin | Event::CatalogueFailed { .. }) {
-            self.known();
-        }
         self.shared.log(level, &format!("database {}: {event}", self.database.name));
     }
 }

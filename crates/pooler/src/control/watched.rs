@@ -4,10 +4,8 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use tenfold_sql::Catalogue;
-
 use super::target::{Address, Target};
-use crate::{auth::ServerSecret, config::Database};
+use crate::{auth::ServerSecret, config::Database, definitions::Definitions};
 
 /// One database.
 pub trait Watched: Send + Sync + 'static {
@@ -25,8 +23,10 @@ pub trait Watched: Send + Sync + 'static {
     fn target(&self) -> Arc<Target>;
     /// Its server is there now. Those who wait for a server connection should try again.
     fn set_target(&self, target: Target, change: Change);
-    /// What its definitions hide.
-    fn set_catalogue(&self, catalogue: Arc<Catalogue>);
+    /// What its definitions hide, as far as it is known.
+    fn definitions(&self) -> &Definitions;
+    /// Definitions were read, or cannot be for now: whoever waited for them goes on.
+    fn definitions_settled(&self);
     /// Nobody has used it for minutes, and its monitor leaves; the next client needs another.
     fn left(&self);
     /// What was noticed, for the log.

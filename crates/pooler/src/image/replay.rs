@@ -61,8 +61,8 @@ impl Needs {
             .with(Effects::SQL_EXECUTE)
             .with(Effects::DISCARD_ALL)
             .with(Effects::DEALLOCATE_ALL)
-            .with(Effects::UNKNOWN);
-        let channels = Effects::LISTEN.with(Effects::LISTEN_READ).with(Effects::UNKNOWN);
+            .with(Effects::DOUBT);
+        let channels = Effects::LISTEN.with(Effects::LISTEN_READ).with(Effects::DOUBT);
         Self { prepared: effects.intersects(prepared), channels: effects.intersects(channels) }
     }
 }

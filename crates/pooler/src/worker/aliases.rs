@@ -70,6 +70,7 @@ impl Worker {
         if matches!(decision.shape, Shape::Execute(_)) {
             for (_, statement) in wanted {
                 let decision = self.decision_of(key, &statement);
+                self.note_unsure(server_key, &decision, statement.text());
                 self.note_effects(server_key, &decision);
             }
         }
@@ -181,6 +182,11 @@ impl Server {
     fn close_name(&mut self, name: &[u8], out: &mut Vec<u8>) {
         write::close(out, frontend::Target::Statement(name));
         self.due.push_back(Due::OurClose);
+    }
+
+    /// Whether a client's own name is known here.
+    pub(super) fn has_alias(&self, name: &[u8]) -> bool {
+        self.aliases.iter().any(|alias| *alias.name == *name)
     }
 
     /// What was to be prepared may not be there.

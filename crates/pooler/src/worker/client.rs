@@ -46,6 +46,8 @@ pub(crate) struct Client {
     pub(crate) skipping: bool,
     /// It is queued to be looked at again.
     pub(crate) queued: bool,
+    /// Its statement has waited for changed definitions once, and does not again.
+    pub(crate) was_held: bool,
     /// A BEGIN that was answered and not yet sent.
     pub(crate) held: Option<Box<[u8]>>,
     /// The error of a server that was lost between two statements of a transaction.

@@ -212,6 +212,7 @@ impl Worker {
             return fate;
         }
         let Some(server) = self.servers.get_mut(key) else { return Fate::Swallow };
+        server.note_refused(&report);
         if server.client.is_none() {
             self.skip_series(key);
             return Fate::Swallow;

@@ -13,7 +13,7 @@
 //! **Failure.** The server's error to our Parse is the client's, as if its Bind had brought it. DDL that neither passed
 //! here nor was noticed yet (a second) is not waited for.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::Arc;
 
 use tenfold_pgwire::{
     backend, frontend, sqlstate,
@@ -61,7 +61,7 @@ impl Worker {
         batch: &mut Batch<'_>,
     ) -> bool {
         let Some(server) = self.servers.get_mut(server_key) else { return true };
-        let definitions = server.pool.database.definitions.load(Ordering::Relaxed);
+        let definitions = server.pool.database.definitions.state();
         let may_have_changed = statement.definitions() != definitions || server.has_changed_definitions();
         let is_asked_for = may_have_changed
             && statement.has_told_rows()

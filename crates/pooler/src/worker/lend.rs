@@ -36,7 +36,7 @@ use crate::{
 /// How much longer another worker's client must have waited to be served before one's own.
 const SLACK_MS: u64 = 5;
 /// What may tell a client what a sequence gave to another.
-const SEQUENCES_MAY_SHOW: Effects = Effects::SEQUENCE_READ.with(Effects::UNKNOWN).with(Effects::SQL_EXECUTE);
+const SEQUENCES_MAY_SHOW: Effects = Effects::SEQUENCE_READ.with(Effects::DOUBT).with(Effects::SQL_EXECUTE);
 /// Connections of one pool that one worker opens at once.
 pub(super) const CONNECTING_MAX: usize = 4;
 
@@ -74,7 +74,7 @@ impl std::ops::Deref for CatalogueOf {
     type Target = ArcSwap<Catalogue>;
 
     fn deref(&self) -> &Self::Target {
-        &self.0.catalogue
+        self.0.definitions.cell()
     }
 }
 
@@ -196,6 +196,8 @@ impl Stats {
 pub(super) struct Waiters {
     queues: Vec<(i8, VecDeque<Waiter>)>,
     len: usize,
+    /// Those that want no server yet: each waits until the change of definitions it knows of is read.
+    held: Vec<(u64, Waiter)>,
 }
 
 /// One that waits.
@@ -265,7 +267,18 @@ impl Waiters {
                 return queue.remove(at);
             }
         }
-        None
+        let at = self.held.iter().position(|(_, waiter)| waiter.key == key)?;
+        Some(self.held.remove(at).1)
+    }
+
+    /// Waits until a change of definitions is read.
+    pub(super) fn hold(&mut self, change: u64, waiter: Waiter) {
+        self.held.push((change, waiter));
+    }
+
+    /// Those whose change is read, in the order in which they came.
+    pub(super) fn let_on(&mut self, is_read: impl Fn(u64) -> bool) -> Vec<Waiter> {
+        self.held.extract_if(.., |(change, _)| is_read(*change)).map(|(_, waiter)| waiter).collect()
     }
 
     pub(super) fn len(&self) -> usize {
@@ -282,7 +295,8 @@ impl Waiters {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Waiter> {
-        self.queues.iter().flat_map(|(_, queue)| queue.iter())
+        let held = self.held.iter().map(|(_, waiter)| waiter);
+        self.queues.iter().flat_map(|(_, queue)| queue.iter()).chain(held)
     }
 }
 
@@ -299,12 +313,7 @@ impl Worker {
     }
 
     /// A server for a client: at once, or it waits. `read`: what its first statement does.
-    pub(super) fn want_server(
-        &mut self,
-        key: Key,
-        first: &First,
-        read: Option<&Arc<Decision>>,
-    ) -> Lending {
+    pub(super) fn want_server(&mut self, key: Key, first: &First, read: Option<&Arc<Decision>>) -> Lending {
         let Some(client) = self.clients.get(key) else { return Lending::Gone };
         let Some(seat) = client.seat.as_ref() else { return Lending::Gone };
         let (local, priority) = (seat.local, seat.priority);
@@ -369,9 +378,11 @@ impl Worker {
         let Some(client) = self.clients.get_mut(key) else { return };
         client.state = State::Active(server_key);
         client.since = now;
+        client.was_held = false;
         server.client = Some(key);
         server.phase = Phase::Lent;
         server.read = None;
+        server.calls_refused = 0;
         server.hot.extend(hot);
         if client.seat.as_ref().is_some_and(|seat| seat.session) {
             server.pins.set(super::Pin::Session, true);
@@ -555,10 +566,11 @@ impl Worker {
         while !self.pools[local].waiters.is_empty() {
             let Some(server) = self.pools[local].idle.pop() else { break };
             self.say_idle(local);
-            if self.servers.get(server).is_some() && !self.must_close(server) {
-                self.serve_next(server, local);
-            } else {
+            if self.servers.get(server).is_none() || self.must_close(server) {
                 self.close_server(server);
+            } else if !self.serve_next(server, local) {
+                self.rest(server, local);
+                break;
             }
         }
         let Some(oldest) = self.pools[local].waiters.oldest() else { return };
@@ -705,6 +717,7 @@ impl Worker {
 
     /// Something changed for a database: those who wait may go on.
     pub(super) fn wake_database(&mut self, database: &Arc<Database>) {
+        self.definitions_read(database);
         for local in 0..self.pools.len() {
             if Arc::ptr_eq(&self.pools[local].pool.database, database) {
                 self.seek(local);

@@ -161,6 +161,7 @@ impl Worker {
             unread: false,
             skipping: false,
             queued: false,
+            was_held: false,
             held: None,
             broken: None,
             turn: None,

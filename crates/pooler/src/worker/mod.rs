@@ -18,6 +18,7 @@ mod cancel;
 mod certificate;
 mod client;
 mod connect;
+mod doubt;
 mod downstream;
 mod fitting;
 mod leave;

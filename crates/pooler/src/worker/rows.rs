@@ -207,7 +207,9 @@ fn state_of(server: &Server) -> ServerState {
         Phase::Idle if server.cancels > 0 => ServerState::BeingCanceled,
         Phase::Idle => ServerState::Idle,
         Phase::Lent | Phase::Listening => ServerState::Active,
-        Phase::Preparing | Phase::Describing | Phase::Settling(_) => ServerState::Tested,
+        Phase::Preparing | Phase::Describing | Phase::Settling(_) | Phase::Unsure { .. } => {
+            ServerState::Tested
+        }
         Phase::Abandoned => ServerState::Cleaned,
     }
 }

@@ -8,7 +8,7 @@
 //!
 //! **Failure.** Names that are taken, or that were never given, are put to the server so that it says so in its own words.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::Arc;
 
 use tenfold_pgwire::{frame::frontend as tag, frontend, write};
 use tenfold_sql::{Catalogue, Decision, Effects, Shape};
@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     config::Mode,
+    definitions,
     refusal::Refusal,
     statements::{self, Statement, Under},
 };
@@ -111,12 +112,13 @@ impl Worker {
         let database = client.and_then(|client| client.seat.as_ref()).map(|seat| &seat.pool.database);
         let definitions = match database {
             Some(database) if !server.is_some_and(Server::has_changed_definitions) => {
-                database.definitions.load(Ordering::Relaxed)
+                database.definitions.state()
             }
-            _ => self.shared.next_id(),
+            _ => definitions::unique_state(),
         };
         let under = Under { plan_key: client.map_or(0, |client| client.image.plan_key()), definitions };
-        let catalogue = database.map_or_else(Catalogue::empty, |database| database.catalogue.load_full());
+        let catalogue =
+            database.map_or_else(Catalogue::empty, |database| Arc::clone(&database.definitions.catalogue()));
         if let Some(unnamed) = client.and_then(|client| client.unnamed.as_ref())
             && unnamed.is(parse.sql, parse.param_types_raw, under)
             && !read.needs_text
@@ -241,10 +243,11 @@ impl Worker {
                 self.refuse_and_end(key, Refusal::StatementMode, text);
                 return Step::Gone;
             }
-            if !decision.effects.is_empty() {
+            if self.is_noted(server_key, &decision) {
                 self.ahead(key, server_key, decision.effects, batch);
-                self.note_effects(server_key, &decision);
                 self.alias(key, server_key, &decision, statement.text(), batch);
+                self.note_unsure(server_key, &decision, statement.text());
+                self.note_effects(server_key, &decision);
                 self.note_deallocation(key, &decision);
                 self.join_row(key, server_key, tag::BIND, body, &decision, Some(statement));
             }

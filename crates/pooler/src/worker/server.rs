@@ -46,6 +46,12 @@ pub(crate) struct Server {
     /// What this transaction may have left.
     pub(crate) effects: Effects,
     pub(crate) names: Vec<Arc<str>>,
+    /// Names given by PREPARE in this transaction.
+    pub(crate) prepared_now: Vec<tenfold_sql::Name>,
+    /// Calls of this transaction that failed because there is no such function, or because an error came before.
+    pub(crate) calls_refused: usize,
+    /// Texts of statements of this transaction that are [`Effects::UNSURE`].
+    pub(crate) unsure: Vec<Box<[u8]>>,
     /// What its session holds.
     pub(crate) image: Arc<Image>,
     pub(crate) statements: ServerStatements,
@@ -115,6 +121,12 @@ pub(crate) enum Phase {
     Describing,
     /// Is asked what the client's transaction left; the client's next messages wait.
     Settling(Box<Probing>),
+    /// What its transaction called is being read: that of this number was the last change of definitions.
+    Unsure {
+        change: u64,
+        /// It is read after the transaction's end: what is not known then never will be.
+        is_last: bool,
+    },
     /// The hub is asked to listen; the client waits.
     Listening,
     /// Its client has gone: what runs is finished or cancelled, and cleaned.
@@ -350,6 +362,9 @@ impl Server {
             copying_in: false,
             effects: Effects::NONE,
             names: Vec::new(),
+            prepared_now: Vec::new(),
+            calls_refused: 0,
+            unsure: Vec::new(),
             image: Image::empty(),
             statements: ServerStatements::new(1),
             unnamed: 0,
@@ -387,7 +402,7 @@ impl Server {
     /// because they changed after the statement was prepared, nothing is to be done.
     pub(crate) fn note_outdated(&self, id: u64, shared: &crate::shared::Shared) {
         let database = &self.pool.database;
-        let known = database.definitions.load(std::sync::atomic::Ordering::Relaxed);
+        let known = database.definitions.state();
         if self.statements.get(id).is_some_and(|statement| statement.definitions() == known) {
             shared.definitions_changed(database);
         }
@@ -416,6 +431,9 @@ impl Server {
     pub(crate) fn forget_effects(&mut self) {
         self.effects = Effects::NONE;
         self.names.clear();
+        self.prepared_now.clear();
+        self.unsure.clear();
+        self.calls_refused = 0;
         self.reported.clear();
     }
 

@@ -57,7 +57,14 @@ impl Worker {
         self.settle(key);
     }
 
-    fn settle(&mut self, key: Key) {
+    pub(super) fn settle(&mut self, key: Key) {
+        let Some(server) = self.servers.get_mut(key) else { return };
+        if server.effects.intersects(Effects::DDL) && !matches!(server.phase, Phase::Unsure { .. }) {
+            self.shared.definitions_changed(&server.pool.database);
+        }
+        if !self.is_sure(key) {
+            return;
+        }
         let Some(server) = self.servers.get_mut(key) else { return };
         let effects = server.effects;
         if effects.without(NOTHING_TO_ASK).is_empty() && server.pins.is_empty() {
@@ -110,9 +117,6 @@ impl Worker {
         if is_cleaning(effects) {
             server.sequences_of = 0;
             server.pins.set(Pin::Sequence, false);
-        }
-        if effects.intersects(Effects::DDL) {
-            self.shared.definitions_changed(&server.pool.database);
         }
     }
 

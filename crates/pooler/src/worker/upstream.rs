@@ -292,6 +292,9 @@ impl Worker {
             return step;
         }
         let mut first = self.first(key, tag, body, read.as_ref());
+        if self.hold(key, &first) {
+            return Step::Wait;
+        }
         if let (tag::PARSE, None, Some(read)) = (tag, first.hot, &read) {
             first.hot = self.parsed_row(key, body, data.get(message.end..).unwrap_or_default(), read);
         }
@@ -332,7 +335,7 @@ impl Worker {
         let Some(seat) = self.clients.get(key).and_then(|client| client.seat.as_ref()) else {
             return Arc::new(Decision::unknown(Fingerprint::default()));
         };
-        let catalogue = seat.pool.database.catalogue.load();
+        let catalogue = seat.pool.database.definitions.catalogue();
         if let Some(decision) = statement.decision_under(&catalogue) {
             return decision;
         }
@@ -472,7 +475,9 @@ impl Worker {
         let local = client.seat.as_ref()?.local;
         let mut out = Vec::new();
         match &decision.shape {
-            Shape::Begin(_) if self.pools[local].mode() == Mode::Statement => return Some(self.refuse_transaction(key)),
+            Shape::Begin(_) if self.pools[local].mode() == Mode::Statement => {
+                return Some(self.refuse_transaction(key));
+            }
             Shape::Begin(begin) if client.held.is_none() => {
                 client.held = Some(body.into());
                 client.unnamed = None;
@@ -615,11 +620,12 @@ impl Worker {
         {
             return step;
         }
-        if !decision.effects.is_empty() {
+        if self.is_noted(server_key, &decision) {
             self.ahead(key, server_key, decision.effects, batch);
-            self.note_effects(server_key, &decision);
             let sql = frontend::Query::parse(body).map_or(&[][..], |query| query.sql);
             self.alias(key, server_key, &decision, sql, batch);
+            self.note_unsure(server_key, &decision, sql);
+            self.note_effects(server_key, &decision);
             self.join_row(key, server_key, tag::QUERY, body, &decision, None);
         }
         let Some(client) = self.clients.get_mut(key) else { return Step::Gone };
@@ -656,6 +662,10 @@ impl Worker {
     pub(super) fn note_effects(&mut self, server_key: Key, decision: &Decision) {
         let Some(server) = self.servers.get_mut(server_key) else { return };
         server.effects |= decision.effects | left_by_prepared(decision);
+        if decision.effects.intersects(Effects::SQL_EXECUTE | Effects::SQL_PREPARE) {
+            let client = server.client.and_then(|client| self.clients.get(client));
+            server.note_prepared(client, &decision.shape);
+        }
         for name in &decision.settings {
             if !server.names.iter().any(|known| **known == **name) {
                 server.names.push(name.as_ref().into());
@@ -669,7 +679,7 @@ impl Worker {
         if server.status == b'E' || server.skipping {
             return;
         }
-        if effects.intersects(Effects::SEQUENCE_READ | Effects::UNKNOWN) {
+        if effects.intersects(Effects::SEQUENCE_READ | Effects::DOUBT) {
             self.discard_sequences(key, server_key, batch);
         }
         if !self.servers.get(server_key).is_some_and(|server| server.in_series) {
@@ -741,12 +751,14 @@ fn is_large_object_function(oid: u32) -> bool {
 
 /// EXECUTE names a statement and does not say what it does: if that leaves more than writes behind, whoever prepares it
 /// keeps the server connection.
-fn left_by_prepared(decision: &Decision) -> Effects {
+pub(super) fn left_by_prepared(decision: &Decision) -> Effects {
     const SEEN_AT_EXECUTE: Effects =
         Effects::WRITES.with(Effects::SEQUENCE_MAYBE).with(Effects::SEQUENCE_READ);
-    let is_known = match &decision.shape {
-        Shape::Prepare { body, .. } => body.effects.without(SEEN_AT_EXECUTE).is_empty(),
-        _ => !decision.effects.intersects(Effects::SQL_PREPARE),
+    let left = match &decision.shape {
+        Shape::Prepare { body, .. } => body.effects.without(SEEN_AT_EXECUTE),
+        Shape::Deallocate(_) | Shape::DeallocateAll | Shape::Discard(_) => Effects::NONE,
+        _ if decision.effects.intersects(Effects::SQL_PREPARE) => Effects::UNKNOWN,
+        _ => Effects::NONE,
     };
-    if is_known { Effects::NONE } else { Effects::UNKNOWN }
+    if left.without(Effects::UNSURE).is_empty() { left } else { Effects::UNKNOWN }
 }

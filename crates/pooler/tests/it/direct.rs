@@ -44,12 +44,22 @@ impl Direct {
 
     /// A connection to whoever listens on this port, with more startup parameters.
     pub(crate) fn connect_to(port: u16, more: &[(&str, &str)]) -> Self {
+        Self::open(port, "postgres", more)
+    }
+
+    /// A connection to another database than `postgres`.
+    pub(crate) fn connect_to_database(port: u16, database: &str) -> Self {
+        Self::open(port, database, &[])
+    }
+
+    /// A connection to any database, with more startup parameters.
+    pub(crate) fn open(port: u16, database: &str, more: &[(&str, &str)]) -> Self {
         let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(ANSWER_TIME_MAX)).unwrap();
         let mut direct = Self { stream, read: VecDeque::new(), reports: HashMap::new() };
         let mut out = Vec::new();
-        let params = [(&b"user"[..], &b"postgres"[..]), (b"database", b"postgres")];
+        let params = [(&b"user"[..], &b"postgres"[..]), (b"database", database.as_bytes())];
         let more = more.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
         append_startup(&mut out, 0, params.into_iter().chain(more));
         direct.send(&out).unwrap();

@@ -13,4 +13,5 @@ mod leaks;
 mod pooled;
 mod prepared;
 mod probes;
+mod redefined;
 mod reloads;

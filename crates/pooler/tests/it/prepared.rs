@@ -126,7 +126,7 @@ fn a_trigger_made_after_a_statement_was_prepared_leaves_nothing_to_strangers() {
         .unwrap();
     let database = pooled.pooler.shared().database("postgres").unwrap();
     wait_for("the trigger to be noticed", TIME_MAX, || {
-        let (_, write) = database.catalogue.load().relation_effects("decided");
+        let (_, write) = database.definitions.catalogue().relation_effects("decided");
         !write.is_empty()
     });
     run(&mut client, "s").unwrap();

@@ -13,7 +13,7 @@
 //!
 //! **Failure.** What can't be read (a language other than SQL and PL/pgSQL, statements put together at run time) has
 //! [`Effects::UNKNOWN`]. While definitions have changed and aren't read yet, [`Catalogue::stale`] knows only
-//! PostgreSQL's own functions. Not seen: a risky function that an implicit cast to a domain calls for a parameter
+//! PostgreSQL's own functions; what calls others is [`Effects::UNSURE`], as is a call of what is not there. Not seen: a risky function that an implicit cast to a domain calls for a parameter
 //! whose type no name in the text gives.
 
 mod builder;
@@ -124,10 +124,16 @@ impl Catalogue {
     }
 
     /// The same while definitions have changed and are not read yet: calls of functions that are not PostgreSQL's own
-    /// are unknown.
+    /// are [`Effects::UNSURE`].
     #[must_use]
     pub fn stale(&self) -> Arc<Self> {
         Arc::new(Self { is_stale: true, ..self.clone() })
+    }
+
+    /// What was read, whatever may have changed since: for statements that ran before it was read.
+    #[must_use]
+    pub fn as_read(&self) -> Arc<Self> {
+        Arc::new(Self { is_stale: self.version == 0, ..self.clone() })
     }
 
     /// Whether this is what [`Catalogue::stale`] or [`Catalogue::empty`] made.
@@ -207,7 +213,8 @@ impl Catalogue {
             None => builtin.is_some(),
         };
         if !is_known && call.form == Form::Certain {
-            facts.add(Effects::UNKNOWN);
+            // What was never read never will be: there is nobody to read it as. Nor is a name beyond ASCII ever found.
+            facts.add(if self.version > 0 && !call.name.is_odd { Effects::UNSURE } else { Effects::UNKNOWN });
         }
     }
 }

@@ -78,7 +78,7 @@ fn functions_are_followed() {
             ("SELECT 1 OPERATOR(public.###) 2", "ADVISORY", ""),
             ("SELECT \"Ünsafe\"()", "SETTINGS", "work_mem"),
             ("SELECT ünsafe()", "SETTINGS|UNKNOWN", "work_mem"),
-            ("SELECT not_there()", "UNKNOWN", ""),
+            ("SELECT not_there()", "UNSURE", ""),
         ],
     );
 }

@@ -18,8 +18,8 @@ use tenfold_pooler::{
     auth::ServerSecret,
     config::{Database, Host, Password},
     control::{Change, Event, Salter, Target, Watched},
+    definitions::Definitions,
 };
-use tenfold_sql::Catalogue;
 use tenfold_testkit::postgres::Server;
 
 /// Longer than anything here takes.
@@ -33,7 +33,7 @@ pub(crate) struct Board {
     used: AtomicBool,
     target: Mutex<Arc<Target>>,
     pub(crate) changes: Mutex<Vec<Change>>,
-    pub(crate) catalogues: Mutex<Vec<Arc<Catalogue>>>,
+    pub(crate) definitions: Definitions,
     pub(crate) events: Mutex<Vec<Event>>,
 }
 
@@ -46,7 +46,7 @@ impl Board {
             used: AtomicBool::new(true),
             target: Mutex::default(),
             changes: Mutex::default(),
-            catalogues: Mutex::default(),
+            definitions: Definitions::default(),
             events: Mutex::default(),
         })
     }
@@ -63,6 +63,12 @@ impl Board {
             tenfold_pooler::control::Endpoint::Tcp(at) => Some(at.port()),
             tenfold_pooler::control::Endpoint::Unix(_) => None,
         }
+    }
+
+    /// The version of the catalogue, unless it is stale.
+    pub(crate) fn version(&self) -> Option<u64> {
+        let catalogue = self.definitions.catalogue();
+        (!catalogue.is_stale()).then(|| catalogue.version())
     }
 
     pub(crate) fn has(&self, expected: impl Fn(&Event) -> bool) -> bool {
@@ -100,9 +106,11 @@ impl Watched for Board {
         self.changes.lock().unwrap().push(change);
     }
 
-    fn set_catalogue(&self, catalogue: Arc<Catalogue>) {
-        self.catalogues.lock().unwrap().push(catalogue);
+    fn definitions(&self) -> &Definitions {
+        &self.definitions
     }
+
+    fn definitions_settled(&self) {}
 
     fn left(&self) {}
 

@@ -92,17 +92,13 @@ fn the_catalogue_is_read_and_read_again_after_ddl() {
     let cluster = crate::direct::cluster();
     let board = Board::new(spec(&[cluster.primary()]), superuser());
     let (_running, poke) = watch(&board);
-    wait_for("the catalogue", LIMIT, || !board.catalogues.lock().unwrap().is_empty());
-    let first = board.catalogues.lock().unwrap()[0].version();
+    let first = wait_for("the catalogue", LIMIT, || board.version());
+    board.definitions.change();
+    let change = board.definitions.last_change();
+    assert_eq!(board.version(), None, "stale until read again");
     poke.stale();
-    let later = wait_for("the next catalogue", LIMIT, || {
-        let catalogues = board.catalogues.lock().unwrap();
-        catalogues.iter().find(|catalogue| catalogue.version() > first && !catalogue.is_stale()).cloned()
-    });
-    let catalogues = board.catalogues.lock().unwrap();
-    let stale = catalogues.iter().position(|catalogue| catalogue.is_stale() && catalogue.version() == first);
-    let fresh = catalogues.iter().position(|catalogue| catalogue.version() == later.version());
-    assert!(stale.is_some() && stale < fresh, "stale until read again");
+    wait_for("the next catalogue", LIMIT, || board.definitions.is_read(change));
+    assert!(wait_for("no other change", LIMIT, || board.version()) > first);
 }
 
 #[test]
@@ -110,10 +106,7 @@ fn ddl_by_others_is_noticed() {
     let cluster = Cluster::start(&Options::default()).unwrap();
     let board = Board::new(spec(&[cluster.primary()]), superuser());
     let (_running, _poke) = watch(&board);
-    let fresh = || {
-        let catalogues = board.catalogues.lock().unwrap();
-        catalogues.iter().rfind(|catalogue| !catalogue.is_stale()).map(|catalogue| catalogue.version())
-    };
+    let fresh = || board.version();
     let first = wait_for("the catalogue", LIMIT, fresh);
     for sql in [
         "CREATE FUNCTION touch() RETURNS text LANGUAGE sql AS $$ SELECT set_config('a.b', 'c', false) $$",
@@ -121,7 +114,7 @@ fn ddl_by_others_is_noticed() {
         "CREATE TABLE drawn (id serial)",
         "DROP TABLE drawn",
     ] {
-        let before = fresh().unwrap();
+        let before = wait_for("no change", LIMIT, fresh);
         cluster.psql(sql).unwrap();
         wait_for(sql, SOON, || fresh() > Some(before));
     }

@@ -10,17 +10,12 @@ use tenfold_pgwire::{
 use tenfold_testkit::wait_for;
 
 use super::TIME_MAX;
-use crate::{
-    direct::{Direct, cluster},
-    pooled::{Pooled, config},
-};
+use crate::{direct::Direct, pooled::Pooled};
 
 /// A pooler with one server connection, and the process at its other end.
 fn narrow() -> (Pooled, String) {
     super::ground();
-    let mut config = config();
-    config.databases[0].pool.size = 1;
-    let pooled = Pooled::start(config);
+    let pooled = super::pooled(1);
     let pid = Direct::connect_to(pooled.port(), &[]).value("SELECT pg_backend_pid()").unwrap();
     (pooled, pid)
 }
@@ -173,7 +168,7 @@ fn an_open_transaction_ends_with_its_client() {
         } else {
             drop(owner);
         }
-        let mut judge = Direct::connect_to(cluster().primary().port(), &[]);
+        let mut judge = super::judge(&[]);
         let locked = "SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND relation = 'leak_rows'::regclass";
         wait_for("the lock to be gone", TIME_MAX, || judge.value(locked).as_deref() == Some("0"));
         assert_eq!(stranger(&pooled).value("SELECT pg_current_xact_id_if_assigned()"), None);

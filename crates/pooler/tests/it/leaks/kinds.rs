@@ -375,6 +375,26 @@ pub(super) const OBJECTS: &[Kind] = &[
     ),
     kind("PREPARE and DEALLOCATE", &["PREPARE leak_p AS SELECT 7", "DEALLOCATE leak_p"], PREPARED),
     kind("PREPARE and DEALLOCATE ALL", &["PREPARE leak_p AS SELECT 7", "DEALLOCATE ALL"], PREPARED),
+    kind(
+        "EXECUTE of what DO prepared",
+        &[
+            "DO $$BEGIN EXECUTE 'PREPARE leak_p AS SELECT set_config(''work_mem'', ''5MB'', false)'; END$$",
+            "EXECUTE leak_p",
+            "DEALLOCATE leak_p",
+        ],
+        WORK_MEM,
+    ),
+    kind(
+        "EXECUTE of what DO prepared, in one transaction",
+        &[
+            "BEGIN",
+            "DO $$BEGIN EXECUTE 'PREPARE leak_p AS SELECT set_config(''work_mem'', ''5MB'', false)'; END$$",
+            "EXECUTE leak_p",
+            "DEALLOCATE leak_p",
+            "COMMIT",
+        ],
+        WORK_MEM,
+    ),
     kind("PREPARE in a function", &["SELECT leak_prepare()"], "EXECUTE leak_p"),
     kind("PREPARE in DO", &["DO $$BEGIN EXECUTE 'PREPARE leak_p AS SELECT 7'; END$$"], PREPARED),
     kind(

@@ -61,7 +61,24 @@ fn objects_of_a_session_stay_with_their_owner() {
 /// Makes what the kinds need, once.
 fn ground() {
     static GROUND_IS_LAID: std::sync::Once = std::sync::Once::new();
-    GROUND_IS_LAID.call_once(|| drop(Direct::connect().query(GROUND).unwrap()));
+    GROUND_IS_LAID.call_once(|| {
+        // Apart, since a cast of it hides in every statement of its database.
+        Direct::connect().query("CREATE DATABASE leaks").unwrap();
+        judge(&[]).query(GROUND).unwrap();
+    });
+}
+
+/// A connection to PostgreSQL itself.
+fn judge(startup: &[(&str, &str)]) -> Direct {
+    Direct::open(cluster().primary().port(), "leaks", startup)
+}
+
+/// A pooler with so many server connections.
+fn pooled(size: usize) -> Pooled {
+    let mut config = config();
+    config.databases[0].dbname = Some("leaks".into());
+    config.databases[0].pool.size = size;
+    Pooled::start(config)
 }
 
 fn check(kinds: &[Kind]) {
@@ -104,9 +121,9 @@ struct Right {
 
 impl Right {
     fn of(kind: &Kind, way: Way) -> Self {
-        let mut stranger = Direct::connect();
+        let mut stranger = judge(&[]);
         let fresh = ask(&mut stranger, way, kind.reads);
-        let mut owner = Direct::connect_to(cluster().primary().port(), kind.startup);
+        let mut owner = judge(kind.startup);
         let pid = owner.value("SELECT pg_backend_pid()").unwrap();
         let sets = kind.sets.iter().map(|sql| ask(&mut owner, way, sql)).collect();
         let reads = (0..READS + 1).map(|_| ask(&mut owner, way, kind.reads)).collect();
@@ -127,9 +144,7 @@ impl Right {
 
 /// The owner sets, reads once, and goes; a stranger has the server connection next.
 fn apart(kind: &Kind, way: Way, right: &Right, failures: &mut Vec<String>) {
-    let mut config = config();
-    config.databases[0].pool.size = 1;
-    let pooled = Pooled::start(config);
+    let pooled = pooled(1);
     for end in [End::Goodbye, End::Abrupt, End::InMidQuery] {
         let mut fail = |what: &str, saw: &Answer, expected: &Answer| {
             let place = format!("{} ({way:?}, {end:?}), {:?}", kind.name, kind.sets);
@@ -174,9 +189,7 @@ fn apart(kind: &Kind, way: Way, right: &Right, failures: &mut Vec<String>) {
 
 /// A stranger works on the same two server connections, between and during what the owner does.
 fn beside(kind: &Kind, way: Way, right: &Right, failures: &mut Vec<String>) {
-    let mut config = config();
-    config.databases[0].pool.size = 2;
-    let pooled = Pooled::start(config);
+    let pooled = pooled(2);
     let mut fail = |what: &str, saw: &Answer, expected: &Answer| {
         let place = format!("{} ({way:?}, beside), {:?}", kind.name, kind.sets);
         failures.push(format!("{place}: {what}: {} instead of {}", shown(saw), shown(expected)));
