@@ -7,7 +7,8 @@
 //!
 //! **Mechanism.** [`HotRows`] counts, per pool, statement and key value, the server connections held and keeps a queue
 //! of who waits. A client enters before a connection is lent to it and leaves when it gives it back; leaving hands the
-//! permit to the first in the queue. A statement inside a transaction is only counted ([`HotRows::join`]): stopping it
+//! permit to the first in the queue. While a queue stands, the row gets as few connections as keep it as busy (`pace`).
+//! A statement inside a transaction is only counted ([`HotRows::join`]): stopping it
 //! would hide its locks from PostgreSQL's deadlock detector. For transactions whose hot statement comes later, their
 //! first statement is remembered ([`HotRows::learn`]) and caps them before they begin ([`HotRows::may_reach_hot`]).
 //!
@@ -16,6 +17,7 @@
 //! more; over [`ROWS_MAX`] a row is not capped.
 
 mod learned;
+mod pace;
 mod rows;
 
 pub use learned::LEARNED_MAX;

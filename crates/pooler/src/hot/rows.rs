@@ -19,7 +19,7 @@ use std::{
 use foldhash::fast::RandomState;
 use tenfold_sql::Fingerprint;
 
-use super::learned::Learned;
+use super::{learned::Learned, pace::Pace};
 
 /// Rows held or waited for at once at most: more than there are server connections.
 pub const ROWS_MAX: usize = 65_536;
@@ -68,6 +68,7 @@ struct Entry {
     held: usize,
     /// As the last who entered said.
     limit: usize,
+    pace: Pace,
     /// First come, first served. Tickets rise, being drawn under the shard's lock.
     queue: VecDeque<(u64, Waiter)>,
 }
@@ -118,14 +119,14 @@ impl HotRows {
         Self { table: Arc::new(table) }
     }
 
-    /// Asks for a permit before a server connection is lent. At most `limit`, at least one, are out for a row; nobody
-    /// passes those who wait already.
+    /// Asks for a permit before a server connection is lent. At most `limit`, at least one, are out for a row, and fewer
+    /// while fewer keep it as busy; nobody passes those who wait already.
     pub fn enter(&self, row: HotRow, limit: usize, waiter: Waiter) -> Entered {
         let mut shard = self.shard(&row);
         let Some(entry) = entry(&mut shard, row, limit) else {
             return Entered::Permit(HotPermit { rows: self.clone(), row, counted: false });
         };
-        if entry.queue.is_empty() && entry.held < entry.limit {
+        if entry.queue.is_empty() && entry.held < entry.allowed(&row) {
             entry.held += 1;
             return Entered::Permit(HotPermit { rows: self.clone(), row, counted: true });
         }
@@ -208,19 +209,23 @@ impl HotPermit {
     /// The server connection is given back. Returns whose turn it is, and its permit: pass it on. If that client is
     /// gone by then, leaving again finds the next.
     #[must_use = "somebody may be waiting for it"]
-    pub fn leave(mut self) -> Option<(Waiter, HotPermit)> {
-        let next = self.release(true)?;
+    pub fn leave(mut self, now: Instant) -> Option<(Waiter, HotPermit)> {
+        let next = self.release(Some(now))?;
         Some((next, HotPermit { rows: self.rows.clone(), row: self.row, counted: true }))
     }
 
-    fn release(&mut self, hand_on: bool) -> Option<Waiter> {
+    /// `now` if it is handed on.
+    fn release(&mut self, now: Option<Instant>) -> Option<Waiter> {
         if !std::mem::take(&mut self.counted) {
             return None;
         }
         let mut shard = self.rows.shard(&self.row);
         let entry = shard.get_mut(&self.row)?;
         entry.held -= 1;
-        let next = if hand_on { entry.admit_first() } else { None };
+        let next = now.and_then(|now| {
+            entry.pace.ended(now, entry.limit, !entry.queue.is_empty());
+            entry.admit_first(&self.row)
+        });
         if next.is_some() {
             self.rows.table.waiting.fetch_sub(1, Ordering::Relaxed);
         }
@@ -233,7 +238,7 @@ impl HotPermit {
 
 impl Drop for HotPermit {
     fn drop(&mut self) {
-        self.release(false);
+        self.release(None);
     }
 }
 
@@ -247,7 +252,7 @@ impl HotWait {
             let mut shard = self.rows.shard(&self.row);
             shard.get_mut(&self.row).is_some_and(|entry| {
                 let is_first = entry.queue.front().is_some_and(|(ticket, _)| *ticket == self.ticket);
-                is_first && entry.admit_first().is_some()
+                is_first && entry.admit_first(&self.row).is_some()
             })
         };
         if !admitted {
@@ -273,8 +278,14 @@ impl Drop for HotWait {
 }
 
 impl Entry {
-    fn admit_first(&mut self) -> Option<Waiter> {
-        if self.held >= self.limit {
+    /// How many may be out.
+    fn allowed(&self, row: &HotRow) -> usize {
+        // A whole statement is many rows: only the limit holds for it.
+        if row.value == 0 { self.limit } else { self.pace.allowed(self.limit) }
+    }
+
+    fn admit_first(&mut self, row: &HotRow) -> Option<Waiter> {
+        if self.held >= self.allowed(row) {
             return None;
         }
         let (_, waiter) = self.queue.pop_front()?;
@@ -317,6 +328,10 @@ mod tests {
         HotRow { pool: 1, fingerprint: Fingerprint(7), value }
     }
 
+    fn now() -> Instant {
+        Instant::now()
+    }
+
     fn waiter(client: u64) -> Waiter {
         Waiter { worker: 0, client }
     }
@@ -339,10 +354,10 @@ mod tests {
         let waiting = wait(rows.enter(row(1), 2, waiter(9)));
         let other = permit(rows.enter(row(2), 2, waiter(10)));
         assert_eq!((rows.len(), rows.waiting()), (2, 1));
-        let (next, passed_on) = first.leave().unwrap();
+        let (next, passed_on) = first.leave(now()).unwrap();
         assert_eq!(next, waiter(9));
         drop(waiting);
-        assert!([passed_on, other, second].into_iter().all(|permit| permit.leave().is_none()));
+        assert!([passed_on, other, second].into_iter().all(|permit| permit.leave(now()).is_none()));
         assert_eq!((rows.len(), rows.waiting()), (0, 0));
     }
 
@@ -352,13 +367,13 @@ mod tests {
         let held = permit(rows.enter(row(1), 1, waiter(0)));
         let mut waits: Vec<_> = (1..4).map(|client| wait(rows.enter(row(1), 1, waiter(client)))).collect();
         drop(waits.remove(1));
-        let (next, on_its_way) = held.leave().unwrap();
+        let (next, on_its_way) = held.leave(now()).unwrap();
         assert_eq!(next, waiter(1));
         // Its client has gone meanwhile: the permit goes on to the next.
         drop(waits.remove(0));
-        let (next, last) = on_its_way.leave().unwrap();
+        let (next, last) = on_its_way.leave(now()).unwrap();
         assert_eq!(next, waiter(3));
-        assert!(last.leave().is_none());
+        assert!(last.leave(now()).is_none());
         drop(waits);
         assert!(rows.is_empty());
     }
@@ -374,7 +389,7 @@ mod tests {
         let second = second.retry().unwrap_err();
         let granted = first.retry().unwrap();
         let second = second.retry().unwrap_err();
-        assert_eq!(granted.leave().unwrap().0, waiter(2));
+        assert_eq!(granted.leave(now()).unwrap().0, waiter(2));
         drop(second);
     }
 
@@ -386,8 +401,8 @@ mod tests {
         let (second, hot) = rows.join(row(1), 1);
         assert!(hot);
         let waiting = wait(rows.enter(row(1), 1, waiter(1)));
-        assert!(first.leave().is_none(), "still at the limit");
-        assert_eq!(second.leave().unwrap().0, waiter(1));
+        assert!(first.leave(now()).is_none(), "still at the limit");
+        assert_eq!(second.leave(now()).unwrap().0, waiter(1));
         drop(waiting);
         assert!(rows.is_empty());
     }
@@ -425,7 +440,7 @@ mod tests {
                         }
                     },
                     1 if !held.is_empty() => {
-                        let next = held.remove(which % held.len()).leave();
+                        let next = held.remove(which % held.len()).leave(now());
                         let expected = waits.pop_front().map(|(client, _)| client);
                         prop_assert_eq!(next.as_ref().map(|(next, _)| next.client), expected);
                         held.extend(next.map(|(_, permit)| permit));

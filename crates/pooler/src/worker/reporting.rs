@@ -14,7 +14,7 @@ impl Worker {
     /// A permit for a row goes to whoever waits for it.
     pub(super) fn leave_row(&mut self, permit: HotPermit) {
         let mut permit = permit;
-        while let Some((waiter, next)) = permit.leave() {
+        while let Some((waiter, next)) = permit.leave(self.now) {
             if usize::from(waiter.worker) != self.index {
                 let order = Order::HotTurn { client: waiter.client, permit: next };
                 self.shared.tell(usize::from(waiter.worker), order);
@@ -36,7 +36,6 @@ impl Worker {
         }
         client.state = State::Idle;
         client.turn = Some(permit);
-        client.unread = true;
         self.resume_soon(key);
         None
     }
