@@ -2,12 +2,14 @@
 //!
 //! The same clients with short queries are measured alone and then beside the others; each has a pause between two, so
 //! that what is measured is waiting and not the machine's end. Latencies are of whole exchanges.
+//!
+//! Then two users ask for more connections than each of them, and both together, may have; PostgreSQL counts.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use tenfold_testkit::postgres::{Cluster, Options};
 
 use super::super::stand::{Scratch, now, pause};
@@ -20,6 +22,13 @@ const SHORT_CLIENTS: usize = 500;
 const OTHER_CLIENTS: usize = 100;
 const CROWD: usize = 500;
 const THINK: Duration = Duration::from_millis(250);
+const UPDATE: &str = "UPDATE hot SET n = n + 1 WHERE id = 1";
+/// The row's lock is held for as long as a transaction of an application takes.
+const UPDATE_SLOWLY: &str = "UPDATE hot SET n = n + 1 WHERE id = 1 RETURNING pg_sleep(0.005)";
+/// Of one user, and of the database.
+const USER_MAX: u64 = 4;
+const DATABASE_MAX: u64 = 7;
+const CLIENTS_OF_EACH: usize = 40;
 
 pub(crate) fn prove(scratch: &Scratch, short: bool) -> Result<Verdicts> {
     let time = Duration::from_secs(if short { 4 } else { 20 });
@@ -34,10 +43,72 @@ pub(crate) fn prove(scratch: &Scratch, short: bool) -> Result<Verdicts> {
     compare("500 short clients beside one with long queries: p99", alone, beside, 3, &mut verdicts);
 
     let alone = measure(addr, OTHER_CLIENTS, time, 0, "")?;
-    let beside = measure(addr, OTHER_CLIENTS, time, CROWD, "UPDATE hot SET n = n + 1 WHERE id = 1")?;
-    compare("100 clients beside 500 that update one row: p99", alone, beside, 2, &mut verdicts);
-    verdicts.note("updates of the one row", cluster.psql("SELECT n FROM hot")?.trim());
+    for (sql, how) in [(UPDATE, "update one row"), (UPDATE_SLOWLY, "hold one row's lock for 5 ms")] {
+        let beside = measure(addr, OTHER_CLIENTS, time, CROWD, sql)?;
+        compare(&format!("100 clients beside 500 that {how}: p99"), alone, beside, 2, &mut verdicts);
+        verdicts.note("updates of the one row so far", cluster.psql("SELECT n FROM hot")?.trim());
+    }
+    drop(pooler);
+    limits(scratch, &cluster, time, &mut verdicts)?;
     Ok(verdicts)
+}
+
+/// Two users with limits of their own, and one for the database.
+fn limits(scratch: &Scratch, cluster: &Cluster, time: Duration, verdicts: &mut Verdicts) -> Result<()> {
+    cluster.psql("CREATE ROLE reporting LOGIN; CREATE ROLE web LOGIN")?;
+    let server = SocketAddr::from((Ipv4Addr::LOCALHOST, cluster.primary().port()));
+    let users = scratch.file("userlist.txt");
+    std::fs::write(&users, "\"reporting\" \"unused\"\n\"web\" \"unused\"\n")?;
+    let pooler = Pooler::start_with(
+        scratch,
+        &format!(
+            "users = {{ file = {users:?} }}\nprimary = \"postgres://{server}/postgres\"\n\
+             pool = {{ size = 20, reserve = 0, database_max = {DATABASE_MAX}, query_wait = \"60s\" }}\n\
+             [pooler.user.reporting]\nservers_max = {USER_MAX}\n"
+        ),
+    )?;
+    let addr = pooler.addr;
+    let stop = AtomicBool::new(false);
+    let (user_max, database_max) = std::thread::scope(|scope| -> Result<(u64, u64)> {
+        let stop = &stop;
+        let clients: Vec<_> = (0..CLIENTS_OF_EACH)
+            .flat_map(|_| ["reporting", "web"])
+            .map(|user| scope.spawn(move || repeat(addr, user, "SELECT pg_sleep(0.01)", stop)))
+            .collect();
+        let counted = count_servers(server, time);
+        stop.store(true, Ordering::Relaxed);
+        for client in clients {
+            client.join().ok().context("a client panicked")??;
+        }
+        counted
+    })?;
+    let what = format!("server connections of a user with {CLIENTS_OF_EACH} clients, at most");
+    verdicts.bar(&what, user_max, &format!("≤ {USER_MAX}"), (1..=USER_MAX).contains(&user_max));
+    let what = "server connections of the database for both users, at most";
+    let held = (USER_MAX..=DATABASE_MAX).contains(&database_max);
+    verdicts.bar(what, database_max, &format!("≤ {DATABASE_MAX}, used"), held);
+    Ok(())
+}
+
+/// The most connections that the user `reporting`, and both users, had at once.
+fn count_servers(server: SocketAddr, time: Duration) -> Result<(u64, u64)> {
+    let mut session = connect(server, "postgres")?;
+    let until = now() + time;
+    let (mut user_max, mut database_max) = (0, 0);
+    while now() < until {
+        for (users, most) in [("'reporting'", &mut user_max), ("'reporting','web'", &mut database_max)] {
+            // The one that watches the database, and is no client's, never sleeps.
+            let sql = format!(
+                "SELECT count(*) FROM pg_stat_activity WHERE usename IN ({users}) AND query LIKE '%pg_sleep%'"
+            );
+            let answer = session.query(&sql).map_err(|lost| anyhow::anyhow!("{sql}: {lost:?}"))?;
+            ensure!(answer.error.is_none(), "{sql}: {:?}", answer.error);
+            let count: u64 = answer.rows.first().context("a count is one row")?.parse()?;
+            *most = count.max(*most);
+        }
+        pause(Duration::from_millis(5));
+    }
+    Ok((user_max, database_max))
 }
 
 fn compare(what: &str, alone: Duration, beside: Duration, times: u32, verdicts: &mut Verdicts) {
@@ -54,7 +125,8 @@ fn measure(addr: SocketAddr, clients: usize, time: Duration, crowd: usize, sql: 
     let stop = AtomicBool::new(false);
     let mut latencies = std::thread::scope(|scope| -> Result<Vec<Duration>> {
         let stop = &stop;
-        let crowd: Vec<_> = (0..crowd).map(|_| scope.spawn(move || repeat(addr, sql, stop))).collect();
+        let crowd: Vec<_> =
+            (0..crowd).map(|_| scope.spawn(move || repeat(addr, "postgres", sql, stop))).collect();
         let timed: Vec<_> =
             (0..clients).map(|index| scope.spawn(move || short_queries(addr, index, stop))).collect();
         pause(time);
@@ -73,8 +145,8 @@ fn measure(addr: SocketAddr, clients: usize, time: Duration, crowd: usize, sql: 
     latencies.get(at).copied().context("nobody was answered")
 }
 
-fn connect(addr: SocketAddr) -> Result<Session> {
-    Session::connect(addr).map_err(|lost| anyhow::anyhow!("a login failed: {lost:?}"))
+fn connect(addr: SocketAddr, user: &str) -> Result<Session> {
+    Session::connect_as(addr, user).map_err(|lost| anyhow::anyhow!("a login failed: {lost:?}"))
 }
 
 fn ask(session: &mut Session, sql: &str) -> Result<()> {
@@ -85,8 +157,8 @@ fn ask(session: &mut Session, sql: &str) -> Result<()> {
     }
 }
 
-fn repeat(addr: SocketAddr, sql: &str, stop: &AtomicBool) -> Result<()> {
-    let mut session = connect(addr)?;
+fn repeat(addr: SocketAddr, user: &str, sql: &str, stop: &AtomicBool) -> Result<()> {
+    let mut session = connect(addr, user)?;
     while !stop.load(Ordering::Relaxed) {
         ask(&mut session, sql)?;
     }
@@ -94,7 +166,7 @@ fn repeat(addr: SocketAddr, sql: &str, stop: &AtomicBool) -> Result<()> {
 }
 
 fn short_queries(addr: SocketAddr, index: usize, stop: &AtomicBool) -> Result<Vec<Duration>> {
-    let mut session = connect(addr)?;
+    let mut session = connect(addr, "postgres")?;
     // The logins are over and the clients out of step before anything counts.
     pause(THINK * 2 + THINK * u32::try_from(index % 64)? / 64);
     let mut latencies = Vec::new();

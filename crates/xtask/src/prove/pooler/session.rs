@@ -54,12 +54,16 @@ pub(super) struct Session {
 
 impl Session {
     pub(super) fn connect(to: SocketAddr) -> Result<Self, Lost> {
+        Self::connect_as(to, "postgres")
+    }
+
+    pub(super) fn connect_as(to: SocketAddr, user: &str) -> Result<Self, Lost> {
         let stream = TcpStream::connect(to).map_err(|_| Lost::Refused)?;
         let ready = stream.set_nodelay(true).and_then(|()| stream.set_read_timeout(Some(ANSWER_TIME_MAX)));
         ready.map_err(|_| Lost::Refused)?;
         let mut session = Self { stream, read: Vec::new(), process_id: 0, key: Vec::new() };
         let mut out = Vec::new();
-        let params = [(&b"user"[..], &b"postgres"[..]), (b"database", b"postgres")];
+        let params = [(&b"user"[..], user.as_bytes()), (b"database", b"postgres")];
         startup::append_startup(&mut out, 0, params);
         session.send(&out)?;
         let answer = session.answer()?;

@@ -20,14 +20,21 @@ pub(super) struct Pooler {
 }
 
 impl Pooler {
-    /// One database, `postgres`, whose server listens on this port; `pool` is what stands in its `pool` table.
+    /// One database, `postgres`, whose server listens on this port; `pool` is what stands in its `pool` table. All its
+    /// clients share connections of one user.
     pub(super) fn start(scratch: &Scratch, server: u16, pool: &str) -> Result<Self> {
+        let primary = format!("postgres://postgres@{}:{server}/postgres", Ipv4Addr::LOCALHOST);
+        let database = format!("primary = \"{primary}\"\npassword = \"unused\"\npool = {{ {pool} }}\n");
+        Self::start_with(scratch, &database)
+    }
+
+    /// As [`Self::start`], with what stands in the file below `[database.postgres]`.
+    pub(super) fn start_with(scratch: &Scratch, database: &str) -> Result<Self> {
         let program = built("tenfold", "--package tenfold")?;
         let (addr, admin) = (free_address()?, free_address()?);
         let text = format!(
             "admin.listen = \"{admin}\"\n[pooler]\nlisten = \"{addr}\"\nauth = \"trust\"\n[database.postgres]\n\
-             primary = \"postgres://postgres@{}:{server}/postgres\"\npassword = \"unused\"\npool = {{ {pool} }}\n",
-            Ipv4Addr::LOCALHOST
+             {database}"
         );
         let file = scratch.file("tenfold.toml");
         std::fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
