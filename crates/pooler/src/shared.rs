@@ -11,7 +11,7 @@ use std::{
         Arc, Mutex, OnceLock, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -146,9 +146,14 @@ pub struct Database {
     pub clients: AtomicUsize,
     /// Whether the control side watches it already.
     pub watched: AtomicBool,
+    /// The last words of the last server connection that was told why it ends, and when that was.
+    farewell: Mutex<Option<(Instant, Arc<[u8]>)>>,
     servers: AtomicUsize,
     pools: RwLock<HashMap<Arc<str>, Arc<Pool>>>,
 }
+
+/// So long a farewell explains the connections that are lost without one.
+const FAREWELL_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// A client's startup parameters, as sent, sorted.
 pub type Startup = Vec<(String, String)>;
@@ -424,6 +429,7 @@ impl Database {
             target: ArcSwap::from_pointee(Target::default()),
             definitions: Definitions::default(),
             is_known: AtomicBool::new(false),
+            farewell: Mutex::default(),
             paused: AtomicBool::new(false),
             disabled: AtomicBool::new(false),
             epoch: AtomicU32::new(0),
@@ -432,6 +438,18 @@ impl Database {
             servers: AtomicUsize::new(0),
             pools: RwLock::default(),
         }
+    }
+
+    /// A server connection was told by an ErrorResponse of this body why it ends.
+    pub(crate) fn said_farewell(&self, body: &[u8], now: Instant) {
+        *self.farewell.lock().unwrap_or_else(PoisonError::into_inner) = Some((now, body.into()));
+    }
+
+    /// Why a server connection ended that was told nothing, if others were told at this time.
+    pub(crate) fn farewell(&self, now: Instant) -> Option<Arc<[u8]>> {
+        let farewell = self.farewell.lock().unwrap_or_else(PoisonError::into_inner);
+        let (then, body) = farewell.as_ref()?;
+        (now.saturating_duration_since(*then) <= FAREWELL_TIME_MAX).then(|| Arc::clone(body))
     }
 
     /// Server connections open, over all its pools.
@@ -482,5 +500,20 @@ impl Database {
             }
             self.reconnect();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_farewell_explains_what_ends_at_that_time_and_nothing_later() {
+        let database = Database::new("shop".into(), config::Database::new("shop", Vec::new()));
+        let now = Clock::manual().now();
+        assert_eq!(database.farewell(now), None);
+        database.said_farewell(b"down", now);
+        assert_eq!(database.farewell(now + FAREWELL_TIME_MAX).as_deref(), Some(&b"down"[..]));
+        assert_eq!(database.farewell(now + FAREWELL_TIME_MAX * 2), None);
     }
 }

@@ -109,6 +109,8 @@ impl Pace {
 
 #[cfg(test)]
 mod tests {
+    use tenfold_service::clock::Clock;
+
     use super::*;
 
     const LIMIT: usize = 10;
@@ -134,7 +136,7 @@ mod tests {
     #[test]
     fn a_row_behind_a_lock_gets_one_connection_within_two_seconds() {
         let mut pace = Pace::default();
-        let start = Instant::now();
+        let start = Clock::manual().now();
         play(&mut pace, start, 2, |_| 2_000);
         let levels = play(&mut pace, start + Duration::from_secs(2), 20, |_| 2_000);
         assert!(share(&levels, |level| level <= 2) > 0.98, "{}", share(&levels, |level| level <= 2));
@@ -145,14 +147,14 @@ mod tests {
     fn a_key_of_many_rows_keeps_its_connections() {
         let mut pace = Pace::default();
         let rate = |level: usize| 200 * u64::try_from(level).unwrap();
-        let levels = play(&mut pace, Instant::now(), 20, rate);
+        let levels = play(&mut pace, Clock::manual().now(), 20, rate);
         assert!(share(&levels, |level| level == LIMIT) > 0.9, "{}", share(&levels, |level| level == LIMIT));
     }
 
     #[test]
     fn connections_come_back_when_they_are_worth_it_again() {
         let mut pace = Pace::default();
-        let start = Instant::now();
+        let start = Clock::manual().now();
         play(&mut pace, start, 10, |_| 1_000);
         assert!(pace.allowed(LIMIT) <= 2);
         let rate = |level: usize| 200 * u64::try_from(level).unwrap();
@@ -163,7 +165,7 @@ mod tests {
     #[test]
     fn nothing_is_learned_while_nobody_waits() {
         let mut pace = Pace::default();
-        let mut now = Instant::now();
+        let mut now = Clock::manual().now();
         for _ in 0..10_000 {
             now += Duration::from_millis(1);
             pace.ended(now, LIMIT, false);

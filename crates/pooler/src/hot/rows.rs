@@ -321,6 +321,7 @@ mod tests {
     use std::collections::VecDeque;
 
     use proptest::prelude::*;
+    use tenfold_service::clock::Clock;
 
     use super::*;
 
@@ -329,7 +330,7 @@ mod tests {
     }
 
     fn now() -> Instant {
-        Instant::now()
+        Clock::manual().now()
     }
 
     fn waiter(client: u64) -> Waiter {

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use tenfold_pgwire::{
     backend,
     frame::{self, HEADER_BYTES, Header, backend as tag},
-    write,
+    sqlstate, write,
 };
 use tenfold_sql::Effects;
 
@@ -201,6 +201,9 @@ impl Worker {
         if is_fatal {
             // Told when the connection's end is seen, in a form that fits what the client is doing.
             server.last_words = Some(body.into());
+            if matches!(report.sqlstate(), Some(sqlstate::ADMIN_SHUTDOWN | sqlstate::CRASH_SHUTDOWN)) {
+                server.pool.database.said_farewell(body, self.now);
+            }
             return Fate::Swallow;
         }
         if let Some(Due::Ours(ours)) = server.due.front_mut() {

@@ -5,7 +5,7 @@
 //!
 //! **Mechanism.** A server connection whose client has gone is *abandoned*: what runs is cancelled, its answers are
 //! dropped, then ROLLBACK, then DISCARD ALL if the session held anything, and back to the pool. A client whose server has
-//! gone gets the server's own last error; its connection stays, outside any transaction, unless part of a message was
+//! gone gets the server's own last error, or what its other connections were told at that time; its connection stays, outside any transaction, unless part of a message was
 //! passed on already, or more than one answer is due, or the server was its own.
 //!
 //! **Failure.** Where the state of a server connection cannot be known, it is closed.
@@ -187,7 +187,9 @@ impl Worker {
             return;
         }
         let was_idle = matches!(server.phase, Phase::Idle);
-        self.lose(key, last_words.as_deref());
+        // A server that goes down may reset a connection before its words were read; its others heard them.
+        let farewell = server.pool.database.farewell(self.now);
+        self.lose(key, last_words.as_deref().or(farewell.as_deref()));
         if was_idle {
             // Where one goes others may; those that wait find out at once.
             self.shared.counters.count(self.index, Counter::ServersLost);
