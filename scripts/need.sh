@@ -35,6 +35,7 @@ is_present() {
     postgresql) has_postgresql ;;
     node)       has node ;;
     npm)        has npm ;;
+    redis)      has redis-server || has valkey-server ;;
     curl)       has curl ;;
     nginx)      has nginx ;;
     haproxy)    has haproxy ;;
@@ -51,6 +52,7 @@ packages_for() {
     cc)      echo "gcc libc6-dev" ;;
     node)    echo "nodejs" ;;
     taskset) echo "util-linux" ;;
+    redis)   echo "redis-server" ;;
     python)  echo "python3 python3-venv" ;;
     *)       echo "$1" ;;
   esac

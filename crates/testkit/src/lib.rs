@@ -1,7 +1,7 @@
 //! What the tests and the demo stand on: real servers, and ways to hurt them.
 //!
 //! **Intuition.** A test that talks to a mock proves that the mock agrees with its author. So tests here talk to a
-//! real PostgreSQL with a replica, to origins that send exactly the bytes the test wrote, through a proxy that cuts
+//! real PostgreSQL with a replica, a real Redis, to origins that send exactly the bytes the test wrote, through a proxy that cuts
 //! and stalls on command, and they wait for conditions instead of sleeping.
 //!
 //! **Mechanism.** Everything runs on plain threads and blocking sockets, so it works under any runtime, and its
@@ -18,6 +18,7 @@ pub mod origin;
 pub mod postgres;
 pub mod process;
 pub mod raw;
+pub mod redis;
 pub mod tls;
 pub mod wait;
 

@@ -1,0 +1,169 @@
+//! A real Redis on a port of its own, and what can befall one.
+//!
+//! The server keeps nothing on disk, so a restart is a loss. It is spoken to in its own protocol over a plain socket, which
+//! leaves the product's client out of it.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
+use std::process::Command;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::process::{Child, free_port};
+use crate::{Error, try_wait_for};
+
+const HINT: &str = "install Redis 6.2 or newer, or Valkey (Debian, Ubuntu: redis-server; Fedora: valkey; macOS: brew install redis)";
+const PROGRAMS: [&str; 2] = ["redis-server", "valkey-server"];
+/// How long the server may take to come up, and to answer.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running server. Dropping it kills it.
+#[derive(Debug)]
+pub struct Redis {
+    child: Child,
+    port: u16,
+    options: Vec<String>,
+}
+
+impl Redis {
+    /// Starts a server with these options (`--maxmemory`, `10mb`, …), and waits until it answers.
+    ///
+    /// # Errors
+    /// [`Error::NotInstalled`], [`Error::System`], [`Error::TimedOut`].
+    pub fn start(options: &[&str]) -> Result<Self, Error> {
+        let port = free_port().map_err(Error::system("finding a port"))?;
+        let options: Vec<_> = options.iter().map(|&option| option.to_owned()).collect();
+        let redis = Self { child: spawn(port, &options)?, port, options };
+        redis.until_up()?;
+        Ok(redis)
+    }
+
+    /// Where it listens, on 127.0.0.1.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// As a client wants it.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// One command, without quoting: words between blanks. The answer as text, one line for each part of it.
+    ///
+    /// # Panics
+    /// If the server doesn't answer.
+    #[must_use]
+    pub fn command(&self, words: &[&str]) -> String {
+        command(self.port, words).expect("Redis answers")
+    }
+
+    /// It goes on existing and answers nothing: SIGSTOP.
+    pub fn freeze(&self) {
+        self.signal(Signal::SIGSTOP);
+    }
+
+    /// It goes on: SIGCONT.
+    pub fn thaw(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    /// It is gone at once, with all it had.
+    pub fn kill(&mut self) {
+        self.child.kill();
+    }
+
+    /// It comes back on the same port, empty.
+    ///
+    /// # Errors
+    /// As [`Redis::start`].
+    pub fn restart(&mut self) -> Result<(), Error> {
+        self.child.kill();
+        self.child = spawn(self.port, &self.options)?;
+        self.until_up()
+    }
+
+    /// A second server that copies this one, and waits until it has.
+    ///
+    /// # Errors
+    /// As [`Redis::start`].
+    pub fn replica(&self) -> Result<Self, Error> {
+        let of = format!("127.0.0.1 {}", self.port);
+        let replica = Self::start(&["--replicaof", &of, "--repl-diskless-sync-delay", "0"])?;
+        try_wait_for("the replica has its master's data", PATIENCE, || {
+            replica.command(&["INFO", "replication"]).contains("master_link_status:up")
+        })?;
+        Ok(replica)
+    }
+
+    /// A replica becomes a master.
+    pub fn promote(&self) {
+        let _ = self.command(&["REPLICAOF", "NO", "ONE"]);
+    }
+
+    fn until_up(&self) -> Result<(), Error> {
+        try_wait_for("Redis answers", PATIENCE, || {
+            command(self.port, &["PING"])
+                .is_ok_and(|answer| ["PONG", "NOAUTH"].iter().any(|said| answer.contains(said)))
+        })
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.child.pid().cast_signed());
+        // It may have gone already, which the test will notice.
+        let _ = kill(pid, signal);
+    }
+}
+
+fn spawn(port: u16, options: &[String]) -> Result<Child, Error> {
+    let program = PROGRAMS.iter().find_map(crate::process::find_program);
+    let program =
+        program.ok_or_else(|| Error::NotInstalled { program: "Redis".into(), hint: HINT.into() })?;
+    let mut command = Command::new(program);
+    command.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--appendonly", "no"]);
+    command.args(options).current_dir(std::env::temp_dir());
+    Child::spawn(&command)
+}
+
+/// One exchange on a connection of its own.
+fn command(port: u16, words: &[&str]) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut request = format!("*{}\r\n", words.len());
+    for word in words {
+        request += &format!("${}\r\n{word}\r\n", word.len());
+    }
+    stream.write_all(request.as_bytes())?;
+    let mut answer = String::new();
+    read_answer(&mut BufReader::new(stream), &mut answer)?;
+    Ok(answer)
+}
+
+fn read_answer(from: &mut impl BufRead, answer: &mut String) -> std::io::Result<()> {
+    let mut line = String::new();
+    from.read_line(&mut line)?;
+    let (kind, rest) = line.trim_end().split_at_checked(1).unwrap_or_default();
+    let count: i64 = rest.parse().unwrap_or(-1);
+    match kind {
+        "$" if count >= 0 => {
+            let mut bytes = vec![0; usize::try_from(count).unwrap_or_default() + 2];
+            from.read_exact(&mut bytes)?;
+            bytes.truncate(bytes.len() - 2);
+            *answer += &String::from_utf8_lossy(&bytes);
+            answer.push('\n');
+        }
+        "*" => {
+            for _ in 0..count {
+                read_answer(from, answer)?;
+            }
+        }
+        _ => {
+            *answer += rest;
+            answer.push('\n');
+        }
+    }
+    Ok(())
+}
