@@ -16,6 +16,7 @@ use tenfold_cache::policy::{
     RangePlan, RequestFacts, ResponseFacts, Validators, accept, date, invalidation, not_modified, plan_range,
     storable,
 };
+use tenfold_cache::tier::value::{self, Content, Value};
 use tenfold_cache::{
     Field, KeyBuf, KeyUrl, Override, Pattern, QueryRule, Rule, Scheme, TagTemplate, Timestamp,
 };
@@ -216,4 +217,20 @@ pub(crate) fn vary(input: &[u8]) {
     );
     assert_ne!(key(Some(query), &[]), key(None, &[]));
     assert_eq!(key(Some(query), &[]) == key(once.as_deref(), &[]), once.as_deref() == Some(query));
+}
+
+/// Laws of values of the shared tier: nothing panics, what is read is no larger than allowed and means the same when it is
+/// written again, and its head has lines and nothing else. The checksum is put right, or nothing but it would be tested.
+pub(crate) fn shared_value(input: &[u8]) {
+    const CONTENT_BYTES_MAX: usize = 64 * 1024;
+    let input = &input[..input.len().min(INPUT_BYTES_MAX)];
+    let _ = Value::read(input, CONTENT_BYTES_MAX);
+    let mut value = input.to_vec();
+    value::seal(&mut value);
+    let Some(read) = Value::read(&value, CONTENT_BYTES_MAX) else { return };
+    if let Content::Response(response) = &read.content {
+        assert!(response.head.len() + response.body.len() <= CONTENT_BYTES_MAX);
+        assert!(!response.head.windows(4).any(|four| four == b"\r\n\r\n"), "the head would end early");
+    }
+    assert_eq!(Value::read(&read.write(), CONTENT_BYTES_MAX), Some(read));
 }

@@ -6,10 +6,11 @@
 //! a key in the same moment, one of them fetches.
 
 use std::hash::BuildHasher as _;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use smallvec::SmallVec;
+use tokio::sync::oneshot;
 
 use crate::fill::{
     Class, FILLS_PER_KEY_MAX, Fill, Fills, Fit, Follower, Identity, KeptFields, Place, Shared,
@@ -23,6 +24,7 @@ use crate::relay::Relays;
 use crate::rule::Effective;
 use crate::stats::{Counters, count};
 use crate::store::{Change, Object, SeededHash, Selected, Store};
+use crate::tier::Tier;
 use crate::uncacheable::Marks;
 use crate::{
     AloneReason, BypassReason, Config, Entry, Error, Field, KeyBuf, MissReason, Purge, Purged, Relay, Rule,
@@ -44,6 +46,10 @@ pub struct Cache {
     marks: Marks,
     relays: Arc<Relays>,
     counters: Arc<Counters>,
+    /// What is shared with other edges, once it is.
+    tier: OnceLock<Arc<Tier>>,
+    /// Fills that renew what is suspect.
+    renewing: AtomicUsize,
 }
 
 /// What [`Cache::lookup`] found.
@@ -142,6 +148,8 @@ impl Cache {
             marks: Marks::new(),
             relays: Arc::new(Relays::new()),
             counters: Arc::default(),
+            tier: OnceLock::new(),
+            renewing: AtomicUsize::new(0),
             hash,
             config,
         }))
@@ -191,7 +199,12 @@ impl Cache {
             return Lookup::Miss(MissReason::Purged);
         }
         let softened = standing == Standing::Soft;
+        let suspect = standing == Standing::Suspect;
         match freshness::decide(facts, rule, &entry.facts, softened, now) {
+            // Fresh as far as anybody knows; whether it still is, the origin is asked behind it.
+            Decision::Fresh(standing) if suspect => {
+                Lookup::Stale { hit: Hit::new(entry, standing, false), refresh: true }
+            }
             Decision::Fresh(standing) => Lookup::Hit(Hit::new(entry, standing, false)),
             Decision::Stale { standing, refresh } => {
                 Lookup::Stale { hit: Hit::new(entry, standing, false), refresh }
@@ -226,15 +239,15 @@ impl Cache {
 
     /// How an entry stands towards the purges: one load, unless there was a purge since it was last looked at.
     #[inline]
-    fn standing(&self, entry: &Entry) -> Standing {
-        let sequence = self.purges.sequence();
-        if entry.checked.load(Ordering::Relaxed) >= sequence {
+    pub(crate) fn standing(&self, entry: &Entry) -> Standing {
+        let count = self.purges.count();
+        if entry.checked.load(Ordering::Relaxed) >= count {
             return Standing::Untouched;
         }
         let slots = entry.tag_slots.iter().copied().chain([entry.url_slots]);
         let standing = self.purges.standing(entry.began, slots);
         if standing == Standing::Untouched {
-            entry.checked.fetch_max(sequence, Ordering::Relaxed);
+            entry.checked.fetch_max(count, Ordering::Relaxed);
         }
         standing
     }
@@ -296,7 +309,7 @@ impl Cache {
     fn follow(&self, running: &[Arc<Shared>], ask: &Ask<'_>, revalidates: bool) -> Option<Join> {
         let accepts_stale = revalidates && freshness::accepts_stale_on_error(ask.facts);
         for fill in running {
-            if self.purges.standing(fill.began, [fill.url_slots]) != Standing::Untouched {
+            if self.url_standing(fill.began, ask.key.url_bytes()) != Standing::Untouched {
                 continue;
             }
             match fill.fits(ask.class, ask.facts) {
@@ -397,15 +410,34 @@ impl Cache {
         }
         let shared =
             Shared::new(self.identity(&ask, true), Arc::clone(&self.relays), Arc::clone(&self.counters));
-        if self.is_purged(&entry) {
+        let standing = self.standing(&entry);
+        if standing == Standing::Hard {
+            return None;
+        }
+        let suspect = standing == Standing::Suspect;
+        if suspect && !self.may_renew_suspect() {
             return None;
         }
         if !self.fills.begin() {
             count(&self.counters.fills_full);
+            if suspect {
+                self.renewed_suspect();
+            }
             return None;
         }
         place.insert(Arc::clone(&shared));
-        Some(Fill::new(Arc::clone(self), shared, key.as_bytes(), rule, Some(entry), now))
+        let fill = Fill::new(Arc::clone(self), shared, key.as_bytes(), rule, Some(entry), now);
+        Some(fill.renewing_suspect(suspect))
+    }
+
+    /// One of few: a place among the purges is lost for everything at once, and must not send all of it to the origin.
+    fn may_renew_suspect(&self) -> bool {
+        let one_more = |running: usize| (running < self.config.refills_max).then_some(running + 1);
+        self.renewing.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok()
+    }
+
+    pub(crate) fn renewed_suspect(&self) {
+        self.renewing.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Whether a stale copy that [`Lookup::Revalidate`] offered with `serve_if_error` may still be served, once the
@@ -457,6 +489,39 @@ impl Cache {
         self.purges.apply(purge, soft)
     }
 
+    /// [`Cache::purge`], here at once and on all edges that share a tier as soon as they can be told. The receiver hears when
+    /// the purge is out; there is none where nothing is shared.
+    pub fn purge_everywhere(&self, purge: &Purge<'_>, soft: bool) -> (Purged, Option<oneshot::Receiver<()>>) {
+        let purged = self.purge(purge, soft);
+        (purged, self.tier().map(|tier| tier.publish(purge, soft)))
+    }
+
+    /// The tier that edges share, if there is one.
+    #[must_use]
+    pub fn tier(&self) -> Option<&Arc<Tier>> {
+        self.tier.get()
+    }
+
+    pub(crate) fn attach(&self, tier: Arc<Tier>) {
+        // A second one would not be asked; there is one call to this.
+        let _ = self.tier.set(tier);
+    }
+
+    /// Whether nothing is stored.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.store.len() == 0
+    }
+
+    pub(crate) fn purges(&self) -> &Purges {
+        &self.purges
+    }
+
+    /// Stores what came from the tier; the caller has judged it.
+    pub(crate) fn keep(&self, key: &[u8], entry: &Arc<Entry>) {
+        self.count_stored(self.store.put(key, entry));
+    }
+
     /// The relay of one worker. Spawn it there, once; see [`Relay`].
     #[must_use]
     pub fn relay(&self, worker: usize) -> Relay {
@@ -470,7 +535,7 @@ impl Cache {
             objects: self.store.len(),
             bytes: self.store.weight(),
             bytes_max: self.config.memory_bytes,
-            purges: self.purges.sequence(),
+            purges: self.purges.count(),
             fills: self.fills.running(),
             ..self.counters.snapshot()
         }
@@ -526,7 +591,7 @@ impl Cache {
         &self.store
     }
 
-    /// Under which slots a response can be purged by tag, the route's and the origin's.
+    /// Under which slots a response can be purged by tag, the route's and the origin's, and by prefix.
     pub(crate) fn tag_slots_of(
         &self,
         key: &[u8],
@@ -536,7 +601,8 @@ impl Cache {
         let templates = rule.options().map_or(&[][..], |options| &options.tags);
         let tags =
             tags::of_response(templates, &UrlParts::of(key), response_fields).ok_or(Uncacheable::Tags)?;
-        Ok(tags.iter().map(|tag| self.purges.tag_slots(tag)).collect())
+        let prefixes = self.purges.prefix_slots(&UrlParts::of(key));
+        Ok(tags.iter().map(|tag| self.purges.tag_slots(tag)).chain(prefixes).collect())
     }
 
     /// Notes that a URL is being fetched to be stored.
@@ -550,9 +616,13 @@ impl Cache {
         self.purges.sequence()
     }
 
-    /// How what was asked of a URL at a purge sequence stands towards the purges since.
+    /// How what was asked of a URL at a position stands towards the purges since that name it or what it lies below.
     pub(crate) fn url_standing(&self, since: u64, url: &[u8]) -> Standing {
-        self.purges.standing(since, [self.purges.url_slots(url)])
+        if self.purges.sequence() == since {
+            return Standing::Untouched;
+        }
+        let prefixes = self.purges.prefix_slots(&UrlParts::of(url));
+        self.purges.standing(since, prefixes.chain([self.purges.url_slots(url)]))
     }
 
     pub(crate) fn counters(&self) -> &Counters {

@@ -1,6 +1,6 @@
 //! How much the cache may hold, and what cannot work.
 //!
-//! Everything the cache allocates follows from these four numbers. [`Config::validate`] checks them, and
+//! Everything the cache allocates follows from the first four of these numbers. [`Config::validate`] checks them, and
 //! [`Cache::new`](crate::Cache::new) calls it; afterwards nothing can be wrong with them. An object that its shard could not hold
 //! would be evicted in the moment it is stored, silently, so a configuration that allows one is refused.
 
@@ -19,19 +19,31 @@ pub struct Config {
     pub variants_max: usize,
     /// `cache.fills_max`: fetches that others may follow, at once. Beyond it requests go upstream alone.
     pub fills_max: usize,
+    /// `cache.refills_max`: fetches at once that renew what became suspect when the place among the purges was lost.
+    pub refills_max: usize,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { memory_bytes: 256 << 20, object_bytes_max: 4 << 20, variants_max: 16, fills_max: 4096 }
+        Self {
+            memory_bytes: 256 << 20,
+            object_bytes_max: 4 << 20,
+            variants_max: 16,
+            fills_max: 4096,
+            refills_max: 32,
+        }
     }
 }
 
 impl Config {
     /// Whether a cache can be built so. For who checks a configuration without building anything.
     pub fn validate(&self) -> Result<(), Error> {
-        for (path, value) in [("cache.variants_max", self.variants_max), ("cache.fills_max", self.fills_max)]
-        {
+        let counts = [
+            ("cache.variants_max", self.variants_max),
+            ("cache.fills_max", self.fills_max),
+            ("cache.refills_max", self.refills_max),
+        ];
+        for (path, value) in counts {
             if value == 0 {
                 return Err(Error::Zero { path });
             }

@@ -33,16 +33,19 @@ pub struct Entry {
     pub(crate) facts: StoredFacts,
     /// Which requests it answers; `None` for all.
     pub(crate) vary: Option<Vary>,
-    /// The purge sequence when its fetch began.
+    /// The purges' position when its fetch began.
     pub(crate) began: u64,
-    /// The purge sequence at which it was last found untouched. At least `began`.
+    /// How many purges there had been when it was last found untouched.
     pub(crate) checked: AtomicU64,
     pub(crate) url_slots: Slots,
+    /// Of its tags, and of its path's prefixes.
     pub(crate) tag_slots: Box<[Slots]>,
     /// When a variant was last used, in milliseconds; kept up only where a key has several.
     pub(crate) last_used_ms: AtomicU64,
     /// What it weighs without its key.
     pub(crate) weight: u64,
+    /// Another edge fetched it.
+    pub(crate) from_tier: bool,
 }
 
 /// A part of a representation: bytes `start` to `end` (exclusive) of `complete`.
@@ -127,10 +130,22 @@ impl Entry {
             facts,
             vary: head.vary.clone(),
             began,
-            checked: AtomicU64::new(began),
+            checked: AtomicU64::new(0),
             url_slots,
             tag_slots,
+            from_tier: false,
         }
+    }
+
+    /// As another edge fetched it.
+    pub(crate) fn of_tier(self) -> Self {
+        Self { from_tier: true, ..self }
+    }
+
+    /// Whether another edge fetched it, and it came from the tier that edges share.
+    #[must_use]
+    pub fn is_from_tier(&self) -> bool {
+        self.from_tier
     }
 
     /// A part of its representation.
@@ -193,10 +208,11 @@ impl Entry {
             facts: self.facts,
             vary: self.vary.clone(),
             began: self.began,
-            checked: AtomicU64::new(self.began),
+            checked: AtomicU64::new(0),
             url_slots: self.url_slots,
             tag_slots: self.tag_slots.clone(),
             last_used_ms: AtomicU64::new(self.facts.received.0),
+            from_tier: self.from_tier,
         }
     }
 

@@ -158,6 +158,7 @@ impl KeyBuf {
 /// What a key says of its URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct UrlParts<'k> {
+    pub(crate) authority: &'k [u8],
     pub(crate) path: &'k [u8],
     pub(crate) query: Option<&'k [u8]>,
 }
@@ -166,12 +167,12 @@ impl<'k> UrlParts<'k> {
     /// Of a key's bytes; empty where they are none.
     pub(crate) fn of(key: &'k [u8]) -> Self {
         let read = || {
-            let (_, rest) = split_part(key)?;
+            let (authority, rest) = split_part(key)?;
             let (path, rest) = split_part(rest)?;
             let (query, _) = split_part(rest)?;
-            Some(Self { path: path?, query })
+            Some(Self { authority: authority?, path: path?, query })
         };
-        read().unwrap_or(Self { path: b"", query: None })
+        read().unwrap_or(Self { authority: b"", path: b"", query: None })
     }
 }
 
@@ -233,9 +234,9 @@ mod tests {
         for query in [None, Some(""), Some("a=b")] {
             let key = key("shop.example", "/a", query, &Rule::Respect, &[]);
             let query = query.map(str::as_bytes);
-            assert_eq!(UrlParts::of(&key), UrlParts { path: b"/a", query });
+            assert_eq!(UrlParts::of(&key), UrlParts { authority: b"shop.example", path: b"/a", query });
         }
-        assert_eq!(UrlParts::of(b"\xff\xff\xff\x7f"), UrlParts { path: b"", query: None });
+        assert_eq!(UrlParts::of(b"\xff\xff\xff\x7f"), UrlParts { authority: b"", path: b"", query: None });
     }
 
     #[test]

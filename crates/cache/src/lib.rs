@@ -30,6 +30,7 @@ mod stats;
 mod status;
 mod store;
 mod tags;
+pub mod tier;
 mod uncacheable;
 
 pub use cache::{Cache, Explained, Hit, Join, Lookup, Shown};
@@ -38,7 +39,7 @@ pub use entry::{Entry, Head, Interim, Part};
 pub use fill::{Event, Fill, Follower, HeadOutcome};
 pub use key::{KeyBuf, KeyUrl, Scheme};
 pub use policy::{RequestFacts, Timestamp};
-pub use purge::{Purge, Purged};
+pub use purge::{PREFIX_DEPTH_MAX, Purge, Purged};
 pub use query::{Pattern, QueryRule};
 pub use reason::{AloneReason, BypassReason, FailReason, MissReason, ReleaseReason, Uncacheable};
 pub use recording::{Observed, Recording, Watch, is_of_its_target};
@@ -47,6 +48,7 @@ pub use rule::{KeyPart, Override, Rule};
 pub use stats::Stats;
 pub use status::{CacheStatus, Forward};
 pub use tags::TagTemplate;
+pub use tier::Tier;
 
 /// One header field as it came: the name as on the wire, the value without surrounding whitespace.
 pub type Field<'a> = (&'a [u8], &'a [u8]);

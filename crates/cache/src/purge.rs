@@ -4,21 +4,23 @@
 //! happened, and each entry knows when its fetch *began*: an entry that began before the purge is not served again.
 //! That costs one store, whatever is in the cache.
 //!
-//! **Mechanism.** URLs and tags hash into a fixed array of 2^20 slots, each the sequence number of its last purge; soft
+//! **Mechanism.** URLs, tags and path prefixes hash into a fixed array of 2^20 slots, each the id of its last purge; soft
 //! and hard purges of one thing use different slots, so that a later soft one cannot undo a hard one. Slots are
-//! allocated a page at a time as purges touch them. An entry remembers the global sequence at which it was last found
-//! unpurged, so most hits cost one load. A fill takes its sequence before it asks the origin, so what it stores is
-//! judged by when it was asked for: a fetch that began before a purge cannot store past it, however late it ends.
+//! allocated a page at a time as purges touch them. A fill takes the position (the last id) before it asks the origin,
+//! so what it stores is judged by when it was asked for: a fetch that began before a purge cannot store past it, however
+//! late it ends. An entry remembers how many purges there had been when it was last found unpurged, so most hits cost one
+//! load. Where edges share a stream of purges, its ids are theirs ([`Purges::apply_at`]), so that an entry means the same
+//! to all of them; a purge of this edge's own takes the id after the last one until it comes back with the stream.
 //!
 //! **Failure.** Two things in one slot purge each other: too much goes, never too little. Nothing fills up. Purges are
-//! applied under a lock in sequence order, the slot before the global sequence (release/acquire): a lookup that sees
-//! the sequence sees the slot.
+//! applied under a lock, the slot before the position and the count (release/acquire): a lookup that sees the count
+//! sees the slot. An id that isn't above the position is applied above it.
 
-use std::hash::BuildHasher as _;
+use std::hash::{BuildHasher as _, Hash};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
-use crate::key::KeyBuf;
+use crate::key::{KeyBuf, UrlParts};
 use crate::store::SeededHash;
 
 /// What to purge.
@@ -35,6 +37,13 @@ pub enum Purge<'a> {
     },
     /// Everything that carries the tag.
     Tag(&'a [u8]),
+    /// Everything below a path, with and without a query.
+    Prefix {
+        /// As for a URL.
+        authority: &'a [u8],
+        /// Normalised, and ends at a `/`.
+        path: &'a [u8],
+    },
     /// Everything.
     All,
 }
@@ -51,6 +60,8 @@ pub struct Purged {
 pub(crate) enum Standing {
     /// None hit it.
     Untouched,
+    /// One may have: this edge lost its place among them. It may be served while it is fresh, and should be renewed.
+    Suspect,
     /// It counts as stale.
     Soft,
     /// It is never served again.
@@ -59,6 +70,8 @@ pub(crate) enum Standing {
 
 /// Slots of the array. 8 MiB once every page is in use.
 const SLOTS: usize = 1 << 20;
+/// Path segments down to which prefixes can be purged.
+pub const PREFIX_DEPTH_MAX: usize = 16;
 /// Slots allocated together: 8 KiB, two pages of memory.
 const PAGE_SLOTS: usize = 1 << 10;
 
@@ -76,36 +89,63 @@ pub(crate) struct Purges {
     pages: Box<[OnceLock<Box<[AtomicU64]>>]>,
     /// One bit for each hard slot: something with a URL there has been asked for through the cache.
     seen: Box<[AtomicU64]>,
+    suspect_all: AtomicU64,
     soft_all: AtomicU64,
     hard_all: AtomicU64,
-    /// The sequence of the last purge that is visible in its slot.
-    sequence: AtomicU64,
-    /// One purge at a time, so that slots are written in sequence order.
+    /// The id of the last purge, or of the last that was heard of.
+    position: AtomicU64,
+    /// The highest id that this edge made up.
+    made_up: AtomicU64,
+    /// Purges that are visible in their slots.
+    count: AtomicU64,
+    /// One purge at a time, so that slots are written in order.
     applying: Mutex<()>,
 }
 
 impl Purges {
     pub(crate) fn new(hash: SeededHash) -> Self {
+        let zero = || AtomicU64::new(0);
         Self {
             hash,
             pages: (0..SLOTS / PAGE_SLOTS).map(|_| OnceLock::new()).collect(),
             seen: (0..SLOTS / 64).map(|_| AtomicU64::new(0)).collect(),
-            soft_all: AtomicU64::new(0),
-            hard_all: AtomicU64::new(0),
-            sequence: AtomicU64::new(0),
+            suspect_all: zero(),
+            soft_all: zero(),
+            hard_all: zero(),
+            position: zero(),
+            made_up: zero(),
+            count: zero(),
             applying: Mutex::new(()),
         }
     }
 
-    /// The sequence a fetch that begins now carries.
+    /// The position that a fetch which begins now carries.
     pub(crate) fn sequence(&self) -> u64 {
-        self.sequence.load(Ordering::Acquire)
+        self.position.load(Ordering::Acquire)
+    }
+
+    /// How many purges there have been. What was found untouched at this count is so while it stands.
+    pub(crate) fn count(&self) -> u64 {
+        self.count.load(Ordering::Acquire)
+    }
+
+    /// Whether a position was given by the stream, and so means the same to all edges.
+    pub(crate) fn is_shared(&self, position: u64) -> bool {
+        position > self.made_up.load(Ordering::Acquire)
     }
 
     /// Applies a purge: what began before this moment is out of date when this returns.
     pub(crate) fn apply(&self, purge: &Purge<'_>, soft: bool) -> Purged {
-        let _one_at_a_time = self.applying.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let sequence = self.sequence.load(Ordering::Relaxed) + 1;
+        self.apply_at(purge, soft, 0)
+    }
+
+    /// Applies a purge that has an id.
+    pub(crate) fn apply_at(&self, purge: &Purge<'_>, soft: bool, id: u64) -> Purged {
+        self.write(self.slot_of(purge, soft), id)
+    }
+
+    /// Where a purge is recorded.
+    fn slot_of(&self, purge: &Purge<'_>, soft: bool) -> &AtomicU64 {
         let slots = match *purge {
             Purge::Url { authority, path, query } => {
                 let mut key = KeyBuf::new();
@@ -113,17 +153,54 @@ impl Purges {
                 Some(self.url_slots(key.url_bytes()))
             }
             Purge::Tag(tag) => Some(self.tag_slots(tag)),
+            Purge::Prefix { authority, path } => Some(self.slots((b'p', (authority, path)))),
             Purge::All => None,
         };
-        let slot = match (slots, soft) {
+        match (slots, soft) {
             (Some(slots), true) => self.slot_allocated(slots.soft),
             (Some(slots), false) => self.slot_allocated(slots.hard),
             (None, true) => &self.soft_all,
             (None, false) => &self.hard_all,
-        };
+        }
+    }
+
+    /// Applies a purge that may have been applied before, at its id. What began since keeps its place.
+    pub(crate) fn apply_known(&self, purge: &Purge<'_>, soft: bool, id: u64) {
+        let slot = self.slot_of(purge, soft);
+        let _one_at_a_time = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
+        slot.fetch_max(id, Ordering::Release);
+        self.position.fetch_max(id, Ordering::Release);
+        self.count.fetch_add(1, Ordering::Release);
+    }
+
+    /// No position up to now means anything to others any more: they read another history.
+    pub(crate) fn disown(&self) {
+        let _one_at_a_time = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
+        self.made_up.store(self.position.load(Ordering::Relaxed), Ordering::Release);
+    }
+
+    /// Anything may have been purged that is not known of.
+    pub(crate) fn suspect_all(&self) {
+        self.write(&self.suspect_all, 0);
+    }
+
+    fn write(&self, slot: &AtomicU64, id: u64) -> Purged {
+        let _one_at_a_time = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
+        let position = self.position.load(Ordering::Relaxed);
+        let sequence = if id > position { id } else { position + 1 };
+        if sequence != id {
+            self.made_up.store(sequence, Ordering::Release);
+        }
         slot.store(sequence, Ordering::Release);
-        self.sequence.store(sequence, Ordering::Release);
+        self.position.store(sequence, Ordering::Release);
+        self.count.fetch_add(1, Ordering::Release);
         Purged { sequence }
+    }
+
+    /// An id has been heard of that purges nothing.
+    pub(crate) fn advance(&self, id: u64) {
+        let _one_at_a_time = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
+        self.position.fetch_max(id, Ordering::Release);
     }
 
     /// Notes that a URL is being fetched to be stored. Before the fetch takes its sequence.
@@ -151,7 +228,14 @@ impl Purges {
         self.slots((b't', tag))
     }
 
-    fn slots(&self, thing: (u8, &[u8])) -> Slots {
+    /// Where the prefixes of a key's path are recorded, the shortest first.
+    pub(crate) fn prefix_slots<'k>(&self, url: &UrlParts<'k>) -> impl Iterator<Item = Slots> + use<'k, '_> {
+        let UrlParts { authority, path, .. } = *url;
+        let ends = memchr::memchr_iter(b'/', path).take(PREFIX_DEPTH_MAX);
+        ends.map(move |end| self.slots((b'p', (authority, &path[..=end]))))
+    }
+
+    fn slots(&self, thing: impl Hash) -> Slots {
         let hash = self.hash.hash_one(thing);
         let index = |bits: u64| u32::try_from(bits % SLOTS as u64).expect("below 2^20");
         Slots { soft: index(hash), hard: index(hash >> 32) }
@@ -159,6 +243,7 @@ impl Purges {
 
     /// How something fetched since `began` stands, with the slots it lies under.
     pub(crate) fn standing(&self, began: u64, slots: impl IntoIterator<Item = Slots>) -> Standing {
+        let suspect = self.suspect_all.load(Ordering::Acquire);
         let mut soft = self.soft_all.load(Ordering::Acquire);
         let mut hard = self.hard_all.load(Ordering::Acquire);
         for slots in slots {
@@ -168,7 +253,10 @@ impl Purges {
         if hard > began {
             return Standing::Hard;
         }
-        if soft > began { Standing::Soft } else { Standing::Untouched }
+        if soft > began {
+            return Standing::Soft;
+        }
+        if suspect > began { Standing::Suspect } else { Standing::Untouched }
     }
 
     fn read(&self, slot: u32) -> u64 {
@@ -242,6 +330,66 @@ mod tests {
         purges.apply(&Purge::All, false);
         assert_eq!(purges.standing(1, []), Standing::Hard);
         assert_eq!(purges.standing(2, []), Standing::Untouched);
+    }
+
+    #[test]
+    fn a_prefix_reaches_what_lies_below_it_and_nothing_beside_it() {
+        let purges = purges();
+        let standing = |authority: &[u8], path: &[u8], began| {
+            purges.standing(began, purges.prefix_slots(&UrlParts { authority, path, query: None }))
+        };
+        let below = |path| Purge::Prefix { authority: b"shop.example", path };
+        let purged = purges.apply(&below(b"/a/b/"), false);
+        for path in [&b"/a/b/"[..], b"/a/b/c", b"/a/b/c/d"] {
+            assert_eq!(standing(b"shop.example", path, 0), Standing::Hard, "{path:?}");
+            assert_eq!(standing(b"shop.example", path, purged.sequence), Standing::Untouched);
+            assert_eq!(standing(b"other.example", path, 0), Standing::Untouched);
+        }
+        for path in [&b"/a/b"[..], b"/a/", b"/a/bc", b"/"] {
+            assert_eq!(standing(b"shop.example", path, 0), Standing::Untouched, "{path:?}");
+        }
+        purges.apply(&below(b"/"), true);
+        assert_eq!(standing(b"shop.example", b"/x", 0), Standing::Soft);
+        let deep = "/d".repeat(PREFIX_DEPTH_MAX + 5);
+        let parts = UrlParts { authority: b"", path: deep.as_bytes(), query: None };
+        assert_eq!(purges.prefix_slots(&parts).count(), PREFIX_DEPTH_MAX);
+    }
+
+    #[test]
+    fn ids_may_come_in_any_order_and_none_is_missed() {
+        let purges = purges();
+        purges.advance(100);
+        assert_eq!(purges.sequence(), 100);
+        let own = purges.apply(&url(b"/a"), false);
+        assert_eq!(own.sequence, 101);
+        assert!(purges.is_shared(102) && !purges.is_shared(101) && !purges.is_shared(100));
+        // What was fetched since must go too: it cannot be known what came first.
+        let late = purges.apply_at(&url(b"/b"), false, 101);
+        assert_eq!(late.sequence, 102);
+        assert_eq!(purges.standing(101, [slots(&purges, b"/b")]), Standing::Hard);
+        purges.apply_at(&url(b"/c"), false, 200);
+        assert_eq!(purges.sequence(), 200);
+        assert!(purges.is_shared(200));
+        purges.advance(150);
+        assert_eq!(purges.sequence(), 200);
+        purges.apply_known(&url(b"/d"), false, 180);
+        assert_eq!(purges.sequence(), 200);
+        assert_eq!(purges.standing(179, [slots(&purges, b"/d")]), Standing::Hard);
+        assert_eq!(purges.standing(180, [slots(&purges, b"/d")]), Standing::Untouched);
+        assert!(purges.is_shared(200));
+        purges.disown();
+        assert!(!purges.is_shared(200) && purges.is_shared(201));
+    }
+
+    #[test]
+    fn what_is_suspect_is_less_than_stale() {
+        let purges = purges();
+        let began = purges.sequence();
+        purges.suspect_all();
+        assert_eq!(purges.standing(began, []), Standing::Suspect);
+        assert_eq!(purges.standing(purges.sequence(), []), Standing::Untouched);
+        purges.apply(&url(b"/a"), true);
+        assert_eq!(purges.standing(began, [slots(&purges, b"/a")]), Standing::Soft);
     }
 
     #[test]

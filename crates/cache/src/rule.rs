@@ -61,6 +61,8 @@ pub struct Override {
     pub query: Option<Arc<QueryRule>>,
     /// Tags, made for each response.
     pub tags: Arc<[TagTemplate]>,
+    /// One edge fetches for all of them.
+    pub shield: bool,
 }
 
 /// A part of the key that comes from the request's fields.
@@ -122,6 +124,12 @@ impl Rule {
     #[must_use]
     pub fn query_rule(&self) -> Option<&QueryRule> {
         self.options()?.query.as_deref()
+    }
+
+    /// Whether one edge fetches for all.
+    #[must_use]
+    pub fn has_shield(&self) -> bool {
+        self.options().is_some_and(|rule| rule.shield)
     }
 
     /// Whether `Cache-Status` names the key.

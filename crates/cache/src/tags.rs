@@ -163,7 +163,7 @@ mod tests {
     ) -> Option<Vec<String>> {
         let templates: Vec<_> =
             templates.iter().map(|text| TagTemplate::parse(text, pattern).unwrap()).collect();
-        let url = UrlParts { path: path.as_bytes(), query: query.map(str::as_bytes) };
+        let url = UrlParts { authority: b"h", path: path.as_bytes(), query: query.map(str::as_bytes) };
         let tags = of_response(&templates, &url, response)?;
         Some(tags.into_iter().map(|tag| String::from_utf8(tag).unwrap()).collect())
     }

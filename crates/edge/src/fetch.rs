@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tenfold_balance::Outcome;
+use tenfold_cache::tier::Answer;
 use tenfold_cache::{
     CacheStatus, Entry, Event, FailReason, Fill, Follower, Forward, HeadOutcome, Join, KeyBuf, KeyUrl,
     ReleaseReason, RequestFacts,
@@ -45,6 +46,12 @@ use crate::upstream::ClusterState;
 const INTERIM_MAX: u32 = 8;
 /// Of a body that nobody wants, read so that the connection can be used again.
 const UNWANTED_BYTES_MAX: u64 = 64 * 1024;
+/// Between two questions of who waits for another edge.
+const ASK_AGAIN_MIN: Duration = Duration::from_millis(2);
+/// The same, once it has waited for a while.
+const ASK_AGAIN_MAX: Duration = Duration::from_millis(25);
+/// Questions of one fill, however short its waits are.
+const ASKS_MAX: u32 = 2000;
 /// How often followers that hold a fill up are looked at.
 const SLOW_EVERY: Duration = Duration::from_secs(1);
 /// How often one request may join a fill that turns out not to be for it.
@@ -118,7 +125,7 @@ impl Filling<'_> {
     async fn run(self, request: &FillRequest) {
         let fetched = {
             let abandoned = pin!(poll_fn(|cx| self.fill.borrow_mut().poll_abandoned(cx)));
-            let fetch = pin!(self.fetch(request));
+            let fetch = pin!(self.consult_or_fetch(request));
             race(abandoned, fetch).await
         };
         let now = self.local.timestamp();
@@ -130,6 +137,63 @@ impl Filling<'_> {
             // The followers have been given something else.
             Won::Node(Ok(Ended::Settled)) => drop(fill),
         }
+    }
+
+    /// Asks the tier that edges share first, if there is one.
+    async fn consult_or_fetch(&self, request: &FillRequest) -> Result<Ended, FailReason> {
+        if self.consult().await {
+            return Ok(Ended::Settled);
+        }
+        let began = self.local.worker.clock.now();
+        let ended = self.fetch(request).await?;
+        if matches!(ended, Ended::Whole) {
+            self.cluster.fetch_time.observe(self.local.worker.clock.now() - began);
+        }
+        Ok(ended)
+    }
+
+    /// Whether the shared tier had the answer. Waits for another edge that is fetching it, on routes that have one edge
+    /// fetch for all, and no longer than fetching takes.
+    async fn consult(&self) -> bool {
+        let Some(tier) = self.local.cache().tier() else { return false };
+        // Half of what the request may take: who holds the lock and is lost costs the others no more.
+        let lease = self.cluster.timeouts.response / 2;
+        let Some(mut question) = self.fill.borrow().question(Some(lease)) else { return false };
+        let patience = self.cluster.fetch_time.patience(lease);
+        let began = self.local.worker.clock.now();
+        let mut pause = ASK_AGAIN_MIN;
+        let mut held = false;
+        for _ in 0..ASKS_MAX {
+            let waited = self.local.worker.clock.now() - began;
+            match tier.ask(question.clone()).await {
+                Answer::Found(found) => {
+                    let now = self.local.timestamp();
+                    if self.fill.borrow_mut().answer_from(&found, &mut question, now) {
+                        if held {
+                            tier.count_wait(false);
+                        }
+                        return true;
+                    }
+                    if !question.has_lease() {
+                        return false;
+                    }
+                }
+                Answer::Lead(lease) => {
+                    self.fill.borrow_mut().lead_for_all(lease);
+                    return false;
+                }
+                Answer::Held if waited < patience => {
+                    held = true;
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(ASK_AGAIN_MAX);
+                }
+                Answer::Held | Answer::Uncacheable | Answer::Nothing => break,
+            }
+        }
+        if held {
+            tier.count_wait(true);
+        }
+        false
     }
 
     async fn fetch(&self, request: &FillRequest) -> Result<Ended, FailReason> {
@@ -494,11 +558,17 @@ pub(crate) async fn answer_stored(
     let age_s = entry.age_s(local.timestamp());
     let cache = if stale {
         CacheStatus { forward_status: None, ..CacheStatus::forward(Forward::Stale) }
+    } else if entry.is_from_tier() {
+        CacheStatus { hit: true, detail: Some("shared"), ..CacheStatus::default() }
     } else {
         let asked = matches!(task.cache.forward, Some(Forward::Stale | Forward::Request));
         CacheStatus { forward_status: asked.then_some(304), ..task.cache }
     };
-    let outcome = if stale { CacheOutcome::Stale } else { CacheOutcome::Revalidated };
+    let outcome = match stale {
+        true => CacheOutcome::Stale,
+        false if entry.is_from_tier() => CacheOutcome::Shared,
+        false => CacheOutcome::Revalidated,
+    };
     let ours = task.ours(cache, close);
     let head_only = task.client.head_only;
     let mut out = std::mem::take(&mut socket.outbox);

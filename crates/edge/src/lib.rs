@@ -19,6 +19,7 @@ mod dispatch;
 mod exchange;
 pub mod explain;
 mod fetch;
+mod fetch_time;
 mod forward;
 pub mod health;
 mod io;
@@ -45,6 +46,7 @@ use tenfold_service::acceptor::Accepted;
 use tenfold_service::limits::Refused;
 use tenfold_service::metrics::Registry;
 use tenfold_service::worker::Worker;
+use tokio::sync::oneshot;
 
 use crate::access_log::AccessLog;
 use crate::config::{BuildError, Config};
@@ -153,10 +155,18 @@ impl Edge {
         self.shared.snapshot.load_full()
     }
 
-    /// Makes stored answers out of date. A URL is purged as it stands, and as its route's `query` setting has it.
+    /// The cache, for who joins it with others'.
     #[must_use]
-    pub fn purge(&self, purge: &Purge<'_>, soft: bool) -> Purged {
-        let purged = self.shared.cache.purge(purge, soft);
+    pub fn cache(&self) -> &Arc<Cache> {
+        &self.shared.cache
+    }
+
+    /// Makes stored answers out of date, here at once, and on all edges that share a tier. A URL is purged as it stands, and
+    /// as its route's `query` setting has it.
+    #[must_use]
+    pub fn purge(&self, purge: &Purge<'_>, soft: bool) -> Purging {
+        let (purged, told) = self.shared.cache.purge_everywhere(purge, soft);
+        let purged = Purging { purged, told: told.into_iter().collect() };
         let Purge::Url { authority, path, query: Some(query) } = *purge else { return purged };
         let text = |bytes| std::str::from_utf8(bytes).unwrap_or_default();
         let snapshot = self.snapshot();
@@ -165,7 +175,9 @@ impl Edge {
         let counts = rule.map(|rule| rule.apply(text(query)));
         match counts.as_ref().map(|left| left.as_deref().map(str::as_bytes)) {
             Some(left) if left != Some(query) => {
-                self.shared.cache.purge(&Purge::Url { authority, path, query: left }, soft)
+                let also = Purge::Url { authority, path, query: left };
+                let (last, told) = self.shared.cache.purge_everywhere(&also, soft);
+                Purging { purged: last, told: purged.told.into_iter().chain(told).collect() }
             }
             _ => purged,
         }
@@ -193,6 +205,15 @@ impl Edge {
         });
         Status { clusters: clusters.collect(), routes: routes.collect(), cache: self.shared.cache.stats() }
     }
+}
+
+/// A purge that this edge has applied.
+#[derive(Debug)]
+pub struct Purging {
+    /// Its place in the order.
+    pub purged: Purged,
+    /// Each hears when the other edges can hear of it; empty where there are none.
+    pub told: Vec<oneshot::Receiver<()>>,
 }
 
 fn cache_error(error: &tenfold_cache::Error) -> BuildError {

@@ -19,6 +19,8 @@ pub(crate) enum CacheOutcome {
     Hit,
     /// Answered from the store, stale, by the route's leave.
     Stale,
+    /// Answered from what another edge had fetched.
+    Shared,
     /// The origin said that the stored answer still holds.
     Revalidated,
     /// Fetched, by a fill that this request led.
@@ -30,8 +32,8 @@ pub(crate) enum CacheOutcome {
 }
 
 impl CacheOutcome {
-    const ALL: [Self; 6] =
-        [Self::Hit, Self::Stale, Self::Revalidated, Self::Miss, Self::Collapsed, Self::Bypass];
+    const ALL: [Self; 7] =
+        [Self::Hit, Self::Stale, Self::Shared, Self::Revalidated, Self::Miss, Self::Collapsed, Self::Bypass];
 
     /// The label's value and the log's word.
     #[must_use]
@@ -39,6 +41,7 @@ impl CacheOutcome {
         match self {
             Self::Hit => "hit",
             Self::Stale => "stale",
+            Self::Shared => "shared",
             Self::Revalidated => "revalidated",
             Self::Miss => "miss",
             Self::Collapsed => "collapsed",

@@ -26,6 +26,7 @@ use tenfold_service::worker::Worker;
 use tokio::net::TcpStream;
 
 use crate::config::{ClusterConfig, NodeConfig, Timeouts};
+use crate::fetch_time::FetchTime;
 use crate::io::{IoError, Socket};
 use crate::metrics::ClusterMetrics;
 
@@ -49,6 +50,8 @@ pub struct ClusterState {
     /// Limits on waiting.
     pub timeouts: Timeouts,
     pub(crate) metrics: ClusterMetrics,
+    /// How long a whole answer takes, for who considers waiting for another edge's.
+    pub(crate) fetch_time: FetchTime,
 }
 
 impl ClusterState {
@@ -63,7 +66,9 @@ impl ClusterState {
         let balancer = Cluster::new(balancer_config(config), previous.map(|p| &*p.balancer), now)?;
         let nodes =
             config.nodes.iter().map(|node| NodeState::new(node.clone(), known(&node.address))).collect();
-        Ok(Self { name: config.name.as_str().into(), balancer, nodes, timeouts: config.timeouts, metrics })
+        let fetch_time = previous.map(|p| p.fetch_time.clone()).unwrap_or_default();
+        let (name, timeouts) = (config.name.as_str().into(), config.timeouts);
+        Ok(Self { name, balancer, nodes, timeouts, metrics, fetch_time })
     }
 }
 

@@ -70,6 +70,11 @@ pub(crate) struct Counters {
     pub(crate) connects: AtomicU64,
 }
 
+/// Between two probes of a connection that is held.
+const PROBE_EVERY: Duration = Duration::from_secs(1);
+/// One may be late for reasons of our own.
+const PROBES_MISSED_MAX: u32 = 2;
+
 pub(crate) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
@@ -196,10 +201,28 @@ impl Link {
                 self.connection.replace(Some(connection));
                 count(&self.counters.connects);
                 self.counters.up.store(true, Ordering::Relaxed);
-                self.down.notified().await;
+                self.hold().await;
             }
             let pause = self.breaker.borrow_mut().next_pause();
             sleep(pause).await;
+        }
+    }
+
+    /// Until the connection is given up. While nobody calls, or whatever they find, a probe goes out now and then, so that
+    /// a server that went away is known before somebody pays for it.
+    async fn hold(&self) {
+        let mut missed = 0;
+        while self.is_up() {
+            // Elapsed or told, there is to look.
+            let _ = timeout(PROBE_EVERY, self.down.notified()).await;
+            match self.call(&redis::cmd("PING"), self.config.probe).await {
+                Err(CallError::TimedOut) => missed += 1,
+                _ => missed = 0,
+            }
+            if missed >= PROBES_MISSED_MAX && self.is_up() {
+                self.breaker.borrow_mut().open(self.now());
+                self.give_up();
+            }
         }
     }
 

@@ -107,10 +107,10 @@ pub struct Purge {
     #[command(flatten)]
     pub running: Running,
     /// One URL, all its variants: `http://shop.example/api/products/7`
-    #[arg(long, value_name = "URL", required_unless_present_any = ["all", "tag", "prefix"], conflicts_with_all = ["all", "tag"])]
+    #[arg(long, value_name = "URL", required_unless_present_any = ["all", "tag", "prefix"], conflicts_with_all = ["all", "tag", "prefix"])]
     pub url: Option<String>,
     /// Everything that carries a tag: `product:7`
-    #[arg(long, value_name = "TAG", conflicts_with = "all")]
+    #[arg(long, value_name = "TAG", conflicts_with_all = ["all", "prefix"])]
     pub tag: Option<String>,
     /// Everything
     #[arg(long)]
@@ -118,8 +118,8 @@ pub struct Purge {
     /// Mark stale instead of removing: a stale copy may still answer while a fresh one is fetched
     #[arg(long)]
     pub soft: bool,
-    /// Not in this release yet
-    #[arg(long, value_name = "PREFIX", hide = true)]
+    /// Everything below a path: `http://shop.example/api/`
+    #[arg(long, value_name = "URL", conflicts_with = "all")]
     pub prefix: Option<String>,
 }
 

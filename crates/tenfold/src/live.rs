@@ -14,16 +14,17 @@ use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tenfold_edge::Edge;
+use tenfold_edge::{Edge, Purging as Purged};
 use tenfold_service::acceptor::Service;
 use tenfold_service::clock::Clock;
 use tenfold_service::drain::Drain;
 use tenfold_service::limits::ConnectionLimits;
 use tenfold_service::metrics::Registry;
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use crate::config::diagnostic::{Diagnostic, Report};
 use crate::config::settings::Settings;
@@ -36,6 +37,9 @@ use crate::pooling::Pooling;
 pub use crate::purging::Purging;
 use crate::scrape::Scrape;
 use crate::status;
+
+/// How long who purges waits to hear that the other edges can hear of it.
+const SPREAD: Duration = Duration::from_secs(1);
 
 /// What the process is made of, for whoever asks or tells it something.
 pub struct Live {
@@ -119,12 +123,25 @@ impl Live {
         self.registry.counter("tenfold_admin_refusals", help, &[("reason", reason)]).add(1);
     }
 
-    /// Takes responses out of the cache.
-    #[must_use]
-    pub fn purge(&self, purging: &Purging) -> Value {
+    /// Takes responses out of the cache, here at once. With edges that share, `spread` says whether they can hear of it by
+    /// now; if not, they will when Redis can be reached.
+    pub async fn purge(&self, purging: &Purging) -> Value {
         let (purge, soft) = purging.as_purge();
-        let purged = self.edge.purge(&purge, soft);
-        json!({ "purged": true, "soft": soft, "sequence": purged.sequence })
+        let Purged { purged, told } = self.edge.purge(&purge, soft);
+        let mut answer = json!({ "purged": true, "soft": soft, "sequence": purged.sequence });
+        if !told.is_empty() {
+            let all = async {
+                for one in told {
+                    // Without a sender there is nobody who will say so.
+                    if one.await.is_err() {
+                        return false;
+                    }
+                }
+                true
+            };
+            answer["spread"] = timeout(SPREAD, all).await.unwrap_or(false).into();
+        }
+        answer
     }
 
     /// Says what the cache has for a request, and what the next one like it would meet.
@@ -277,6 +294,8 @@ fn needs_restart(at_start: &Settings, loaded: &Loaded, has_pooler: bool) -> Vec<
         ("cache.object_max", at_start.edge.cache.object_bytes_max != now.edge.cache.object_bytes_max),
         ("cache.variants_max", at_start.edge.cache.variants_max != now.edge.cache.variants_max),
         ("cache.fills_max", at_start.edge.cache.fills_max != now.edge.cache.fills_max),
+        ("cache.refills_max", at_start.edge.cache.refills_max != now.edge.cache.refills_max),
+        ("cache.redis", at_start.shared != now.shared),
     ];
     let warning = |key: &str| {
         let span = loaded.tree.span_of(key).unwrap_or(0..0);

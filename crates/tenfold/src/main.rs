@@ -20,6 +20,7 @@ mod pooling;
 mod purging;
 mod run;
 mod scrape;
+mod sharing;
 mod status;
 mod tls;
 

@@ -1,6 +1,6 @@
 //! An order to purge, read as strictly as a request would be and brought to the form the cache knows it by.
 
-use tenfold_cache::Purge;
+use tenfold_cache::{PREFIX_DEPTH_MAX, Purge};
 use tenfold_edge::normalise::{normalise, normalise_host};
 use tenfold_http1 as http1;
 
@@ -15,6 +15,15 @@ pub enum Purging {
         path: String,
         /// As given.
         query: Option<String>,
+        /// Mark stale instead of removing.
+        soft: bool,
+    },
+    /// Everything below a path.
+    Prefix {
+        /// In normal form.
+        authority: String,
+        /// In normal form, with `/` at its end.
+        path: String,
         /// Mark stale instead of removing.
         soft: bool,
     },
@@ -58,6 +67,19 @@ impl Purging {
         })
     }
 
+    /// `http://host/path/`: all that lies below, with and without a query.
+    pub fn of_prefix(url: &str, soft: bool) -> Result<Self, String> {
+        match Self::of_url(url, soft)? {
+            Self::Url { authority, path, query: None, soft } if path.ends_with('/') => {
+                if path.bytes().filter(|&byte| byte == b'/').count() > PREFIX_DEPTH_MAX {
+                    return Err(format!("{url:?} is deeper than {PREFIX_DEPTH_MAX} folders"));
+                }
+                Ok(Self::Prefix { authority, path, soft })
+            }
+            _ => Err(format!("{url:?} is not a prefix such as http://shop.example/api/: it ends at a /")),
+        }
+    }
+
     /// As the cache takes it.
     #[must_use]
     pub fn as_purge(&self) -> (Purge<'_>, bool) {
@@ -65,6 +87,9 @@ impl Purging {
             Self::Url { authority, path, query, soft } => {
                 let query = query.as_deref().map(str::as_bytes);
                 (Purge::Url { authority: authority.as_bytes(), path: path.as_bytes(), query }, *soft)
+            }
+            Self::Prefix { authority, path, soft } => {
+                (Purge::Prefix { authority: authority.as_bytes(), path: path.as_bytes() }, *soft)
             }
             Self::Tag { tag, soft } => (Purge::Tag(tag.as_bytes()), *soft),
             Self::All { soft } => (Purge::All, *soft),
@@ -94,6 +119,19 @@ mod tests {
         check("http://shop.example", Some(("shop.example", "/", None)));
         check("http://shop.example?a", Some(("shop.example", "/", Some("a"))));
         check("http://127.0.0.1:8080/", Some(("127.0.0.1:8080", "/", None)));
+    }
+
+    #[test]
+    fn a_prefix_ends_at_a_slash() {
+        let prefix = |url: &str| Purging::of_prefix(url, true);
+        let expected = Purging::Prefix { authority: "shop.example".into(), path: "/a/".into(), soft: true };
+        assert_eq!(prefix("http://Shop.Example/x/../a/"), Ok(expected));
+        for url in ["http://shop.example/a", "http://shop.example/a/?b", "shop.example/"] {
+            assert!(prefix(url).is_err(), "{url}");
+        }
+        let deep = |depth| format!("http://h{}/", "/d".repeat(depth - 1));
+        assert!(prefix(&deep(PREFIX_DEPTH_MAX)).is_ok());
+        assert!(prefix(&deep(PREFIX_DEPTH_MAX + 1)).is_err());
     }
 
     #[test]

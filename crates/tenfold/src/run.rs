@@ -43,6 +43,7 @@ use crate::live::{Live, folder_of};
 use crate::log::{AccessLogThread, Log};
 use crate::pooling::{Parts, Pooling};
 use crate::scrape::Scrape;
+use crate::sharing;
 
 /// How long connections may still close in, once the drain's deadline has cut them.
 const FORCED: Duration = Duration::from_secs(1);
@@ -225,6 +226,8 @@ struct Threads {
     pooler: Option<PoolerThreads>,
     workers: Workers,
     access_log: AccessLogThread,
+    /// Talks to Redis, where edges share one.
+    shared: Option<tenfold_state::Thread>,
 }
 
 fn spawn(
@@ -245,6 +248,7 @@ fn spawn(
     let workers = Workers::start(workers, &worker_deps)?;
     let pooler = pooling.as_ref().map(|pooling| pooling.pooler.start()).transpose()?;
     let access_log = AccessLogThread::start(access_records, settings.log_format, log.clone())?;
+    let shared = sharing::start(&edge, settings.shared.as_ref(), &clock, &registry)?;
     let client = &settings.edge.limits;
     let limits = ConnectionLimits::new(client.connections_max, client.connections_per_ip_max);
     let deps = AcceptorDeps { limits: Arc::clone(&limits), registry: registry.clone(), drain: drain.clone() };
@@ -277,10 +281,11 @@ fn spawn(
     });
     serve_admin(&live, bound.admin, bound.probe)?;
     spawn_health(&live);
+    sharing::watch(&live);
     if let Some(pooling) = &live.pooling {
         tokio::task::spawn_local(pooling.pooler.control());
     }
-    Ok((live, Threads { acceptor, pooler, workers, access_log }))
+    Ok((live, Threads { acceptor, pooler, workers, access_log, shared }))
 }
 
 /// What the acceptor does with the edge's connections.
@@ -448,6 +453,8 @@ impl Ended {
     fn finish(self) -> Exit {
         let Self { threads, finished, log } = self;
         threads.acceptor.join();
+        // What waits to be told to other edges is lost with it; they hear of purges from who is left.
+        drop(threads.shared);
         if let Some(Err(error)) = threads.pooler.map(PoolerThreads::stop) {
             log.error(&format!("the pooler did not end well: {error}"));
         }

@@ -31,6 +31,7 @@ pub fn of(live: &Live) -> Value {
         },
         "pooler": live.pooling.as_ref().map(|pooling| pooling.status(&live.listeners.of(Tier::Pooler))),
         "cache": cache(&status.cache),
+        "shared": live.edge.cache().tier().map(|tier| shared(tier)),
         "routes": status.routes.iter().map(route).collect::<Vec<_>>(),
         "clusters": status.clusters.iter().map(cluster).collect::<Vec<_>>(),
     })
@@ -49,6 +50,22 @@ fn cache(stats: &tenfold_cache::Stats) -> Value {
         "purges": stats.purges,
         "fills": stats.fills,
         "fills_failed": stats.fills_failed,
+    })
+}
+
+fn shared(tier: &tenfold_cache::Tier) -> Value {
+    let (stats, redis) = (tier.stats(), tier.redis_stats());
+    json!({
+        "up": redis.up,
+        "in_step": stats.in_step,
+        "blind_ms": stats.blind_ms,
+        "hits": stats.hits,
+        "misses": stats.misses,
+        "stored": stats.stored,
+        "dropped": stats.dropped,
+        "unanswered": stats.unanswered,
+        "purges_waiting": stats.purges_waiting,
+        "places_lost": stats.places_lost,
     })
 }
 

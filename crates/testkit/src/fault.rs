@@ -60,7 +60,7 @@ pub struct Proxy {
 
 #[derive(Debug)]
 struct Shared {
-    server: SocketAddr,
+    server: Mutex<SocketAddr>,
     faults: Mutex<Faults>,
     changed: Condvar,
     refusing: AtomicBool,
@@ -85,7 +85,7 @@ impl Proxy {
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
         let addr = listener.local_addr()?;
         let shared = Arc::new(Shared {
-            server,
+            server: Mutex::new(server),
             faults: Mutex::new(Faults { to_server: Fault::None, to_client: Fault::None, severed: 0 }),
             changed: Condvar::new(),
             refusing: AtomicBool::new(false),
@@ -115,6 +115,11 @@ impl Proxy {
     pub fn heal(&self) {
         self.set(Direction::ToServer, Fault::None);
         self.set(Direction::ToClient, Fault::None);
+    }
+
+    /// Passes coming connections on to another server.
+    pub fn set_server(&self, server: SocketAddr) {
+        *lock(&self.shared.server) = server;
     }
 
     /// Resets every open connection; new ones are welcome.
@@ -179,7 +184,10 @@ fn accept(listener: TcpListener, shared: Arc<Shared>) -> io::Result<JoinHandle<(
 }
 
 fn join(shared: &Arc<Shared>, client: TcpStream) -> io::Result<()> {
-    let server = TcpStream::connect_timeout(&shared.server, CONNECT_LIMIT)?;
+    let server = {
+        let server = *lock(&shared.server);
+        TcpStream::connect_timeout(&server, CONNECT_LIMIT)?
+    };
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
     let (client, server) = (Arc::new(client), Arc::new(server));

@@ -128,6 +128,7 @@ impl Cache {
             lifetime_s,
             purged: match standing {
                 Standing::Untouched => None,
+                Standing::Suspect => Some("suspect"),
                 Standing::Soft => Some("soft"),
                 Standing::Hard => Some("hard"),
             },

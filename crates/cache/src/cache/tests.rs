@@ -20,7 +20,13 @@ pub(super) fn at(seconds: u64) -> Timestamp {
 }
 
 pub(super) fn small() -> Config {
-    Config { memory_bytes: 64 << 20, object_bytes_max: 1 << 20, variants_max: 3, fills_max: 8 }
+    Config {
+        memory_bytes: 64 << 20,
+        object_bytes_max: 1 << 20,
+        variants_max: 3,
+        fills_max: 8,
+        refills_max: 2,
+    }
 }
 
 /// A cache and one URL of it.

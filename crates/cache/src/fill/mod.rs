@@ -23,6 +23,7 @@ mod request;
 mod shared;
 mod state;
 mod table;
+mod tier;
 mod waiting;
 
 use std::sync::Arc;
@@ -47,6 +48,7 @@ use crate::policy::vary::Vary;
 use crate::policy::{RequestFacts, ResponseFacts, Timestamp, freshen, storable};
 use crate::purge::Slots;
 use crate::stats::count;
+use crate::tier::Lease;
 use crate::{Entry, FailReason, Field, Head, Interim, ReleaseReason, Rule, Uncacheable};
 
 /// The fetching side. Owned by its task; dropping it unfinished fails it.
@@ -65,6 +67,10 @@ pub struct Fill {
     storing: Option<StoredFacts>,
     tags: Box<[Slots]>,
     varies_by_each: bool,
+    /// One of the few that may renew what is suspect, at once.
+    renews_suspect: bool,
+    /// The right to fetch for all edges, until what was fetched is on its way to them.
+    lease: Option<Lease>,
 }
 
 /// The receiving side. Dropping it stops following.
@@ -146,7 +152,15 @@ impl Fill {
             storing: None,
             tags,
             varies_by_each,
+            renews_suspect: false,
+            lease: None,
         }
+    }
+
+    /// Counted among those that renew what is suspect.
+    pub(crate) fn renewing_suspect(mut self, renews: bool) -> Self {
+        self.renews_suspect = renews;
+        self
     }
 
     /// With the variants stored for other requests, whose tags the origin is asked about too. RFC 9111 §4.3.1.
@@ -335,6 +349,7 @@ impl Fill {
     ) -> HeadOutcome {
         let Ok(bytes) = freshen::write_head(response, false, false) else { return HeadOutcome::Invalid };
         self.remember(reason, facts, response);
+        self.give_back_lease(true);
         let head = Head { unstored: Some(reason), ..Head::new(response, bytes, content_length, None, false) };
         self.cache.fills().remove(&self.key, &self.shared);
         let woken = {
@@ -406,6 +421,9 @@ impl Fill {
             // Another request's copy stays what it was; this is one more of its kind.
             Ok(_) => drop(self.cache.filled(&self.key, &entry)),
             Err(_) => self.cache.store().remove(&self.key, &old),
+        }
+        if for_all {
+            self.share(&entry);
         }
         self.end(End::Entry(entry), release);
         HeadOutcome::NotModified
@@ -536,6 +554,9 @@ impl Fill {
             let tags = std::mem::take(&mut self.tags);
             let entry = Arc::new(self.entry(&head, body, facts, tags));
             was_stored = self.cache.filled(&self.key, &entry);
+            if was_stored {
+                self.share(&entry);
+            }
         } else if head.stored {
             self.cache.remember_uncacheable(&self.key, self.shared.class, now, REMEMBERED_S);
         }
@@ -618,7 +639,11 @@ impl Drop for Fill {
         if !ended {
             self.end(End::Failed(FailReason::Dropped), None);
         }
+        self.give_back_lease(false);
         self.cache.fills().ended();
+        if self.renews_suspect {
+            self.cache.renewed_suspect();
+        }
     }
 }
 
@@ -630,7 +655,7 @@ impl Follower {
         let (event, task) = {
             let mut state = self.shared.lock();
             let request = self.request.as_ref();
-            let selects = |head: &Head| match (&head.vary, request) {
+            let selects = |vary: Option<&Vary>| match (vary, request) {
                 (Some(vary), Some(request)) => vary.matches(&request.fields()),
                 _ => true,
             };

@@ -18,6 +18,7 @@ use bytes::{Bytes, BytesMut};
 use super::Event;
 use super::waiting::{Waiting, Woken};
 use crate::policy::Timestamp;
+use crate::policy::vary::Vary;
 use crate::{Entry, FailReason, Head, Interim, ReleaseReason};
 
 /// The state of one fill.
@@ -185,12 +186,12 @@ impl State {
         self.slots.iter().flatten().any(|slot| slot.is_active && slot.accepts_stale)
     }
 
-    /// The next event for a follower; `selects` says whether the head's `Vary` fits its request.
+    /// The next event for a follower; `selects` says whether a response's `Vary` fits its request.
     pub(crate) fn next(
         &mut self,
         id: SlotId,
         waker: &Waker,
-        selects: impl FnOnce(&Head) -> bool,
+        selects: impl Fn(Option<&Vary>) -> bool,
     ) -> (Option<Event>, Option<Waker>) {
         let slot = self.slots[id as usize].as_mut().expect("attached until dropped");
         if slot.cut {
@@ -205,6 +206,9 @@ impl State {
         }
         match &self.end {
             Some(End::Entry(entry)) => {
+                if !slot.is_lead && !selects(entry.vary.as_ref()) {
+                    return (Some(Event::Released(ReleaseReason::VaryMismatch)), self.deactivate(id));
+                }
                 let entry = self.lead_entry.as_ref().filter(|_| slot.is_lead).unwrap_or(entry);
                 return (Some(Event::Entry(Arc::clone(entry))), None);
             }
@@ -216,7 +220,7 @@ impl State {
             Some(End::Complete) | None => {}
         }
         if let Some(head) = self.head.as_ref().filter(|_| !slot.head_taken) {
-            if !slot.is_lead && !selects(head) {
+            if !slot.is_lead && !selects(head.vary.as_ref()) {
                 return (Some(Event::Released(ReleaseReason::VaryMismatch)), self.deactivate(id));
             }
             let head = Arc::clone(self.lead_head.as_ref().filter(|_| slot.is_lead).unwrap_or(head));

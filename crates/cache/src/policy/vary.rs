@@ -110,6 +110,22 @@ impl Vary {
         self.selecting.iter().map(|one| (&*one.name, one.value.as_deref()))
     }
 
+    /// Its names and the normal forms of its values as bytes that are the same for all that [select alike](Self::selects_as).
+    #[must_use]
+    pub fn digest(&self) -> Vec<u8> {
+        let mut digest = Vec::new();
+        let mut push = |part: Option<&[u8]>| {
+            let length = part.map_or(u32::MAX, |part| u32::try_from(part.len()).unwrap_or(u32::MAX - 1));
+            digest.extend_from_slice(&length.to_le_bytes());
+            digest.extend_from_slice(part.unwrap_or_default());
+        };
+        for one in &self.selecting {
+            push(Some(&one.name));
+            push(one.normal());
+        }
+        digest
+    }
+
     /// Bytes it takes.
     #[must_use]
     pub fn weight(&self) -> u64 {

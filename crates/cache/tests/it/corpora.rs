@@ -39,3 +39,8 @@ fn range_laws_hold_on_the_corpus() {
 fn key_laws_hold_on_the_corpus() {
     check("cache_vary", properties::vary);
 }
+
+#[test]
+fn laws_of_shared_values_hold_on_the_corpus() {
+    check("cache_shared_value", properties::shared_value);
+}

@@ -27,7 +27,7 @@ pub async fn answer(endpoint: Endpoint, request: &Request, live: &Rc<Live>) -> R
         Endpoint::Config => Response::json(200, &live.config()),
         Endpoint::Reload => reload(live).await,
         Endpoint::Purge => match order(&request.body) {
-            Ok(order) => Response::json(200, &live.purge(&order)),
+            Ok(order) => Response::json(200, &live.purge(&order).await),
             Err(detail) => Response::problem(400, "bad_purge", &detail),
         },
         Endpoint::Explain => match Question::parse(&request.body).and_then(|asked| live.explain(&asked)) {
@@ -55,31 +55,28 @@ async fn reload(live: &Rc<Live>) -> Response {
     }
 }
 
-/// `{"url": "http://host/path?query"}`, `{"tag": "product:7"}` or `{"all": true}`, each with an optional `"soft"`. Anything else is refused: a
+/// `{"url": "http://host/path?query"}`, `{"tag": "product:7"}`, `{"prefix": "http://host/path/"}` or `{"all": true}`, each with an optional `"soft"`. Anything else is refused: a
 /// misspelt order must not purge something else.
 fn order(body: &[u8]) -> Result<Purging, String> {
-    const EXPECTED: &str = "send {\"url\": \"http://shop.example/path\"}, {\"tag\": \"product:7\"} or {\"all\": true}, optionally with \"soft\": true";
+    const EXPECTED: &str = "send {\"url\": \"http://shop.example/path\"}, {\"tag\": \"product:7\"}, {\"prefix\": \"http://shop.example/api/\"} or {\"all\": true}, optionally with \"soft\": true";
     let value: Value = serde_json::from_slice(body).map_err(|_| format!("not JSON; {EXPECTED}"))?;
     let fields = value.as_object().ok_or(EXPECTED)?;
-    if let Some(unknown) = fields.keys().find(|key| !matches!(key.as_str(), "url" | "tag" | "all" | "soft")) {
-        return Err(match unknown.as_str() {
-            "tags" | "prefix" => {
-                format!("purging by {unknown} is not in this release yet; {EXPECTED}")
-            }
-            _ => format!("unknown field {unknown:?}; {EXPECTED}"),
-        });
+    let is_unknown = |key: &&String| !matches!(key.as_str(), "url" | "tag" | "prefix" | "all" | "soft");
+    if let Some(unknown) = fields.keys().find(is_unknown) {
+        return Err(format!("unknown field {unknown:?}; {EXPECTED}"));
     }
     let soft = match fields.get("soft") {
         None => false,
         Some(Value::Bool(soft)) => *soft,
         Some(_) => return Err(format!("\"soft\" is true or false; {EXPECTED}")),
     };
-    match (fields.get("url"), fields.get("tag"), fields.get("all")) {
-        (Some(Value::String(url)), None, None) => Purging::of_url(url, soft),
-        (None, Some(Value::String(tag)), None) if !tag.is_empty() => {
+    match ["url", "tag", "prefix", "all"].map(|key| fields.get(key)) {
+        [Some(Value::String(url)), None, None, None] => Purging::of_url(url, soft),
+        [None, Some(Value::String(tag)), None, None] if !tag.is_empty() => {
             Ok(Purging::Tag { tag: tag.clone(), soft })
         }
-        (None, None, Some(Value::Bool(true))) => Ok(Purging::All { soft }),
+        [None, None, Some(Value::String(prefix)), None] => Purging::of_prefix(prefix, soft),
+        [None, None, None, Some(Value::Bool(true))] => Ok(Purging::All { soft }),
         _ => Err(EXPECTED.to_owned()),
     }
 }
@@ -101,6 +98,8 @@ mod tests {
         check(r#"{"url":"http://shop.example/a?b=1"}"#, url(false));
         check(r#"{"url":"https://shop.example/a?b=1","soft":true}"#, url(true));
         check(r#"{"tag":"product:7"}"#, Purging::Tag { tag: "product:7".into(), soft: false });
+        let prefix = Purging::Prefix { authority: "shop.example".into(), path: "/a/".into(), soft: false };
+        check(r#"{"prefix":"http://shop.example/a/"}"#, prefix);
         check(r#"{"all":true}"#, Purging::All { soft: false });
         check(r#"{"all":true,"soft":true}"#, Purging::All { soft: true });
     }
@@ -124,6 +123,8 @@ mod tests {
             r#"{"url":"http:///a"}"#,
             r#"{"url":"http://a b/"}"#,
             r#"{"tags":"x"}"#,
+            r#"{"prefix":"http://a/b"}"#,
+            r#"{"prefix":"http://a/","tag":"x"}"#,
         ] {
             assert!(order(body.as_bytes()).is_err(), "{body}");
         }

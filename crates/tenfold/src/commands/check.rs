@@ -5,9 +5,10 @@
 //!
 //! **Failure.** A mistake in the file is an error, and the exit code 2. A node that can't be reached may only be down, so
 //! it is a warning; a cluster of which no node can be reached is an error, and the exit code 1; likewise a database and
-//! its servers. `--offline` leaves the network out of it.
+//! its servers. A Redis that can't be reached is a warning, as edges work without it. `--offline` leaves the network out of it.
 
 mod databases;
+mod redis;
 
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::time::Duration;
@@ -39,6 +40,7 @@ pub fn check(check: &Check) -> Exit {
     if !check.offline {
         found.extend(unreachable(&loaded));
         found.extend(databases::unreachable(&loaded, &check.file.config));
+        found.extend(redis::unreachable(&loaded));
     }
     let exit = if found.iter().any(|d| d.severity == Severity::Error) { Exit::Failed } else { Exit::Fine };
     told(&loaded.report(found), check, exit)

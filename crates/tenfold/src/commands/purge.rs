@@ -1,4 +1,4 @@
-//! `tenfold purge`: takes one URL, all that carries a tag, or everything out of the running process's cache.
+//! `tenfold purge`: takes one URL, all that carries a tag, all below a path, or everything out of the running process's cache.
 
 use super::{complain, print, print_json};
 use crate::cli::{Exit, Purge};
@@ -7,20 +7,24 @@ use crate::client::Client;
 /// Purges, and says what was done.
 #[must_use]
 pub fn purge(purge: &Purge) -> Exit {
-    if purge.prefix.is_some() {
-        complain("error: purging by prefix is not in this release yet; use --url, --tag or --all");
-        return Exit::Usage;
-    }
-    let order = match (&purge.url, &purge.tag) {
-        (Some(url), _) => serde_json::json!({ "url": url, "soft": purge.soft }),
-        (None, Some(tag)) => serde_json::json!({ "tag": tag, "soft": purge.soft }),
-        (None, None) => serde_json::json!({ "all": true, "soft": purge.soft }),
+    let soft = purge.soft;
+    let order = match (&purge.url, &purge.tag, &purge.prefix) {
+        (Some(url), ..) => serde_json::json!({ "url": url, "soft": soft }),
+        (None, Some(tag), _) => serde_json::json!({ "tag": tag, "soft": soft }),
+        (None, None, Some(prefix)) => serde_json::json!({ "prefix": prefix, "soft": soft }),
+        (None, None, None) => serde_json::json!({ "all": true, "soft": soft }),
     };
     match Client::new(&purge.running).post("/api/v1/purge", &order) {
         Ok(answer) if answer.is_fine() && purge.running.json => print_json(&answer.body),
         Ok(answer) if answer.is_fine() => {
-            let what = purge.url.as_deref().or(purge.tag.as_deref()).unwrap_or("everything");
+            let named = [&purge.url, &purge.tag, &purge.prefix].into_iter().flatten().next();
+            let what = named.map_or("everything", String::as_str);
             let how = if purge.soft { "marked stale" } else { "purged" };
+            if answer.body["spread"] == false {
+                complain(
+                    "warning: Redis cannot be reached, so the other edges hear of it only when it is back",
+                );
+            }
             print(&format!("{what}: {how}"))
         }
         Ok(answer) => {

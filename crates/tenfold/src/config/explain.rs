@@ -101,7 +101,7 @@ mod tests {
         }
         let text = explain("route.cache.ttl").expect("known");
         assert!(text.contains("example  ttl = \"30s\""), "{text}");
-        assert!(explain("redis").expect("known").contains("Not in this release"));
+        assert!(explain("rate").expect("known").contains("Not in this release"));
         assert!(explain("").expect("everything").contains("cluster"));
     }
 

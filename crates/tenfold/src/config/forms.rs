@@ -42,6 +42,7 @@ pub fn expected(form: Form) -> &'static str {
         Form::PgUrl => {
             "a URL such as \"postgres://app@127.0.0.1:5432/shop\", or a socket folder such as \"/run/postgresql\""
         }
+        Form::RedisUrl => "a URL such as \"redis://127.0.0.1:6379\"",
         Form::File => "a file's path",
         Form::Sql => "an SQL statement",
         Form::Password => "a password: not empty, without a zero byte",
@@ -71,6 +72,7 @@ pub fn check(form: Form, text: &str) -> Result<(), String> {
         }
         Form::Listen => return pgurl::listen(text).map(drop),
         Form::PgUrl => return pgurl::parse(text).map(drop),
+        Form::RedisUrl => return redis_url(text),
         Form::File => !text.is_empty() && !text.contains('\0'),
         Form::Sql => !text.trim().is_empty() && !text.contains('\0'),
         Form::Password => !text.is_empty() && text.len() <= PASSWORD_BYTES_MAX && !text.contains('\0'),
@@ -91,6 +93,12 @@ pub fn key_part(text: &str) -> Option<(&str, &str)> {
 pub fn is_token(text: &str) -> bool {
     let letter = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
     !text.is_empty() && text.bytes().all(letter)
+}
+
+/// What is wrong never repeats the URL.
+fn redis_url(text: &str) -> Result<(), String> {
+    let config = tenfold_state::Config { url: text.to_owned(), ..tenfold_state::Config::default() };
+    config.validate().map_err(|error| error.to_string())
 }
 
 fn node(text: &str) -> Result<(), String> {
@@ -207,6 +215,8 @@ mod tests {
         bad(Form::Password, &["", "a\0b"]);
         good(Form::Sql, &["SELECT 1\n"]);
         bad(Form::Sql, &["", " \n"]);
+        good(Form::RedisUrl, &["redis://127.0.0.1", "rediss://u:p@cache.example:6380/2"]);
+        bad(Form::RedisUrl, &["", "127.0.0.1:6379", "http://127.0.0.1"]);
         good(Form::File, &["userlist.txt", "/etc/tenfold/hba"]);
         bad(Form::File, &["", "a\0"]);
     }

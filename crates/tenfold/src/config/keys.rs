@@ -121,6 +121,8 @@ pub enum Form {
     PgUrl,
     /// A file's path; relative ones start at the folder of the configuration.
     File,
+    /// Where a Redis server is: never printed, in case it holds a password.
+    RedisUrl,
     /// SQL: any text but the empty one.
     Sql,
     /// A password of any length: never printed.
@@ -189,7 +191,7 @@ pub const ROOT: &[Key] = &[
     key(
         "cache",
         Kind::Table(CACHE),
-        "The cache's RAM tier, shared by all routes.",
+        "The cache, shared by all routes, and what edges share of it.",
         "{ memory = \"512MiB\" }",
     )
     .or("{}"),
@@ -206,7 +208,12 @@ pub const ROOT: &[Key] = &[
         "[{ path = \"/{*rest}\", to = \"api\" }]",
     ),
     later("secrets", "signs tickets and tokens"),
-    later("redis", "shared cache and state"),
+    key(
+        "redis",
+        Kind::Named(REDIS),
+        "Redis or Valkey servers, by name. `cache.redis` says which one the edges share.",
+        "{ cache = { url = \"redis://127.0.0.1:6379\" } }",
+    ),
     later("auth", "who may come in"),
     later("rate", "rate limits"),
     later("waiting_room", "a queue before the shop"),
@@ -348,11 +355,54 @@ const EDGE: &[Key] = &[
 
 const CACHE: &[Key] = &[
     key("memory", Kind::Size { min: 0, max: 16 * TIB }, "What the cache may hold in RAM, everything counted. Needs a restart to change.", "\"512MiB\"").or("\"256MiB\""),
-    later("redis", "the shared tier"),
+    key("redis", Kind::Text(Form::Label), "The `[redis.NAME]` through which edges share what they fetched and hear of each other's purges. Needs a restart to change.", "\"cache\""),
+    key("shared", Kind::Table(CACHE_SHARED), "What the shared tier may cost. Needs a restart to change.", "{ budget = \"5ms\" }").or("{}"),
     key("object_max", Kind::Size { min: KIB, max: 4 * GIB }, "The largest response that is stored; larger ones stream past. Needs a restart to change.", "\"4MiB\"").or("\"4MiB\""),
     key("variants_max", Kind::Integer { min: 1, max: 1000 }, "Variants kept of one URL whose responses have `Vary`. Needs a restart to change.", "16").or("16"),
     key("fills_max", Kind::Integer { min: 1, max: 1_000_000 }, "Fetches for the cache that run at once; requests beyond it go to the nodes by themselves. Needs a restart to change.", "4096").or("4096"),
-    later("purge_blind_max", "purges across edges"),
+    key("purge_blind_max", duration(2 * SECOND, YEAR), "How long an edge that can't hear of the others' purges calls what it has fresh; for ever by default, which a metric shows. Needs a restart to change.", "\"5m\""),
+    key("refills_max", Kind::Integer { min: 1, max: 1_000_000 }, "Fetches at once that renew what became suspect when purges may have been missed, as after a restart of Redis. Needs a restart to change.", "32").or("32"),
+];
+
+const CACHE_SHARED: &[Key] = &[
+    key(
+        "budget",
+        duration(1, MINUTE),
+        "How long a miss may wait for the shared tier before it goes to the nodes.",
+        "\"5ms\"",
+    )
+    .or("\"5ms\""),
+    key("shield_budget", duration(1, MINUTE), "The same on routes with `shield`.", "\"50ms\"").or("\"50ms\""),
+    key(
+        "life_max",
+        duration(MINUTE, 30 * DAY),
+        "The longest that a response stays in the shared tier, however long it is fresh.",
+        "\"1h\"",
+    )
+    .or("\"1h\""),
+    key(
+        "object_max",
+        Kind::Size { min: KIB, max: 64 * MIB },
+        "The largest response that is shared.",
+        "\"1MiB\"",
+    )
+    .or("\"1MiB\""),
+    key(
+        "prefix",
+        Kind::Text(Form::Label),
+        "Before the names of all keys in Redis; edges that share have the same one.",
+        "\"tenfold\"",
+    )
+    .or("\"tenfold\""),
+];
+
+const REDIS: &[Key] = &[
+    key("url", Kind::Text(Form::RedisUrl), "Where it is: `redis://`, `rediss://` for TLS, or `redis+sentinel://HOST:PORT,HOST:PORT/NAME`. Needs a restart to change.", "\"redis://127.0.0.1:6379\"").required(),
+    key("user", Kind::Text(Form::Label), "The user of its access control list. Needs a restart to change.", "\"tenfold\""),
+    key("password", Kind::Text(Form::Password), "Not inside the URL, where an @ would break it. Needs a restart to change.", "\"${REDIS_PASSWORD:-secret}\""),
+    key("connect", duration(10, MINUTE), "For a connection, with TLS and authentication. Needs a restart to change.", "\"1s\"").or("\"1s\""),
+    key("probe", duration(1, MINUTE), "A server that doesn't answer a probe within this is not asked. Needs a restart to change.", "\"50ms\"").or("\"50ms\""),
+    key("in_flight_max", Kind::Integer { min: 1, max: 100_000 }, "Calls under way at once; what is beyond does without. Needs a restart to change.", "512").or("512"),
 ];
 
 const CLUSTER: &[Key] = &[
@@ -457,7 +507,7 @@ const ROUTE_CACHE: &[Key] = &[
     key("store_set_cookie", Kind::Boolean, "A response that its own headers let be stored is stored also with Set-Cookie, cookie and all, for everyone. Else it has to say `public` or `s-maxage`.", "true").or("false"),
     key("ignore_client_revalidation", Kind::Boolean, "A request's own `no-cache`, `no-store`, `max-age`, `min-fresh` and `Pragma` ask nothing of the nodes.", "true").or("false"),
     key("show_key", Kind::Boolean, "Cache-Status names the key: authority, path and query.", "true").or("false"),
-    later("shield", "one fetch across edges"),
+    key("shield", Kind::Boolean, "Of the edges that share a Redis, one fetches and the others wait for it, no longer than fetching takes.", "true").or("false"),
 ];
 
 const ROUTE_CACHE_QUERY: &[Key] = &[

@@ -23,6 +23,7 @@ pub fn check(root: &Table, out: &mut Vec<Diagnostic>) {
     check_admin(root, out);
     check_addresses(root, out);
     check_cache(root, out);
+    check_redis(root, out);
     check_references(root, clusters, out);
     check_nodes(clusters, out);
     check_amounts(clusters, out);
@@ -84,6 +85,39 @@ fn check_cache(root: &Table, out: &mut Vec<Diagnostic>) {
     let key = message.split_once(": ").map_or("cache", |(key, _)| key);
     let span = root.span_of(key).unwrap_or(0..0);
     out.push(Diagnostic::error(span, message, ""));
+}
+
+/// Who shares what with whom.
+fn check_redis(root: &Table, out: &mut Vec<Diagnostic>) {
+    let empty = Table::default();
+    let servers = root.table("redis").unwrap_or(&empty);
+    let named = root.table("cache").and_then(|cache| cache.get("redis"));
+    let name = named.and_then(Node::as_text);
+    if let (Some(node), Some(name)) = (named, name)
+        && !servers.entries.contains_key(name)
+    {
+        let known = servers.entries.keys().map(String::as_str);
+        let label = match suggest::nearest(name, known) {
+            Some(near) => format!("did you mean \"{near}\"?"),
+            None => format!("add [redis.{name}] with a url"),
+        };
+        out.push(Diagnostic::error(node.span.clone(), format!("there is no redis \"{name}\""), label));
+        return;
+    }
+    for (unused, node) in servers.entries.iter().filter(|(other, _)| Some(other.as_str()) != name) {
+        let message = format!("nothing uses redis \"{unused}\"");
+        out.push(Diagnostic::warning(node.span.clone(), message, "cache.redis would name it"));
+    }
+    if name.is_some() {
+        return;
+    }
+    let routes = root.list("route").iter().filter_map(Node::as_table);
+    for node in routes.filter_map(|route| route.table("cache")?.get("shield")) {
+        if matches!(node.value, Value::Boolean(true)) {
+            let message = "shield does nothing without cache.redis";
+            out.push(Diagnostic::warning(node.span.clone(), message, "edges can't tell each other"));
+        }
+    }
 }
 
 fn check_references(root: &Table, clusters: &Table, out: &mut Vec<Diagnostic>) {

@@ -53,7 +53,9 @@ fn of_kind(kind: &'static Kind) -> Value {
         Kind::Ratio => {
             json!({ "type": "string", "pattern": format!(r"^\d{{1,3}}(\.\d{{1,4}})?\s*%$|{VARIABLE}") })
         }
-        Kind::Text(Form::Secret | Form::Password) => json!({ "type": "string", "writeOnly": true }),
+        Kind::Text(Form::Secret | Form::Password | Form::RedisUrl) => {
+            json!({ "type": "string", "writeOnly": true })
+        }
         Kind::Text(_) | Kind::ClusterName => json!({ "type": "string" }),
         Kind::Choice { known, .. } => {
             json!({ "anyOf": [{ "enum": known }, { "type": "string", "pattern": VARIABLE }] })

@@ -35,6 +35,19 @@ pub struct Settings {
     pub edge: edge::Config,
     /// The pooler, if there is a database.
     pub pooler: Option<PoolerSettings>,
+    /// What edges share, if they do.
+    pub shared: Option<SharedSettings>,
+}
+
+/// The Redis that edges share, and what it may cost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SharedSettings {
+    /// As in `redis.NAME`.
+    pub name: String,
+    /// The server.
+    pub redis: tenfold_state::Config,
+    /// The tier.
+    pub tier: tenfold_cache::tier::Settings,
 }
 
 /// The admin server.
@@ -83,6 +96,7 @@ impl Settings {
             drain_deadline: section(root, "drain").duration("deadline"),
             edge: edge_config(root, log),
             pooler: PoolerSettings::from_tree(root),
+            shared: shared(root),
         }
     }
 }
@@ -131,7 +145,7 @@ fn limits(table: &Table) -> edge::Limits {
     }
 }
 
-/// The section's four numbers.
+/// The section's numbers.
 #[must_use]
 pub fn cache(table: &Table) -> tenfold_cache::Config {
     tenfold_cache::Config {
@@ -139,7 +153,34 @@ pub fn cache(table: &Table) -> tenfold_cache::Config {
         object_bytes_max: table.size("object_max"),
         variants_max: count(table, "variants_max"),
         fills_max: count(table, "fills_max"),
+        refills_max: count(table, "refills_max"),
     }
+}
+
+fn shared(root: &Table) -> Option<SharedSettings> {
+    let cache = section(root, "cache");
+    let name = cache.optional_text("redis")?;
+    let server = root.table("redis")?.table(name)?;
+    let shared = section(cache, "shared");
+    Some(SharedSettings {
+        name: name.to_owned(),
+        redis: tenfold_state::Config {
+            url: server.text("url").to_owned(),
+            username: server.optional_text("user").map(str::to_owned),
+            password: server.optional_text("password").map(str::to_owned),
+            connect: server.duration("connect"),
+            probe: server.duration("probe"),
+            in_flight_max: count(server, "in_flight_max"),
+        },
+        tier: tenfold_cache::tier::Settings {
+            prefix: shared.text("prefix").to_owned(),
+            budget: shared.duration("budget"),
+            shield_budget: shared.duration("shield_budget"),
+            life_max: shared.duration("life_max"),
+            value_bytes_max: usize::try_from(shared.size("object_max")).unwrap_or(usize::MAX),
+            purge_blind_max: cache.optional_duration("purge_blind_max"),
+        },
+    })
 }
 
 fn cluster(name: &str, table: &Table) -> edge::ClusterConfig {
@@ -229,6 +270,7 @@ fn rule(node: &Node, path: &str) -> Rule {
         set_cookie: table.boolean("store_set_cookie"),
         ignore_client_revalidation: table.boolean("ignore_client_revalidation"),
         show_key: table.boolean("show_key"),
+        shield: table.boolean("shield"),
         key: table.list("key").iter().map(part).collect(),
         query: query(section(table, "query")),
         tags: table.list("tags").iter().map(tag).collect(),

@@ -43,6 +43,18 @@ memory = "64MiB"
 object_max = "1MiB"
 variants_max = 8
 fills_max = 100
+redis = "fast"
+shared = { budget = "3ms", shield_budget = "30ms", life_max = "2h", object_max = "64KiB", prefix = "shop" }
+purge_blind_max = "5m"
+refills_max = 4
+
+[redis.fast]
+url = "rediss://cache.example:6380/2"
+user = "edge"
+password = "${DB_PASSWORD}"
+connect = "300ms"
+probe = "30ms"
+in_flight_max = 64
 
 [cluster.api]
 nodes = ["${API_HOST:-127.0.0.1}:3000", { address = "api-2.internal:3000", weight = 2, host = "api.example" }]
@@ -58,7 +70,7 @@ host = "*.Shop.example"
 methods = ["GET", "HEAD"]
 headers = { X-Client = "ios" }
 to = "api"
-cache = { ttl = "30s", stale_while_revalidate = "10m", stale_if_error = "1d", key = ["header:Accept-Language", "cookie:currency"], shared = true, negative_ttl = "5s", heuristic = true, store_set_cookie = true, ignore_client_revalidation = true, show_key = true, tags = ["product:{id}"], query = { sort = true, keep = ["id"], drop = ["utm_*"] } }
+cache = { ttl = "30s", stale_while_revalidate = "10m", stale_if_error = "1d", key = ["header:Accept-Language", "cookie:currency"], shared = true, negative_ttl = "5s", heuristic = true, store_set_cookie = true, ignore_client_revalidation = true, show_key = true, shield = true, tags = ["product:{id}"], query = { sort = true, keep = ["id"], drop = ["utm_*"] } }
 
 [[route]]
 path = "/{*rest}"
@@ -395,7 +407,6 @@ error: "waiting_room" is not in this release yet
 "#,
     );
     for later in [
-        "redis.cache.url = \"redis://h\"",
         "[[route]]\npath = \"/b\"\nto = \"api\"\npriority = \"normal\"",
         "edge.tls = {}",
         "[database.shop]\nprimary = \"postgres://u@h/d\"\nreplicas = []",
@@ -413,6 +424,28 @@ error: "waiting_room" is not in this release yet
             report.render(false)
         );
     }
+}
+
+#[test]
+fn a_redis_that_is_shared_is_one_that_there_is() {
+    refused_after_base(
+        "[cache]\nredis = \"cahce\"\n[redis.cache]\nurl = \"redis://h\"",
+        r#"
+error: there is no redis "cahce"
+ --> tenfold.toml:4:9
+  |
+4 | redis = "cahce"
+  |         ^^^^^^^ did you mean "cache"?
+"#,
+    );
+    let report =
+        read(&format!("{BASE}[redis.cache]\nurl = \"redos://:hunter2@h\"")).expect_err("a wrong scheme");
+    let text = report.render(false);
+    assert!(text.contains("it begins with redis://"), "{text}");
+    let alone = good(&format!("{BASE}[redis.cache]\nurl = \"redis://h\""));
+    assert!(alone.settings.shared.is_none());
+    let warned = alone.report(alone.warnings.clone()).render(false);
+    assert!(warned.contains("nothing uses redis \"cache\""), "{warned}");
 }
 
 #[test]

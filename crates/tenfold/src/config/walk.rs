@@ -237,10 +237,12 @@ impl<'a> Walk<'a> {
             },
             Kind::Ratio => values::ratio_ppm(&filled).map(Value::Ratio).map_err(bad),
             Kind::Choice { known, later } => return self.choice(known, later, at, &filled, raw),
-            Kind::Text(form @ (Form::Secret | Form::Password)) => match forms::check(*form, &filled) {
-                Ok(()) => Ok(Value::Secret(filled)),
-                Err(label) => Err((format!("bad {}", at.name), label)),
-            },
+            Kind::Text(form @ (Form::Secret | Form::Password | Form::RedisUrl)) => {
+                match forms::check(*form, &filled) {
+                    Ok(()) => Ok(Value::Secret(filled)),
+                    Err(label) => Err((format!("bad {}", at.name), label)),
+                }
+            }
             Kind::Text(Form::PgUrl) => match forms::check(Form::PgUrl, &filled) {
                 Ok(()) => Ok(text_of(filled, raw)),
                 // Neither the URL nor what is wrong in it is quoted: it may hold a password.

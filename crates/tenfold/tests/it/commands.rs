@@ -99,7 +99,7 @@ fn a_wrong_command_line_exits_2_and_an_absent_process_1() {
         &["frobnicate"][..],
         &["purge"],
         &["purge", "--all", "--url", "http://h/"],
-        &["purge", "--prefix", "x"],
+        &["purge", "--prefix", "x", "--all"],
         &["load"],
         &["load", "--url", "http://127.0.0.1/", "--rate", "fast"],
     ] {

@@ -9,3 +9,4 @@ mod import;
 mod pooling;
 mod process;
 mod running;
+mod sharing;
