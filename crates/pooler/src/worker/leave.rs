@@ -126,6 +126,7 @@ impl Worker {
                 Why::Clean => {
                     is_clean(server);
                     cleaned = true;
+                    self.session_cleaned(key);
                 }
                 _ => {}
             }

@@ -9,7 +9,8 @@
 //! the session holds the value ([`Worker::fresh_values`]); a report during our own statements is new where the server
 //! connection is to hold nothing of that name, and other than what the connection reported so far. What is new goes to the pool's welcome, so that later clients begin with
 //! it, and once to every client of the pool between two of its transactions ([`Worker::tell_untold`]), as PostgreSQL
-//! itself reports with the next answer.
+//! itself reports with the next answer. In session mode a client hears its server itself, and what was reported last
+//! before the session was cleaned goes to the welcome.
 //!
 //! **Failure.** A report that cannot be read closes the server connection. A report of a setting that the welcome does
 //! not have (of a later version of PostgreSQL, on some servers only) is told to nobody else.
@@ -65,10 +66,11 @@ impl Worker {
         let value = String::from_utf8_lossy(status.value);
         let name = as_said.to_ascii_lowercase();
         if matches!(server.due.front(), Some(Due::Ours(Ours { why: Why::Startup, .. }))) {
-            server.reports.push((as_said.into_owned(), value.clone().into_owned()));
+            note_last(&mut server.reports, &as_said, &value);
         }
-        if server.is_session() && server.client.is_some() {
-            return Fate::Pass;
+        if server.is_session() {
+            note_last(&mut server.reports, &as_said, &value);
+            return if server.client.is_some() { Fate::Pass } else { Fate::Swallow };
         }
         if OF_THE_LOGIN.contains(&&*name) {
             let is_clients = server.client.is_some() && !matches!(server.due.front(), Some(Due::Ours(_)));
@@ -95,6 +97,14 @@ impl Worker {
         Fate::Pass
     }
 
+    /// A session on this server has ended, and nothing of it is left: what was reported last is where the next begins.
+    pub(super) fn session_cleaned(&mut self, key: Key) {
+        let Some(server) = self.servers.get_mut(key) else { return };
+        for (name, value) in std::mem::take(&mut server.reports) {
+            self.fresh_changed(key, &name, &value);
+        }
+    }
+
     /// What the server reported and no session holds is where all sessions begin now.
     pub(super) fn fresh_values(&mut self, key: Key, found: &Found) {
         let Some(server) = self.servers.get_mut(key) else { return };
@@ -110,7 +120,8 @@ impl Worker {
 
     /// Sessions on this server begin with another value than before.
     fn fresh_changed(&mut self, key: Key, name: &str, value: &str) {
-        let Some(server) = self.servers.get_mut(key) else { return };
+        let is_of_login = OF_THE_LOGIN.iter().any(|other| other.eq_ignore_ascii_case(name));
+        let Some(server) = self.servers.get_mut(key).filter(|_| !is_of_login) else { return };
         let Some(at) = server.fresh.iter().position(|(other, _)| other.eq_ignore_ascii_case(name)) else {
             return;
         };
@@ -167,6 +178,15 @@ impl Worker {
         if !out.is_empty() {
             self.send_client(key, &out);
         }
+    }
+}
+
+/// Keeps the last report of each setting.
+fn note_last(reports: &mut Vec<(String, String)>, name: &str, value: &str) {
+    if let Some((_, last)) = reports.iter_mut().find(|(other, _)| other == name) {
+        value.clone_into(last);
+    } else if reports.len() < REPORTED_MAX {
+        reports.push((name.to_owned(), value.to_owned()));
     }
 }
 

@@ -1,25 +1,45 @@
 //! Prepared statements: definitions that change under them, and the list of them that SQL sees.
 
-use std::io::Read as _;
+use std::{io::Read as _, sync::OnceLock};
 
 use tenfold_pgwire::{
     frontend::{Format, Target},
     write,
 };
-use tenfold_testkit::wait_for;
+use tenfold_pooler::config::{Config, Host};
+use tenfold_testkit::{
+    postgres::{Cluster, Options},
+    wait_for,
+};
 
 use crate::{
-    direct::{Direct, Rows, cluster},
-    pooled::{Pooled, config},
+    direct::{Direct, Rows},
+    pooled::{self, Pooled},
 };
 
 const TIME_MAX: std::time::Duration = std::time::Duration::from_secs(20);
 const OUTDATED: &str = "cached plan must not change result type";
 
-fn pooled(size: usize) -> Pooled {
-    let mut config = config();
+/// A server of these tests' own: what other tests define (a cast with effects) has every transaction settled first, and
+/// the connection that came free last is another one then.
+fn port() -> u16 {
+    static CLUSTER: OnceLock<Cluster> = OnceLock::new();
+    CLUSTER.get_or_init(|| Cluster::start(&Options::default()).unwrap()).primary().port()
+}
+
+fn direct() -> Direct {
+    Direct::connect_to(port(), &[])
+}
+
+fn config(size: usize) -> Config {
+    let mut config = pooled::config();
+    config.databases[0].hosts = vec![Host::Tcp { host: "127.0.0.1".into(), port: port() }];
     config.databases[0].pool.size = size;
-    Pooled::start(config)
+    config
+}
+
+fn pooled(size: usize) -> Pooled {
+    Pooled::start(config(size))
 }
 
 /// Prepares a statement, as drivers do that read rows by what Describe says.
@@ -65,7 +85,7 @@ fn what_is_prepared_after_ddl_meets_no_plan_made_before() {
     run(&mut client, "s").unwrap();
     stranger.query("COMMIT").unwrap();
     // By somebody the pooler knows nothing of, so that only the error tells.
-    Direct::connect().query("ALTER TABLE outdated ADD COLUMN b int").unwrap();
+    direct().query("ALTER TABLE outdated ADD COLUMN b int").unwrap();
     assert_eq!(columns(&run(&mut client, "s")), Err(OUTDATED.into()));
     for name in ["t", "u"] {
         prepare(&mut client, name, "TABLE outdated").unwrap();
@@ -117,7 +137,7 @@ fn a_trigger_made_after_a_statement_was_prepared_leaves_nothing_to_strangers() {
     client.query("DROP TABLE IF EXISTS decided; CREATE TABLE decided (a int)").unwrap();
     prepare(&mut client, "s", "INSERT INTO decided VALUES (1)").unwrap();
     run(&mut client, "s").unwrap();
-    Direct::connect()
+    direct()
         .query(
             "CREATE OR REPLACE FUNCTION decided() RETURNS trigger LANGUAGE plpgsql AS
              $$BEGIN SET work_mem = '5MB'; RETURN NEW; END$$;
@@ -133,22 +153,22 @@ fn a_trigger_made_after_a_statement_was_prepared_leaves_nothing_to_strangers() {
     assert_eq!(client.value("SHOW work_mem").as_deref(), Some("5MB"));
     let mut stranger = Direct::connect_to(pooled.port(), &[]);
     assert_eq!(stranger.value("SHOW work_mem").as_deref(), Some("4MB"));
-    Direct::connect().query("DROP TABLE decided").unwrap();
+    direct().query("DROP TABLE decided").unwrap();
 }
 
 #[test]
 fn one_text_in_two_databases_is_two_statements() {
-    let mut direct = Direct::connect();
-    let _ = direct.query("CREATE DATABASE other_decision");
+    let mut here = direct();
+    here.query("CREATE DATABASE other_decision").unwrap();
     let make = |sets: &str| {
         format!(
             "CREATE OR REPLACE FUNCTION homonym() RETURNS int LANGUAGE plpgsql AS $$BEGIN {sets} RETURN 1; END$$"
         )
     };
-    cluster().primary().psql_in("postgres", &make("")).unwrap();
-    cluster().primary().psql_in("other_decision", &make("SET work_mem = '5MB';")).unwrap();
-    let mut config = config();
-    config.databases[0].pool.size = 1;
+    let elsewhere = [("database", "other_decision")];
+    here.query(make("")).unwrap();
+    Direct::connect_to(port(), &elsewhere).query(make("SET work_mem = '5MB';")).unwrap();
+    let mut config = config(1);
     let mut other = config.databases[0].clone();
     other.name = "other_decision".into();
     other.dbname = None;
@@ -157,7 +177,6 @@ fn one_text_in_two_databases_is_two_statements() {
     let mut here = Direct::connect_to(pooled.port(), &[]);
     prepare(&mut here, "s", "SELECT homonym()").unwrap();
     run(&mut here, "s").unwrap();
-    let elsewhere = [("database", "other_decision")];
     let mut there = Direct::connect_to(pooled.port(), &elsewhere);
     prepare(&mut there, "s", "SELECT homonym()").unwrap();
     run(&mut there, "s").unwrap();

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use tenfold_pooler::config::Host;
+use tenfold_pooler::config::{Host, Mode};
 use tenfold_testkit::{
-    postgres::{Cluster, Options},
+    postgres::{Cluster, Options, Server},
     wait_for,
 };
 
@@ -26,14 +26,38 @@ fn both(value: &str) -> (String, String) {
     (value.into(), value.into())
 }
 
+/// A pooler in front of a server of this test's own.
+fn narrow(server: &Server, mode: Mode) -> Pooled {
+    let mut config = config();
+    config.databases[0].hosts = vec![Host::Tcp { host: "127.0.0.1".into(), port: server.port() }];
+    config.databases[0].pool.size = 2;
+    config.databases[0].pool.mode = mode;
+    Pooled::start_with(config, 2)
+}
+
+#[test]
+fn a_session_begins_with_what_its_server_reported_to_others() {
+    let cluster = Cluster::start(&Options::default()).unwrap();
+    let server = cluster.primary();
+    let pooled = narrow(server, Mode::Session);
+    let mut client = Direct::connect_to(pooled.port(), &[]);
+    let pid = client.value("SELECT pg_backend_pid()");
+    server.set(NAME, "sql_standard").unwrap();
+    wait_for("the client to be told", TIME_MAX, || told_and_true(&mut client) == both("sql_standard"));
+    client.query("SET IntervalStyle = 'iso_8601'; SET DateStyle = 'German'").unwrap();
+    client.terminate();
+    wait_for("a later client on the same connection to be told", TIME_MAX, || {
+        let mut late = Direct::connect_to(pooled.port(), &[]);
+        let told = late.reports.get(NAME).cloned();
+        late.value("SELECT pg_backend_pid()") == pid && told.as_deref() == Some("sql_standard")
+    });
+}
+
 #[test]
 fn every_client_hears_of_a_reload_but_those_that_set_it_themselves() {
     let cluster = Cluster::start(&Options::default()).unwrap();
     let server = cluster.primary();
-    let mut config = config();
-    config.databases[0].hosts = vec![Host::Tcp { host: "127.0.0.1".into(), port: server.port() }];
-    config.databases[0].pool.size = 2;
-    let pooled = Pooled::start_with(config, 2);
+    let pooled = narrow(server, Mode::Transaction);
     let mut clients: Vec<_> = (0..4).map(|_| Direct::connect_to(pooled.port(), &[])).collect();
     let mut setting = Direct::connect_to(pooled.port(), &[]);
     setting.query("SET IntervalStyle = 'iso_8601'").unwrap();
