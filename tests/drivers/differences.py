@@ -4,14 +4,15 @@ Intuition. The page for users that lists the differences is the specification: a
 run, and so does a line of it that has stopped being true.
 
 Mechanism. Rows of the page's tables name behaviours in backticks, `area.name`. A row counts for the transaction seat;
-one that contains the word "session" in its own marker, `area.name (session)`, counts for the session seat.
+one that contains the word "session" in its own marker, `area.name` (session), counts for the session seat. With "at
+times" in the marker, it may also be as directly: whether it differs depends on which server connection is free.
 
 Failure. A name on the page that no behaviour has is an error of the page and is reported as gone.
 """
 
 import re
 
-NAME = re.compile(r"`([a-z0-9_]+\.[a-z0-9_]+)`(?: \((session)\))?")
+NAME = re.compile(r"`([a-z0-9_]+\.[a-z0-9_]+)`(?: \((session)?(?:, )?(at times)?\))?")
 
 
 def compare(seat, direct, pooled, details):
@@ -37,28 +38,32 @@ def compare(seat, direct, pooled, details):
 
 
 class Written:
-    """The written list: (seat, behaviour) pairs that may differ."""
+    """The written list: (seat, behaviour) pairs that differ, some of them only at times."""
 
-    def __init__(self, pairs, names):
+    def __init__(self, pairs, names, at_times=()):
         self.pairs = pairs
+        self.at_times = set(at_times)
         self.names = set(names)
 
     @classmethod
     def read(cls, path, names):
         """`path` None: an empty list."""
-        pairs = set()
+        pairs, at_times = set(), set()
         if path:
             with open(path, encoding="utf-8") as page:
                 for line in page:
-                    if line.startswith("|"):
-                        pairs |= {(seat or "transaction", name) for name, seat in NAME.findall(line)}
-        return cls(pairs, names)
+                    for name, seat, times in NAME.findall(line) if line.startswith("|") else ():
+                        pairs.add((seat or "transaction", name))
+                        if times:
+                            at_times.add((seat or "transaction", name))
+        return cls(pairs, names, at_times)
 
-    def judge(self, differences):
-        """Sorts what was found into listed and unlisted, and finds what is listed but gone."""
+    def judge(self, differences, seats):
+        """Sorts what was found in these seats into listed and unlisted, and finds what is listed but gone."""
         found = {(entry["seat"], entry["behaviour"]) for entry in differences}
         listed = [entry for entry in differences if (entry["seat"], entry["behaviour"]) in self.pairs]
         unlisted = [entry for entry in differences if (entry["seat"], entry["behaviour"]) not in self.pairs]
-        # A run of some behaviours only says nothing about the others.
-        gone = sorted(f"{name} ({seat})" for seat, name in self.pairs - found if name in self.names)
+        # A run of some behaviours only, or of one mode, says nothing about the others.
+        was_run = lambda seat, name: seat in seats and name in self.names  # noqa: E731
+        gone = sorted(f"{name} ({seat})" for seat, name in self.pairs - self.at_times - found if was_run(seat, name))
         return {"listed": listed, "unlisted": unlisted, "gone": gone}

@@ -123,21 +123,21 @@ def main():
         stack.append(direct)
         first, second = run_seat(direct, names), run_seat(direct, names)
         unstable = compare("direct again", first, second, chosen.details)
-        differences, seated = [], 0
+        differences, seated = [], []
         for seat in seats(chosen, server, stack):
             differences += compare(seat.name, first, run_seat(seat, names), chosen.details)
             seat.close()
-            seated += 1
+            seated.append(seat.name)
     finally:
         for thing in reversed(stack):
             thing.close()
     written = Written.read(chosen.listed, names)
-    report = {"behaviours": len(names), "unstable": unstable} | written.judge(differences)
+    report = {"behaviours": len(names), "unstable": unstable} | written.judge(differences, seated)
     print(json.dumps(report, indent=1, ensure_ascii=False))
     sys.stdout.flush()
     failed = len(unstable) + len(report["unlisted"]) + len(report["gone"])
     # The lines that ./test adds up: each behaviour counts once in each pooled seat.
-    passed = max(0, len(names) * seated - failed)
+    passed = max(0, len(names) * len(seated) - failed)
     print(f"# pass {passed}\n# fail {failed}", file=sys.stderr, flush=True)
     # Threads of drivers that hang must not keep us.
     os._exit(1 if failed else 0)

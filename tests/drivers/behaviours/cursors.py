@@ -190,7 +190,8 @@ def copy_out_left_early(seat, see):
     connection = seat.psycopg()
 
     def leave():
-        with connection.cursor().copy("COPY (SELECT generate_series(1, 1000000)) TO STDOUT") as copy:
+        # Large rows: what is under way when the cancel comes is read through to its end.
+        with connection.cursor().copy("COPY (SELECT repeat('x', 1000) FROM generate_series(1, 1000000)) TO STDOUT") as copy:
             for _ in copy:
                 raise KeyError("enough")
 
