@@ -51,6 +51,8 @@ pub(super) struct LocalPool {
     pub(super) connecting: usize,
     /// Another worker was asked for a connection.
     pub(super) borrowing: bool,
+    /// Stands in the worker's list of pools of which others are to be told who waits.
+    has_changed_queue: bool,
     /// A place came free.
     pub(super) wants_seek: bool,
     pub(super) stats: Stats,
@@ -88,6 +90,7 @@ impl LocalPool {
             waiters: Waiters::default(),
             connecting: 0,
             borrowing: false,
+            has_changed_queue: false,
             wants_seek: false,
             stats: Stats::default(),
         }
@@ -582,6 +585,12 @@ impl Worker {
             return;
         }
         let waited = self.now.saturating_duration_since(oldest);
+        let settings = self.pools[local].settings();
+        let reserve = if waited >= settings.reserve_wait { settings.reserve } else { 0 };
+        if pool.open() >= settings.size + reserve {
+            self.break_soft_pin(local);
+            return;
+        }
         loop {
             let part = &self.pools[local];
             if part.connecting >= CONNECTING_MAX.min(part.waiters.len()) || !self.may_connect(&pool) {
@@ -745,11 +754,22 @@ impl Worker {
         part.pool.set_idle(self.index, part.idle.len());
     }
 
-    /// Tells the other workers how many wait here.
-    pub(super) fn say_waiting(&self, local: usize) {
-        let part = &self.pools[local];
-        let oldest = part.waiters.oldest().map(|since| self.shared.ms(since));
-        part.pool.set_waiting(self.index, part.waiters.len(), oldest);
+    /// The other workers are told how many wait here, before this one sleeps.
+    pub(super) fn say_waiting(&mut self, local: usize) {
+        let part = &mut self.pools[local];
+        if !std::mem::replace(&mut part.has_changed_queue, true) {
+            self.changed_queues.push(local);
+        }
+    }
+
+    /// Says what changed in this turn about those who wait.
+    pub(super) fn tell_waiting(&mut self) {
+        while let Some(local) = self.changed_queues.pop() {
+            let part = &mut self.pools[local];
+            part.has_changed_queue = false;
+            let oldest = part.waiters.oldest().map(|since| self.shared.ms(since));
+            part.pool.set_waiting(self.index, part.waiters.len(), oldest);
+        }
     }
 }
 

@@ -98,6 +98,8 @@ pub(crate) struct Worker {
     servers: Slab<Server>,
     cancels: Slab<Cancel>,
     pools: Vec<LocalPool>,
+    /// Pools of which others are to be told who waits.
+    changed_queues: Vec<usize>,
     /// Clients that listen to notifications.
     listeners: Vec<Key>,
     /// Clients that have yet to hear of a reload of the server.
@@ -164,6 +166,7 @@ impl Worker {
             servers: Slab::new(),
             cancels: Slab::new(),
             pools: Vec::new(),
+            changed_queues: Vec::new(),
             listeners: Vec::new(),
             untold: reports::Untold::default(),
             soft_pins: 0,
@@ -223,6 +226,7 @@ impl Worker {
                 self.next_tick = self.now + TICK;
                 self.tick();
             }
+            self.tell_waiting();
         }
         self.end();
         Ok(())
