@@ -66,6 +66,8 @@ pub(crate) enum Order {
     KillClient { id: u64 },
     /// Server connections opened before now are replaced when free.
     Reconnect { database: Option<Arc<Database>> },
+    /// Read no client until told to again: what is on the way to them arrives.
+    Suspend { on: bool },
     /// The configuration changed.
     Reloaded,
     /// Finish what runs, take nothing new.

@@ -154,6 +154,22 @@ impl Pool {
             && self.database.servers() >= settings.database_max
     }
 
+    /// Whether its user's own limit is.
+    #[must_use]
+    pub fn is_held_by_user(&self) -> bool {
+        let settings = self.settings.load();
+        let open = self.count.servers.load(Ordering::Relaxed);
+        self.open() < settings.size && settings.user_max > 0 && open >= settings.user_max
+    }
+
+    /// Whether a connection of this pool counts against what holds another back.
+    #[must_use]
+    pub fn holds_back(&self, other: &Self) -> bool {
+        self.id != other.id
+            && (other.is_held_by_database() && Arc::ptr_eq(&self.database, &other.database)
+                || other.is_held_by_user() && Arc::ptr_eq(&self.count, &other.count))
+    }
+
     /// Says how many idle connections a worker has.
     pub fn set_idle(&self, worker: usize, idle: usize) {
         self.slots[worker].idle.store(idle, Ordering::Relaxed);
@@ -247,9 +263,12 @@ impl Pool {
         Some(Report { pool: Arc::clone(self), name: name.to_owned(), value: value.to_owned() })
     }
 
-    /// What these startup parameters were found to mean.
+    /// What these startup parameters mean: nothing if there are none, else what they were found to.
     #[must_use]
     pub fn started(&self, startup: &Startup) -> Option<Arc<Started>> {
+        if startup.is_empty() {
+            return Some(Started::plain(Vec::new()));
+        }
         self.startups.lock().unwrap_or_else(PoisonError::into_inner).get(startup).cloned()
     }
 

@@ -284,7 +284,6 @@ impl Live {
 fn needs_restart(at_start: &Settings, loaded: &Loaded, has_pooler: bool) -> Vec<Diagnostic> {
     let now = &loaded.settings;
     let changed = [
-        ("database", now.pooler.is_some() && !has_pooler),
         ("workers", at_start.workers != now.workers),
         ("admin.listen", at_start.admin.listen != now.admin.listen),
         ("admin.probe_listen", at_start.admin.probe_listen != now.admin.probe_listen),
@@ -305,7 +304,14 @@ fn needs_restart(at_start: &Settings, loaded: &Loaded, has_pooler: bool) -> Vec<
             "the old value stays in force",
         )
     };
-    changed.iter().filter(|(_, changed)| *changed).map(|(key, _)| warning(key)).collect()
+    let mut warnings: Vec<_> =
+        changed.iter().filter(|(_, changed)| *changed).map(|(key, _)| warning(key)).collect();
+    if now.pooler.is_some() && !has_pooler {
+        let span = loaded.tree.span_of("database").unwrap_or(0..0);
+        let help = "restart: the pooler and its listeners start with the process";
+        warnings.push(Diagnostic::warning(span, "the first [database] needs a restart", help));
+    }
+    warnings
 }
 
 /// Builds everything as `run` would, and throws it away: what `check` asks.

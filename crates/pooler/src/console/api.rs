@@ -38,9 +38,9 @@ pub enum Refused {
 pub enum Shutdown {
     /// At once.
     Now,
-    /// When all server connections are free; nothing new begins.
+    /// When all server connections are free; no client is taken and no transaction begins.
     WaitForServers,
-    /// When all clients have left.
+    /// When all clients have left; no client is taken.
     WaitForClients,
 }
 
@@ -75,7 +75,7 @@ pub trait ConsoleApi: Sync {
     /// Unknown database; paused already.
     fn pause(&self, database: Option<&str>) -> impl Future<Output = Result<(), Refused>> + Send;
 
-    /// As [`ConsoleApi::pause`] for all, with sockets flushed.
+    /// Reads no client any more, and returns when all that was asked before has been answered, and the answers taken.
     ///
     /// # Errors
     /// Paused already.

@@ -65,6 +65,7 @@ async fn ask_workers(shared: &Shared, report: &mut Report) {
             report.clients.extend(rows.clients);
             report.servers.extend(rows.servers);
             report.cancels += rows.cancels;
+            report.unanswered += rows.unanswered;
         }
     }
 }
@@ -79,7 +80,7 @@ pub(crate) fn totals(shared: &Shared) -> Vec<StatsRow> {
                 database: Arc::clone(&database.name),
                 transactions: stats.transactions,
                 queries: stats.queries,
-                assignments: stats.transactions,
+                assignments: stats.assignments,
                 bytes_received: stats.bytes_received,
                 bytes_sent: stats.bytes_sent,
                 transaction_us: stats.transaction_us,
@@ -87,7 +88,7 @@ pub(crate) fn totals(shared: &Shared) -> Vec<StatsRow> {
                 wait_us: stats.wait_us,
                 client_parses: stats.prepared_hits.wrapping_add(stats.prepared_misses),
                 server_parses: stats.prepared_misses,
-                binds: 0,
+                binds: stats.binds,
             });
         }
         (!pools.is_empty()).then_some(row)

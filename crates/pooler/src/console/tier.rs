@@ -138,6 +138,21 @@ impl Tier {
         self.shared.log(Level::Info, &format!("{command}{what} command issued"));
     }
 
+    /// Ends the process once all clients have left, or no server connection serves anybody.
+    async fn end_after(self, how: Shutdown) {
+        let is_over = |database: &Arc<Database>| match how {
+            Shutdown::WaitForClients => database.clients.load(Ordering::Relaxed) == 0,
+            _ => database.pools().iter().all(|pool| pool.open() <= pool.idle()),
+        };
+        while !self.shared.databases().iter().all(is_over) {
+            tokio::time::sleep(POLL).await;
+        }
+        let ask = self.shared.process.send(ProcessAsk::Shutdown { at_once: false });
+        if ask.await.is_err() {
+            self.shared.log(Level::Warn, "SHUTDOWN: the process does not take this command");
+        }
+    }
+
     fn ask(&self, ask: ProcessAsk) -> Result<(), Refused> {
         let nobody = |_| Refused::State("the process does not take this command now".into());
         self.shared.process.try_send(ask).map_err(nobody)
@@ -208,11 +223,15 @@ impl ConsoleApi for Tier {
         if !self.shared.desk.change(Pause::Active, Pause::Suspended) {
             return Err(Refused::State("already suspended/paused".into()));
         }
-        let databases = self.shared.databases();
-        let is_free =
-            |database: &Arc<Database>| database.pools().iter().all(|pool| pool.open() <= pool.idle());
-        let is_over = || self.shared.desk.pause() == Pause::Active;
-        self.wait(is_over, || databases.iter().all(is_free)).await
+        self.shared.tell_all(|| Order::Suspend { on: true });
+        // What was asked before is answered, and has arrived.
+        while gather::report(&self.shared).await.unanswered > 0 {
+            if self.shared.desk.pause() == Pause::Active {
+                return Err(Refused::State("resumed before it was done".into()));
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        Ok(())
     }
 
     fn resume(&self, database: Option<&str>) -> Result<(), Refused> {
@@ -232,6 +251,7 @@ impl ConsoleApi for Tier {
         if !desk.change(Pause::Paused, Pause::Active) && !desk.change(Pause::Suspended, Pause::Active) {
             return Err(Refused::State("pooler is not paused/suspended".into()));
         }
+        self.shared.tell_all(|| Order::Suspend { on: false });
         self.wake(&self.shared.databases());
         Ok(())
     }
@@ -278,7 +298,16 @@ impl ConsoleApi for Tier {
 
     fn shutdown(&self, how: Shutdown) -> Result<(), Refused> {
         self.log("SHUTDOWN", None);
-        // The process's own end is the wait for both: what runs is finished, and who is idle is sent home.
-        self.ask(ProcessAsk::Shutdown { at_once: how == Shutdown::Now })
+        if how == Shutdown::Now {
+            return self.ask(ProcessAsk::Shutdown { at_once: true });
+        }
+        if self.shared.closing.swap(true, Ordering::Relaxed) {
+            return Err(Refused::State("already shutting down".into()));
+        }
+        if how == Shutdown::WaitForServers {
+            self.shared.desk.change(Pause::Active, Pause::Paused);
+        }
+        tokio::spawn(self.clone().end_after(how));
+        Ok(())
     }
 }

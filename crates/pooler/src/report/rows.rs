@@ -22,6 +22,8 @@ pub struct Report {
     pub servers: Vec<ServerRow>,
     /// Cancel requests under way.
     pub cancels: usize,
+    /// Connections with bytes on the way: to a client that takes them slowly, or of a statement that runs.
+    pub unanswered: usize,
     /// Databases, by name.
     pub databases: Vec<DatabaseRow>,
     /// Pools, by database and user.

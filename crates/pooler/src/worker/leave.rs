@@ -22,7 +22,9 @@ use super::{
     server::{Due, Phase, Pins, Server, Why},
     slab::Key,
 };
-use crate::{counters::Counter, image::Image, mailbox::Ask, refusal::Refusal, shared::Database};
+use crate::{
+    counters::Counter, image::Image, mailbox::Ask, refusal::Refusal, report::Pause, shared::Database,
+};
 
 impl Worker {
     /// A client said goodbye.
@@ -362,7 +364,8 @@ impl Worker {
                     server.status == b'I' && server.due.is_empty() && !server.in_series
                 }),
                 State::Login(_) => true,
-                State::Waiting | State::Parked(_) => false,
+                // It waits for what will not come.
+                State::Waiting | State::Parked(_) => self.shared.desk.pause() != Pause::Active,
             });
             if is_idle {
                 self.refuse_and_end(key, Refusal::ShuttingDown, "the pooler is shutting down");

@@ -148,11 +148,15 @@ pub struct Stats {
     pub prepared_hits: u64,
     /// Prepared statements that were prepared.
     pub prepared_misses: u64,
+    /// Times a client got a server connection.
+    pub assignments: u64,
+    /// Binds of clients.
+    pub binds: u64,
 }
 
 impl Stats {
     /// How many there are.
-    pub(crate) const FIELDS: usize = 9;
+    pub(crate) const FIELDS: usize = 11;
 
     pub(crate) fn values(&self) -> [u64; Self::FIELDS] {
         [
@@ -165,6 +169,8 @@ impl Stats {
             self.wait_us,
             self.prepared_hits,
             self.prepared_misses,
+            self.assignments,
+            self.binds,
         ]
     }
 
@@ -179,6 +185,8 @@ impl Stats {
             wait_us,
             prepared_hits,
             prepared_misses,
+            assignments,
+            binds,
         ] = values;
         Self {
             transactions,
@@ -190,6 +198,8 @@ impl Stats {
             wait_us,
             prepared_hits,
             prepared_misses,
+            assignments,
+            binds,
         }
     }
 }
@@ -393,6 +403,7 @@ impl Worker {
         server.touched = now;
         server.transaction_since = Some(now);
         let stats = &mut self.pools[server.local].stats;
+        stats.assignments += 1;
         stats.wait_us += u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
         self.shared.counters.waited(self.index, waited);
     }
@@ -602,7 +613,7 @@ impl Worker {
                 return;
             }
         }
-        if pool.is_held_by_database() {
+        if pool.is_held_by_database() || pool.is_held_by_user() {
             self.evict_of_another_pool(local);
         }
         self.break_soft_pin(local);
@@ -616,20 +627,18 @@ impl Worker {
         Some(key)
     }
 
-    /// Closes an idle connection of another pool of the same database, so that there is room for one of this.
+    /// Closes an idle connection of another pool of the same database or user, so that there is room for one of this.
     fn evict_of_another_pool(&mut self, local: usize) {
-        let database = Arc::clone(&self.pools[local].pool.database);
+        let held_back = Arc::clone(&self.pools[local].pool);
         let other = (0..self.pools.len()).find(|&other| {
-            let part = &self.pools[other];
-            other != local && Arc::ptr_eq(&part.pool.database, &database) && !part.idle.is_empty()
+            !self.pools[other].idle.is_empty() && self.pools[other].pool.holds_back(&held_back)
         });
         let Some(other) = other else { return };
         if !self.pools[other].idle.is_empty() {
             let server = self.pools[other].idle.remove(0);
             self.say_idle(other);
             self.close_server(server);
-            let pool = Arc::clone(&self.pools[local].pool);
-            if let Some(place) = pool.take_place(Duration::ZERO) {
+            if let Some(place) = held_back.take_place(Duration::ZERO) {
                 self.connect(local, place, None);
             }
         }

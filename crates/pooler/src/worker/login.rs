@@ -671,6 +671,10 @@ impl Worker {
             self.refuse_and_end(key, Refusal::UnknownDatabase, &text);
             return;
         };
+        if self.shared.closing.load(Ordering::Relaxed) {
+            self.refuse_and_end(key, Refusal::ShuttingDown, "the pooler is shutting down");
+            return;
+        }
         if database.disabled.load(Ordering::Relaxed) {
             let text = format!("database \"{}\" is disabled", asked_for.database);
             self.refuse_and_end(key, Refusal::DatabaseDisabled, &text);

@@ -124,6 +124,8 @@ pub(crate) struct Worker {
     next_second: Instant,
     idle_scan: usize,
     is_draining: bool,
+    /// No client is read.
+    is_suspended: bool,
     is_stopped: bool,
 }
 
@@ -184,6 +186,7 @@ impl Worker {
             next_second: now + Duration::from_secs(1),
             idle_scan: 0,
             is_draining: false,
+            is_suspended: false,
             is_stopped: false,
         }
     }
@@ -300,6 +303,7 @@ impl Worker {
             Order::Kill { database } => self.kill(database.as_ref()),
             Order::KillClient { id } => self.kill_client(id),
             Order::Reconnect { database } => self.replace_idle(database.as_ref()),
+            Order::Suspend { on } => self.suspend(on),
             Order::Reloaded => self.reloaded(),
             Order::Drain => self.drain(),
             Order::Stop => self.is_stopped = true,
@@ -358,6 +362,11 @@ impl Worker {
     /// Whether a client may be read now; if not, it is marked.
     fn may_read_client(&mut self, key: Key, hangup: bool) -> bool {
         let Some(client) = self.clients.get_mut(key) else { return false };
+        // Who logs in may be the one that ends it.
+        if self.is_suspended && client.is_ready() {
+            client.unread = true;
+            return false;
+        }
         let full = match client.state {
             client::State::Waiting | client::State::Parked(_) => true,
             client::State::Active(server) => self.servers.get(server).is_some_and(|server| {
@@ -416,12 +425,24 @@ impl Worker {
     fn resume_client(&mut self, key: Key) {
         let Some(client) = self.clients.get_mut(key) else { return };
         client.queued = false;
+        if self.is_suspended && client.is_ready() {
+            return;
+        }
         if !client.stash.is_empty() {
             self.handle_stash(key);
         }
         let Some(client) = self.clients.get_mut(key) else { return };
         if std::mem::take(&mut client.unread) {
             self.read_client(key, false);
+        }
+    }
+
+    /// Clients are read no more, or again.
+    fn suspend(&mut self, on: bool) {
+        if std::mem::replace(&mut self.is_suspended, on) && !on {
+            for key in self.clients.keys() {
+                self.look_again(key);
+            }
         }
     }
 

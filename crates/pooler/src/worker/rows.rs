@@ -1,6 +1,6 @@
 //! What a worker holds, row by row, for the console and for status.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tenfold_service::acceptor::Peer;
 
@@ -20,6 +20,8 @@ pub struct WorkerRows {
     pub servers: Vec<ServerRow>,
     /// Cancel requests under way.
     pub cancels: usize,
+    /// Connections with bytes on the way.
+    pub unanswered: usize,
 }
 
 /// What a client is doing.
@@ -69,6 +71,8 @@ pub struct ClientRow {
     pub state: ClientState,
     /// Where it comes from.
     pub peer: Option<Peer>,
+    /// Our end of its connection, unless that is a Unix socket.
+    pub local: Option<SocketAddr>,
     /// Its own name for itself.
     pub application_name: String,
     /// The server connection it holds.
@@ -108,6 +112,8 @@ pub struct ServerRow {
     pub host: Arc<str>,
     /// Port, or 0 of a Unix socket.
     pub port: u16,
+    /// Our end of the connection, unless that is a Unix socket.
+    pub local: Option<SocketAddr>,
     /// The client it serves.
     pub client: Option<u64>,
     /// When it was opened: milliseconds since the epoch.
@@ -137,7 +143,15 @@ impl Worker {
             clients: self.clients.keys().into_iter().filter_map(|key| self.client_row(key)).collect(),
             servers: self.servers.keys().into_iter().filter_map(|key| self.server_row(key)).collect(),
             cancels: self.cancels.len(),
+            unanswered: self.unanswered(),
         }
+    }
+
+    fn unanswered(&self) -> usize {
+        let clients = self.clients.keys().into_iter().filter_map(|key| self.clients.get(key));
+        let servers = self.servers.keys().into_iter().filter_map(|key| self.servers.get(key));
+        clients.filter(|client| client.wire.is_blocked()).count()
+            + servers.filter(|server| server.wire.is_blocked() || !server.due.is_empty()).count()
     }
 
     fn client_row(&self, key: Key) -> Option<ClientRow> {
@@ -158,6 +172,7 @@ impl Worker {
                 State::Active(_) => ClientState::Active,
             },
             peer: seat.map(|seat| seat.peer),
+            local: client.wire.local(),
             application_name: client.image.setting("application_name").unwrap_or_default().to_owned(),
             server: server.map(|server| server.id),
             connected_unix_ms: seat.map_or(0, |seat| seat.connected_unix_ms),
@@ -187,6 +202,7 @@ impl Worker {
             state: state_of(server),
             host: Arc::clone(&server.address.name),
             port,
+            local: server.wire.local(),
             client: server.client.and_then(|client| self.clients.get(client)).map(|client| client.id),
             opened_unix_ms: server.opened_unix_ms,
             opened_for: self.now.saturating_duration_since(server.opened),

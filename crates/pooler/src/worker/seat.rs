@@ -93,11 +93,7 @@ impl Worker {
             self.want_own_server(key);
             return;
         }
-        let known = if asked_for.startup.is_empty() {
-            Some(Started::plain(Vec::new()))
-        } else {
-            pool.started(&asked_for.startup)
-        };
+        let known = pool.started(&asked_for.startup);
         if let (Some(started), Some(_)) = (known, pool.welcome.load().as_ref()) {
             self.welcome(key, started);
             return;
@@ -124,8 +120,7 @@ impl Worker {
         let Some(seat) = client.seat.as_ref() else { return false };
         let pool = Arc::clone(&seat.pool);
         let raw = Arc::clone(&seat.raw);
-        let known = if raw.is_empty() { Some(Started::plain(Vec::new())) } else { pool.started(&raw) };
-        if let Some(started) = known {
+        if let Some(started) = pool.started(&raw) {
             // Another client of the same kind was first.
             self.welcome(key, started);
             return false;
@@ -223,12 +218,7 @@ impl Worker {
             .collect();
         for key in ready {
             let Some(seat) = self.clients.get(key).and_then(|client| client.seat.as_ref()) else { continue };
-            let known = if seat.raw.is_empty() {
-                Some(Started::plain(Vec::new()))
-            } else {
-                seat.pool.started(&seat.raw)
-            };
-            if let Some(started) = known {
+            if let Some(started) = seat.pool.started(&seat.raw) {
                 self.pools[local].waiters.remove(key);
                 self.say_waiting(local);
                 self.welcome(key, started);

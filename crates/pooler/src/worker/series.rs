@@ -272,6 +272,7 @@ impl Worker {
             self.pass_unknown(message, data, names.statement, batch);
         }
         let Some(server) = self.servers.get_mut(server_key) else { return Step::Wait };
+        self.pools[server.local].stats.binds += 1;
         server.in_series = true;
         server.due.push_back(Due::Bind(id));
         Step::Used

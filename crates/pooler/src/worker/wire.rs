@@ -134,6 +134,14 @@ impl Wire {
         })
     }
 
+    /// Our own end of it; `None` of a Unix socket.
+    pub(crate) fn local(&self) -> Option<std::net::SocketAddr> {
+        match &self.socket {
+            Socket::Tcp(socket) => socket.local_addr().ok(),
+            Socket::Unix(_) => None,
+        }
+    }
+
     pub(crate) fn is_unix(&self) -> bool {
         matches!(self.socket, Socket::Unix(_))
     }

@@ -5,10 +5,14 @@ use std::{
     time::Duration,
 };
 
+use tenfold_pgwire::write;
 use tenfold_pooler::{ProcessAsk, config::Password};
 use tenfold_testkit::wait_for;
 
-use crate::pooled::{Pooled, config, told};
+use crate::{
+    direct::Direct,
+    pooled::{Pooled, config, told},
+};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -26,6 +30,11 @@ impl Pooled {
         let mut psql = self.psql_command();
         psql.args(["-d", "pgbouncer", "-c", command]);
         told(psql.output().unwrap())
+    }
+
+    /// A session at the console.
+    fn console(&self) -> Direct {
+        Direct::connect_to_database(self.port(), "pgbouncer")
     }
 
     /// Begins something that takes its time.
@@ -162,6 +171,115 @@ fn reload_and_shutdown_are_asked_of_the_process() {
     assert_eq!(ended(ending), Ok(String::new()));
     drop(asks);
     assert!(pooled.command("RELOAD").unwrap_err().contains("does not take this command"), "nobody is there");
+}
+
+#[test]
+fn a_shutdown_that_waits_takes_nobody_new_and_comes_when_all_have_left() {
+    let mut pooled = start();
+    let mut asks = pooled.asks.take().unwrap();
+    let staying = Direct::connect_to(pooled.port(), &[]);
+    let mut console = pooled.console();
+    console.query("SHUTDOWN WAIT_FOR_CLIENTS").unwrap();
+    assert!(pooled.psql("SELECT 1").unwrap_err().contains("the pooler is shutting down"));
+    assert_eq!(console.query("RESUME").unwrap_err(), "pooler is shutting down");
+    assert_eq!(console.query("SHUTDOWN WAIT_FOR_CLIENTS").unwrap_err(), "already shutting down");
+    assert!(asks.try_recv().is_err(), "a client is still here");
+    staying.terminate();
+    let asked = wait_for("the end", LONG, || asks.try_recv().ok());
+    assert!(matches!(asked, ProcessAsk::Shutdown { at_once: false }));
+}
+
+#[test]
+fn a_shutdown_that_waits_for_servers_begins_nothing_and_lets_out_who_waits() {
+    let mut pooled = start();
+    let mut asks = pooled.asks.take().unwrap();
+    let mut console = pooled.console();
+    let mut staying = Direct::connect_to(pooled.port(), &[]);
+    let mut waiting = Direct::connect_to(pooled.port(), &[]);
+    staying.query("BEGIN; SELECT 1").unwrap();
+    console.query("SHUTDOWN WAIT_FOR_SERVERS").unwrap();
+    let held = std::thread::spawn(move || waiting.query("SELECT 'began'"));
+    wait_for("one that waits", LONG, || {
+        let rows = console.query("SHOW CLIENTS").unwrap();
+        rows.iter().any(|row| row[3].as_deref() == Some(b"waiting"))
+    });
+    assert!(asks.try_recv().is_err(), "a transaction is still open");
+    assert!(staying.query("COMMIT").is_ok());
+    let asked = wait_for("the end", LONG, || asks.try_recv().ok());
+    assert!(matches!(asked, ProcessAsk::Shutdown { at_once: false }));
+    pooled.pooler.drain();
+    let told = held.join().unwrap().unwrap_err();
+    assert!(told.contains("the pooler is shutting down"), "{told}");
+}
+
+#[test]
+fn a_suspended_pooler_answers_what_was_asked_and_reads_nothing_until_resume() {
+    let pooled = start();
+    let mut console = pooled.console();
+    let mut open = Direct::connect_to(pooled.port(), &[]);
+    open.query("BEGIN; SELECT 1").unwrap();
+    let mut running = Direct::connect_to(pooled.port(), &[]);
+    let mut out = Vec::new();
+    write::query(&mut out, b"SELECT pg_sleep(1)");
+    running.tell(&out);
+    wait_for("two that are served", LONG, || {
+        let rows = console.query("SHOW CLIENTS").unwrap();
+        rows.iter().filter(|row| row[3].as_deref() == Some(b"active")).count() == 2
+    });
+    console.query("SUSPEND").unwrap();
+    running.stream().set_nonblocking(true).unwrap();
+    let mut answer = [0; 64];
+    assert!(running.stream().peek(&mut answer).unwrap() > 0, "answered before SUSPEND came true");
+    assert!(console.query("SUSPEND").unwrap_err().contains("already suspended/paused"));
+    let held = std::thread::spawn(move || {
+        let answer = open.value("SELECT 'read'");
+        open.query("COMMIT").map(|_| answer)
+    });
+    let later = pooled.begin("postgres", "SELECT 'later'");
+    pooled.await_row("SHOW CLIENTS", "|idle|");
+    assert!(!held.is_finished(), "within a transaction, too");
+    // By another console than the one that suspended it.
+    assert_eq!(pooled.command("RESUME"), Ok(String::new()));
+    assert_eq!(held.join().unwrap().unwrap().as_deref(), Some("read"));
+    assert_eq!(ended(later), Ok("later".into()));
+}
+
+#[test]
+fn a_users_own_limit_is_no_reason_to_wait_for_ever() {
+    let mut config = config();
+    let mut other = config.databases[0].clone();
+    other.name = "other".into();
+    other.dbname = Some("template1".into());
+    config.databases.push(other);
+    for database in &mut config.databases {
+        database.pool.user_max = 1;
+    }
+    let pooled = Pooled::start(config);
+    let mut first = Direct::connect_to(pooled.port(), &[]);
+    let mut second = Direct::connect_to_database(pooled.port(), "other");
+    for _ in 0..3 {
+        assert_eq!(first.value("SELECT current_database()").as_deref(), Some("postgres"));
+        assert_eq!(second.value("SELECT current_database()").as_deref(), Some("template1"));
+    }
+}
+
+#[test]
+fn our_own_ends_are_shown_and_binds_are_counted() {
+    let pooled = start();
+    let mut client = Direct::connect_to(pooled.port(), &[]);
+    for _ in 0..3 {
+        client.execute("SELECT $1::int", &["1"]).unwrap();
+    }
+    let mut console = pooled.console();
+    let port = pooled.port().to_string();
+    let clients = console.query("SHOW CLIENTS").unwrap();
+    assert_eq!(clients[0][6].as_deref(), Some(&b"127.0.0.1"[..]));
+    assert_eq!(clients[0][7].as_deref(), Some(port.as_bytes()));
+    let servers = console.query("SHOW SERVERS").unwrap();
+    assert_eq!(servers[0][6].as_deref(), Some(&b"127.0.0.1"[..]));
+    assert_ne!(servers[0][7].as_deref(), Some(&b"0"[..]));
+    pooled.await_row("SHOW TOTALS", "total_bind_count|3");
+    pooled.await_row("SHOW TOTALS", "total_server_assignment_count|3");
 }
 
 #[test]

@@ -124,6 +124,7 @@ impl ConsoleApi for Fake {
 
 fn client(id: u64, state: ClientState, server: Option<u64>) -> ClientRow {
     ClientRow {
+        local: Some(([127, 0, 0, 1], 6_432).into()),
         id,
         database: "shop".into(),
         user: "ann".into(),
@@ -146,6 +147,7 @@ fn client(id: u64, state: ClientState, server: Option<u64>) -> ClientRow {
 
 fn server(id: u64, state: ServerState, client: Option<u64>) -> ServerRow {
     ServerRow {
+        local: Some(([10, 0, 0, 1], 50_000).into()),
         id,
         database: "shop".into(),
         user: "ann".into(),
@@ -202,6 +204,7 @@ fn report() -> Report {
         PoolRow { database: "shop".into(), user: "ann".into(), mode: Mode::Transaction, has_hosts: true };
     let own = UserSettings { size: Some(3), ..UserSettings::default() };
     Report {
+        unanswered: 0,
         clients: vec![
             client(3, ClientState::Active, Some(8)),
             client(4, ClientState::Idle, None),
@@ -370,11 +373,11 @@ async fn clients_and_servers_point_at_each_other() {
         "SHOW CLIENTS",
         &format!(
             "{columns}\n\
-             C|ann|shop|active|10.0.0.7|40000||0|1994-11-06 08:49:37 UTC|1994-11-06 08:51:14 UTC|0|0|0|0x3|0x8|0|\
+             C|ann|shop|active|10.0.0.7|40000|127.0.0.1|6432|1994-11-06 08:49:37 UTC|1994-11-06 08:51:14 UTC|0|0|0|0x3|0x8|0|\
              TLSv1.3|till|none|2|3|\n\
-             C|ann|shop|idle|10.0.0.7|40000||0|1994-11-06 08:49:37 UTC|1994-11-06 08:51:14 UTC|0|0|0|0x4||0|\
+             C|ann|shop|idle|10.0.0.7|40000|127.0.0.1|6432|1994-11-06 08:49:37 UTC|1994-11-06 08:51:14 UTC|0|0|0|0x4||0|\
              TLSv1.3|till|none|2|4|\n\
-             C|ann|shop|waiting|10.0.0.7|40000||0|1994-11-06 08:49:37 UTC|1994-11-06 08:51:14 UTC|2|5|0|0x5||0|\
+             C|ann|shop|waiting|10.0.0.7|40000|127.0.0.1|6432|1994-11-06 08:49:37 UTC|1994-11-06 08:51:14 UTC|2|5|0|0x5||0|\
              TLSv1.3|till|none|2|5|\n(3 rows)"
         ),
     )
@@ -384,7 +387,7 @@ async fn clients_and_servers_point_at_each_other() {
         "SHOW SERVERS 8",
         &format!(
             "{columns}\n\
-             S|ann|shop|active|db|5432||0|1994-11-06 08:49:37 UTC|1994-11-06 08:50:07 UTC|0|0|1|0x8|0x3|4711||till|\
+             S|ann|shop|active|db|5432|10.0.0.1|50000|1994-11-06 08:49:37 UTC|1994-11-06 08:50:07 UTC|0|0|1|0x8|0x3|4711||till|\
              none|5|8|temporary,sequence\n(1 row)"
         ),
     )

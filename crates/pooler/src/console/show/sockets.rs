@@ -3,9 +3,9 @@
 //! **Mechanism.** `ptr` and `link` are ids in hexadecimal, so that a client's link is its server's `ptr` and the other
 //! way round.
 //!
-//! **Failure.** See [`super`]. What we do not keep per connection (buffer positions, the local address) is 0 or empty.
+//! **Failure.** See [`super`]. What we do not keep per connection (buffer positions) is 0.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
 use tenfold_service::acceptor::{Address, Peer};
 
@@ -163,8 +163,8 @@ fn client_cells(client: &ClientRow, state: &str) -> (Vec<Cell>, Vec<Cell>) {
         text(state),
         text(address),
         number(port),
-        text(""),
-        number(0_u64),
+        text(local_address(client.local)),
+        number(client.local.map_or(0, |local| local.port())),
         text(moment(client.connected_unix_ms)),
         text(moment(last_change(client.connected_unix_ms, client.connected_for, client.since))),
         number(wait.as_secs()),
@@ -187,8 +187,8 @@ fn server_cells(server: &ServerRow, application_name: &str, state: &str) -> (Vec
         text(state),
         text(&*server.host),
         number(server.port),
-        text(""),
-        number(0_u64),
+        text(local_address(server.local)),
+        number(server.local.map_or(0, |local| local.port())),
         text(moment(server.opened_unix_ms)),
         text(moment(last_change(server.opened_unix_ms, server.opened_for, server.since))),
         number(0_u64),
@@ -206,6 +206,11 @@ fn server_cells(server: &ServerRow, application_name: &str, state: &str) -> (Vec
 fn later(prepared: usize, id: u64, pins: &[Pin]) -> Vec<Cell> {
     let pins: Vec<_> = pins.iter().map(|pin| pin.as_str()).collect();
     vec![text("none"), number(prepared), number(id), text(pins.join(","))]
+}
+
+/// PgBouncer's word for our end of a Unix socket is the same as for the other.
+fn local_address(local: Option<SocketAddr>) -> String {
+    local.map_or_else(|| "unix".to_owned(), |local| local.ip().to_string())
 }
 
 fn or<'a>(name: &'a str, otherwise: &'a str) -> &'a str {
