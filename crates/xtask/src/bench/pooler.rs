@@ -41,7 +41,7 @@ pub(crate) use idle::{Options as IdleOptions, clients as idle_clients, run as ru
 pub(crate) use relay::run as run_relay;
 pub(crate) use seats::Seat;
 
-/// As the issue of every pooler has it: this many server connections for all clients.
+/// Every pooler has this many server connections for all clients.
 const POOL_SIZE: u32 = 20;
 /// Enough for 1,000 direct clients beside all pools.
 const SERVER_CONNECTIONS_MAX: u32 = 1200;
