@@ -142,7 +142,10 @@ impl Client {
                     peer_text(&seat.peer)
                 )
             }
-            None => format!("client {}", self.id),
+            None => match &self.state {
+                State::Login(login) => format!("client {} ({})", self.id, login.who()),
+                _ => format!("client {}", self.id),
+            },
         }
     }
 

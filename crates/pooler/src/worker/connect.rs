@@ -71,7 +71,7 @@ impl Worker {
             Ok(socket) => socket,
             Err(error) => {
                 drop(place);
-                self.connect_failed(&pool, &format!("{}: {error}", address.name));
+                self.connect_failed(&pool, &format!("{address}: {error}"));
                 return false;
             }
         };
@@ -362,9 +362,9 @@ impl Worker {
             self.connect_to(local, server._place, reserved, server.address, tls);
             return;
         }
-        let name = Arc::clone(&server.address.name);
+        let address = server.address;
         drop(server._place);
-        self.connect_failed(&pool, &format!("{name}: {why}"));
+        self.connect_failed(&pool, &format!("{address}: {why}"));
         if let Some(client) = reserved {
             self.own_server_failed(client, error);
         }

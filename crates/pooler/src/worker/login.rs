@@ -23,7 +23,7 @@ use tenfold_service::acceptor::{Accepted, Address, Peer, Stream};
 use super::{
     Deriving, Worker,
     cancel::client_of,
-    client::{Client, ClientKey, State},
+    client::{Client, ClientKey, State, peer_text},
     refuse::Denied,
     slab::{Key, Kind},
     wire::{Socket, Wire},
@@ -106,7 +106,23 @@ impl Drop for LoginTurn {
     }
 }
 
+/// As long as a name of PostgreSQL's may be.
+const NAME_CHARS_MAX: usize = 63;
+
 impl Login {
+    /// How the log names who is not let in yet. Names are the client's own word: cut, and nothing that could be taken
+    /// for a line of ours.
+    pub(super) fn who(&self) -> String {
+        let peer = peer_text(&self.peer);
+        let Some(asked_for) = &self.asked_for else { return peer };
+        let name = |name: &str| -> String {
+            name.chars().take(NAME_CHARS_MAX).flat_map(char::escape_debug).collect()
+        };
+        let is_known = asked_for.found.is_some() || asked_for.console;
+        let unknown = if is_known { "" } else { ", no such database" };
+        format!("{}@{}{unknown}, {peer}", name(&asked_for.user), name(&asked_for.database))
+    }
+
     /// Whether it waits for something other than the client.
     pub(crate) fn is_waiting(&self) -> bool {
         !matches!(self.phase, LoginPhase::Packet | LoginPhase::Proving(_))

@@ -139,6 +139,18 @@ fn a_changed_password_is_taken_without_a_restart() {
 }
 
 #[test]
+fn the_log_names_who_was_refused_and_says_when_the_database_is_unknown() {
+    let pooled = Pooled::start(config(AuthMethod::ScramSha256, &[], asking(database("postgres"))));
+    for (user, database) in [("app", "postgres"), ("nobody", "no\nwhere")] {
+        check_refused(&enter(&pooled, user, "wrong", database), "password authentication failed");
+    }
+    let log = pooled.log.lock().unwrap();
+    let has = |text: &str| log.iter().any(|line| line.contains(text));
+    assert!(has(" (app@postgres, 127.0.0.1:"), "{log:?}");
+    assert!(has(" (nobody@no\\nwhere, no such database, 127.0.0.1:"), "{log:?}");
+}
+
+#[test]
 fn a_forced_user_logs_in_for_everyone() {
     let forced = Database { user: Some("postgres".into()), ..database("postgres") };
     let pooled = Pooled::start(config(AuthMethod::ScramSha256, &[("ann", "her own")], forced));
