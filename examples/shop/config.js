@@ -17,6 +17,6 @@ module.exports = {
   databaseUrl: required('DATABASE_URL'),
   jwtSecret: required('JWT_SECRET'),
   jwtLifetime: '12h',
-  poolSize: 10,
+  poolSize: Number(process.env.DATABASE_POOL_SIZE || 10),
   shutdownMs: 10_000,
 };

@@ -1,18 +1,23 @@
-//! The demo: one shop, one flash crowd, twice.
+//! The demo: one shop, one flash crowd and one flash sale, alone and behind Tenfold.
 //!
 //! An ordinary shop (`examples/shop`, two nodes on a PostgreSQL primary with a replica) is measured for what it can
 //! serve alone. Then the World Cup flash crowd of 12 May 1998, scaled so that its busiest minute offers one and a half
 //! times that, is played at the shop alone, and again at the same shop behind Tenfold: same machine, same requests in
-//! the same order at the same times. The table puts both beside each other.
+//! the same order at the same times. After the crowd comes a sale of one product, at the shop alone, and behind Tenfold
+//! without and with its cap on hot rows. Two tables put it all beside each other. Behind Tenfold, one process is the
+//! edge before the nodes and the pooler between them and their database.
 //!
-//! Everything is started on loopback and lives in a folder of this run under target/demo, which ./demo removes, except PostgreSQL's data where its account cannot
-//! reach that; all of it ends with this process. Ctrl-C is noticed between any two steps and during the load; in the
-//! middle of anything else the children's watchers clean up. An error says what was being done.
+//! Everything is started on loopback and lives in a folder of this run under target/demo, which ./demo removes, except
+//! PostgreSQL's data where its account cannot reach that; all of it ends with this process. Ctrl-C is noticed between
+//! any two steps and during the load; in the middle of anything else the children's watchers clean up. An error says
+//! what was being done.
 
 mod capacity;
+mod front;
 mod mix;
 mod observe;
 mod pass;
+mod sale;
 mod stack;
 mod steps;
 mod table;
@@ -25,9 +30,11 @@ use tenfold_loadgen::Slo;
 
 use crate::interrupt::Interrupt;
 use capacity::Known;
+use front::{Place, Tenfold};
 use mix::Mix;
-use pass::{Crowd, Target};
-use stack::{Stack, Tenfold};
+use pass::{Crowd, Pass};
+use sale::{Sale, Sold, Stage};
+use stack::{Database, POOLED_CONNECTIONS_MAX, Stack};
 use steps::Steps;
 
 /// What must hold over all routes but payment (latency), and over all (errors).
@@ -73,30 +80,91 @@ fn play(root: &Path, options: Options, interrupt: &Interrupt) -> Result<()> {
     let mix = Mix::prepare(&stack, root, options)?;
     interrupt.check()?;
 
-    let known = Known::load(&folder).filter(|_| options.quick);
-    let capacity = match known {
-        Some(known) => known,
-        None if options.quick => capacity::estimate(&stack, &mix, interrupt, &mut steps)?,
-        None => capacity::measure(&stack, &mix, interrupt, &mut steps)?,
+    let capacity = capacity_of(&stack, &mix, &folder, options, interrupt, &mut steps)?;
+    let play = Play {
+        crowd: Crowd::scaled(root, OVERLOAD * capacity.rate, options)?,
+        sale: Sale::prepare(root, capacity.rate, options)?,
+        mix,
+        options,
+        interrupt,
     };
-    if !options.quick {
-        capacity.save(&folder)?;
-    }
-    let crowd = Crowd::scaled(root, OVERLOAD * capacity.rate, options)?;
-    steps.say(&crowd.describe(capacity.rate));
-
-    let alone = pass::play(Target::Shop, &mut stack, None, &mix, &crowd, interrupt, &mut steps)?;
-    let tenfold = Tenfold::start(&run, &stack, &mut steps)?;
-    let behind =
-        pass::play(Target::Tenfold, &mut stack, Some(&tenfold), &mix, &crowd, interrupt, &mut steps)?;
+    steps.say(&play.crowd.describe(capacity.rate));
+    let (alone, sale_alone) = play.alone(&mut stack, &mut steps)?;
+    let tenfold = put_in_front(&mut stack, &run, &mut steps)?;
+    let (behind, sales_behind) = play.behind(&mut stack, &tenfold, &mut steps)?;
     interrupt.check()?;
-    println!("\n{}", table::render(&crowd, &capacity, &alone, &behind, options.quick));
+    println!("\n{}", table::crowd(&play.crowd, &capacity, &alone, &behind, options.quick));
+    let [uncapped, capped] = &sales_behind;
+    println!("{}", table::sale(&play.sale, [&sale_alone, uncapped, capped]));
 
     if !options.once {
-        println!("{}", stack.invitation(&tenfold));
+        let alone = stack.start_node_alone(&mut steps)?;
+        println!("{}", tenfold.invitation(&alone));
         interrupt.wait();
         println!();
         interrupt.check()?;
     }
     Ok(())
+}
+
+/// The last one measured, where that is good enough; else measured now.
+fn capacity_of(
+    stack: &Stack,
+    mix: &Mix,
+    folder: &Path,
+    options: Options,
+    interrupt: &Interrupt,
+    steps: &mut Steps,
+) -> Result<Known> {
+    if options.quick {
+        return match Known::load(folder) {
+            Some(known) => Ok(known),
+            None => capacity::estimate(stack, mix, interrupt, steps),
+        };
+    }
+    let capacity = capacity::measure(stack, mix, interrupt, steps)?;
+    capacity.save(folder)?;
+    Ok(capacity)
+}
+
+/// Starts Tenfold, and the shop's nodes anew with their database at its pooler.
+fn put_in_front(stack: &mut Stack, run: &Path, steps: &mut Steps) -> Result<Tenfold> {
+    let place = Place::choose(steps)?;
+    stack.start_nodes(Database::Pooled(place.pooler))?;
+    let tenfold = Tenfold::start(run, stack, place)?;
+    steps.done(&format!(
+        "Tenfold runs: {}; the nodes run anew, each with up to {POOLED_CONNECTIONS_MAX} connections to its pooler",
+        tenfold.url()
+    ));
+    Ok(tenfold)
+}
+
+/// What is played on every stage.
+struct Play<'a> {
+    crowd: Crowd,
+    sale: Sale,
+    mix: Mix,
+    options: Options,
+    interrupt: &'a Interrupt,
+}
+
+impl Play<'_> {
+    fn alone(&self, stack: &mut Stack, steps: &mut Steps) -> Result<(Pass, Sold)> {
+        let crowd = pass::play(stack, None, &self.mix, &self.crowd, self.interrupt, steps)?;
+        let sale = self.sale.play("alone", Stage::Alone, stack, &self.mix, self.interrupt, steps)?;
+        Ok((crowd, sale))
+    }
+
+    /// The crowd, and the sale without and with the cap on hot rows.
+    fn behind(&self, stack: &mut Stack, tenfold: &Tenfold, steps: &mut Steps) -> Result<(Pass, [Sold; 2])> {
+        pass::warm_up(stack, &self.mix, self.interrupt, self.options)?;
+        let crowd = pass::play(stack, Some(tenfold), &self.mix, &self.crowd, self.interrupt, steps)?;
+        let mut sale = |name, is_capped| {
+            tenfold.cap_hot_rows(is_capped)?;
+            self.sale.play(name, Stage::Behind(tenfold), stack, &self.mix, self.interrupt, steps)
+        };
+        let uncapped = sale("pooled, no cap", false)?;
+        let capped = sale("pooled, with the cap", true)?;
+        Ok((crowd, [uncapped, capped]))
+    }
 }

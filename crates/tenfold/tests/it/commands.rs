@@ -37,6 +37,19 @@ fn check_prints_problems_for_programs() {
 }
 
 #[test]
+fn the_demos_file_is_fine() {
+    let text = include_str!("../../../xtask/src/demo/tenfold.toml")
+        .replace("@EDGE@", "8080")
+        .replace("@POOLER@", "6432")
+        .replace("@ADMIN@", "9900")
+        .replace("@NODES@", "\"127.0.0.1:3001\", \"127.0.0.1:3002\"")
+        .replace("@SERVER@", "postgres://shop@127.0.0.1:5432/shop")
+        .replace("${DB_PASSWORD}", "${DB_PASSWORD:-secret}");
+    let checked = Folder::with(&text).tenfold(&["check", "--offline"]);
+    assert_eq!((checked.status.code(), stderr(&checked)), (Some(0), String::new()));
+}
+
+#[test]
 fn a_file_that_is_not_there_is_a_usage_error() {
     let folder = Folder::with("");
     let checked = folder.tenfold(&["check", "-c", "nowhere.toml"]);

@@ -14,9 +14,10 @@ use tenfold_loadgen::trace::MinuteSeries;
 use tenfold_loadgen::{Report, Schedule};
 
 use super::Options;
+use super::front::Tenfold;
 use super::mix::{Mix, TRACE};
-use super::observe::Reading;
-use super::stack::{Stack, Tenfold};
+use super::observe::{Connections, Reading, Waits};
+use super::stack::Stack;
 use super::steps::Steps;
 use crate::interrupt::Interrupt;
 
@@ -27,6 +28,10 @@ const REQUESTS_WANTED: f64 = 61_000.0;
 const MINUTE_MIN: Duration = Duration::from_secs(4);
 const MINUTE_MAX: Duration = Duration::from_secs(30);
 const MINUTE_QUICK: Duration = Duration::from_millis(500);
+const WARM_UP: Duration = Duration::from_secs(4);
+const WARM_UP_QUICK: Duration = Duration::from_millis(500);
+/// Requests a second, within what any such shop serves.
+const WARM_UP_RATE: f64 = 200.0;
 /// The ttl of every cached route in tenfold.toml.
 const TTL_MS: u64 = 30_000;
 
@@ -66,20 +71,19 @@ impl Crowd {
     }
 }
 
+/// What a node that has just started is asked before it counts: what it answers slowly while its code is new.
+pub(crate) fn warm_up(stack: &Stack, mix: &Mix, interrupt: &Interrupt, options: Options) -> Result<()> {
+    let length = if options.quick { WARM_UP_QUICK } else { WARM_UP };
+    let schedule = Schedule::constant(WARM_UP_RATE, length, Spacing::Poisson, Mix::seed())?;
+    tenfold_loadgen::run(&mix.plan(stack.urls(), schedule), interrupt.stop(), &mut |_| {})?;
+    interrupt.check()
+}
+
 /// How long to play a minute of the trace so that `REQUESTS_WANTED` are played.
 fn minute_for(series: &MinuteSeries, peak_rate: f64) -> Duration {
     let total: f64 = series.counts().iter().map(|&count| f64::from(count)).sum();
     let seconds = REQUESTS_WANTED / (peak_rate * total / f64::from(series.peak()));
     Duration::from_secs_f64(seconds.clamp(MINUTE_MIN.as_secs_f64(), MINUTE_MAX.as_secs_f64()))
-}
-
-/// Whom the crowd asks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Target {
-    /// Both nodes of the shop in turn.
-    Shop,
-    /// Tenfold, in front of them.
-    Tenfold,
 }
 
 /// What came of a pass.
@@ -89,11 +93,13 @@ pub(crate) struct Pass {
     pub(crate) spent: Reading,
     /// What an unlimited cache would have fetched of the same requests.
     pub(crate) ideal: Ideal,
+    pub(crate) connections: Connections,
+    /// How long the pooler's clients waited for a server connection.
+    pub(crate) waits: Waits,
 }
 
-/// Plays the crowd once.
+/// Plays the crowd once: at Tenfold, or at both nodes of the shop in turn.
 pub(crate) fn play(
-    target: Target,
     stack: &mut Stack,
     tenfold: Option<&Tenfold>,
     mix: &Mix,
@@ -103,20 +109,25 @@ pub(crate) fn play(
 ) -> Result<Pass> {
     stack.wait_until_idle()?;
     Mix::reset(stack)?;
-    let (name, targets) = match (target, tenfold) {
-        (Target::Tenfold, Some(tenfold)) => ("behind Tenfold", vec![tenfold.url()]),
-        _ => ("alone", stack.urls()),
+    let (name, targets) = match tenfold {
+        Some(tenfold) => ("behind Tenfold", vec![tenfold.url()]),
+        None => ("alone", stack.urls()),
     };
     let mut plan = mix.plan(targets, crowd.schedule.clone());
     plan.log_requests = true;
     stack.cluster().forget_queries()?;
     let before = Reading::take(stack, tenfold)?;
     let length_s = crowd.length_s();
-    let run =
-        tenfold_loadgen::run(&plan, interrupt.stop(), &mut |second| steps.second(name, second, length_s))?;
+    let waits = Waits::read(tenfold)?;
+    let mut connections = Connections::default();
+    let run = tenfold_loadgen::run(&plan, interrupt.stop(), &mut |second| {
+        connections.look(stack, tenfold);
+        steps.second(name, second, length_s);
+    })?;
     interrupt.check()?;
     stack.check_alive()?;
     let spent = Reading::take(stack, tenfold)?.since(&before);
+    let waits = Waits::read(tenfold)?.since(&waits);
     let origin_us = Duration::from_secs_f64(spent.response_mean_s()).as_micros();
     let origin_us = u64::try_from(origin_us).unwrap_or(u64::MAX);
     let cached = Rule { ttl_ms: Some(TTL_MS), origin_us };
@@ -124,7 +135,7 @@ pub(crate) fn play(
         mix.cacheable().into_iter().map(|may| if may { cached } else { Rule::OFF }).collect();
     let ideal = ideal::play(&run.log, &rules);
     steps.done(&format!("played {name}: {} requests, {} errors", run.report.offered, run.report.errors));
-    Ok(Pass { report: run.report, spent, ideal })
+    Ok(Pass { report: run.report, spent, ideal, connections, waits })
 }
 
 #[cfg(test)]

@@ -1,42 +1,68 @@
-//! What the demo runs: PostgreSQL with a replica, two nodes of the shop, and Tenfold.
+//! The shop as it runs: PostgreSQL with a replica, and two nodes.
 //!
 //! All of it are guarded children (`testkit`): they end when their handles are dropped, in the order below, and when
 //! this process ends in any other way. Ports are the usual ones where they are free, so that the addresses are easy to
-//! read, and any others where they are not.
+//! read, and any others where they are not. The nodes are started twice, on the same ports: first with the server's
+//! address, as such shops run, then with the pooler's and a larger pool of their own, the two settings that change.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use tenfold_testkit::postgres::{self, Cluster};
-use tenfold_testkit::process::{Child, Guard, StopSignal, cpu_seconds, find_program, free_port};
-use tenfold_testkit::{raw, try_wait_for};
+use tenfold_testkit::postgres::{self, Auth, Cluster};
+use tenfold_testkit::process::{Child, Guard, StopSignal, find_program, free_port};
+use tenfold_testkit::try_wait_for;
 
 use super::Options;
 use super::steps::Steps;
 use crate::interrupt::Interrupt;
 
-const DATABASE: &str = "shop";
+pub(crate) const DATABASE: &str = "shop";
+/// Who the shop is at its database: an ordinary user that owns it.
+pub(crate) const ROLE: &str = "shop";
+/// Not a secret: it is gone with the demo.
+pub(crate) const PASSWORD: &str = "gonewiththedemo";
+/// What PostgreSQL has where nobody has changed it.
+const CONNECTIONS_MAX: u32 = 100;
 const SEED_TIME_MAX: Duration = Duration::from_secs(120);
-const START_TIME_MAX: Duration = Duration::from_secs(20);
+pub(crate) const START_TIME_MAX: Duration = Duration::from_secs(20);
 const IDLE_TIME_MAX: Duration = Duration::from_secs(60);
 /// The shop is idle when so many readings in a row, 20 ms and more apart, find no new statement.
 const SAME_COUNTS_WHEN_IDLE: u32 = 8;
-const STOP_TIME_MAX: Duration = Duration::from_secs(5);
-/// Both nodes must be able to read each other's tokens. Not a secret: it is gone with the demo.
+pub(crate) const STOP_TIME_MAX: Duration = Duration::from_secs(5);
+/// Both nodes must be able to read each other's tokens. Not a secret either.
 const JWT_SECRET: &str = "the demo's own, of no use to anybody";
 const SHOP_PORTS: [u16; 2] = [3001, 3002];
-const TENFOLD_PORT: u16 = 8080;
-const ADMIN_PORT: u16 = 9900;
-const TENFOLD_TOML: &str = include_str!("tenfold.toml");
+/// Of the node that answers without Tenfold while the demo waits to be looked at.
+const ALONE_PORT: u16 = 3003;
+
+/// How a node reaches its database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Database {
+    /// The server itself, through the ten connections that the shop's pool has by default.
+    Direct,
+    /// The pooler on this port, where connections cost little.
+    Pooled(u16),
+}
+
+/// Connections a node may have to the pooler.
+pub(crate) const POOLED_CONNECTIONS_MAX: u32 = 500;
 
 /// The shop as it is without Tenfold.
 pub(crate) struct Stack {
     // Dropped in this order: the nodes leave before their database.
     nodes: Vec<Node>,
     cluster: Cluster,
+    programs: Programs,
+    ports: Vec<u16>,
+}
+
+/// What a node is started with.
+struct Programs {
+    node: PathBuf,
+    shop: PathBuf,
 }
 
 struct Node {
@@ -59,30 +85,66 @@ impl Stack {
             dir: Some(run.to_path_buf()),
             fsync: !options.quick,
             replica: true,
+            connections_max: CONNECTIONS_MAX,
+            auth: Auth::Scram { password: PASSWORD.to_owned() },
             ..postgres::Options::default()
         })?;
         steps.done("PostgreSQL runs: a primary and a replica");
         interrupt.check()?;
-        cluster.psql(&format!("CREATE DATABASE {DATABASE}"))?;
-        let mut seed = Command::new(&node);
+        cluster.psql(&format!("CREATE ROLE {ROLE} LOGIN PASSWORD '{PASSWORD}'"))?;
+        cluster.psql(&format!("CREATE DATABASE {DATABASE} OWNER {ROLE}"))?;
+        let mut ports = Vec::new();
+        for port in SHOP_PORTS {
+            ports.push(usual_port(port, steps)?);
+        }
+        let programs = Programs { node, shop: shop.to_path_buf() };
+        let mut stack = Self { nodes: Vec::new(), cluster, programs, ports };
+        let mut seed = Command::new(&stack.programs.node);
         seed.arg("scripts/setup-db.js")
             .current_dir(shop)
-            .env("DATABASE_URL", cluster.primary().url_of(DATABASE));
+            .env("DATABASE_URL", stack.database_url(Database::Direct));
         Child::run("filling the shop's database", &seed, &Guard::default(), SEED_TIME_MAX)?;
-        let products = cluster.primary().psql_in(DATABASE, "SELECT count(*) FROM products")?;
+        let products = stack.sql("SELECT count(*) FROM products")?;
         steps.done(&format!("the shop's database is filled: {products} products"));
         interrupt.check()?;
-        let mut stack = Self { nodes: Vec::new(), cluster };
-        for port in SHOP_PORTS {
-            stack.nodes.push(Node::start(&node, shop, usual_port(port, steps)?, &stack.cluster)?);
-        }
+        stack.start_nodes(Database::Direct)?;
         steps.done(&format!("two nodes of the shop run: {}", stack.urls().join(" and ")));
         Ok(stack)
+    }
+
+    /// Starts both nodes, in place of those that run.
+    pub(crate) fn start_nodes(&mut self, database: Database) -> Result<()> {
+        self.nodes.clear();
+        for port in &self.ports {
+            self.nodes.push(Node::start(&self.programs, *port, database, &self.database_url(database))?);
+        }
+        Ok(())
+    }
+
+    /// One node more, which knows nothing of Tenfold; returns its address.
+    pub(crate) fn start_node_alone(&mut self, steps: &mut Steps) -> Result<String> {
+        let port = usual_port(ALONE_PORT, steps)?;
+        let url = self.database_url(Database::Direct);
+        self.nodes.push(Node::start(&self.programs, port, Database::Direct, &url)?);
+        Ok(format!("http://127.0.0.1:{port}"))
+    }
+
+    fn database_url(&self, database: Database) -> String {
+        let port = match database {
+            Database::Direct => self.cluster.primary().port(),
+            Database::Pooled(port) => port,
+        };
+        format!("postgresql://{ROLE}:{PASSWORD}@127.0.0.1:{port}/{DATABASE}")
     }
 
     /// Where the nodes listen.
     pub(crate) fn urls(&self) -> Vec<String> {
         self.nodes.iter().map(|node| format!("http://127.0.0.1:{}", node.port)).collect()
+    }
+
+    /// The same without a scheme.
+    pub(crate) fn addresses(&self) -> Vec<String> {
+        self.ports.iter().map(|port| format!("127.0.0.1:{port}")).collect()
     }
 
     pub(crate) fn cluster(&self) -> &Cluster {
@@ -92,6 +154,14 @@ impl Stack {
     /// CPU time of the shop's nodes, in seconds.
     pub(crate) fn shop_cpu_seconds(&self) -> f64 {
         self.nodes.iter().map(|node| node.child.cpu_seconds()).sum()
+    }
+
+    /// Connections open to the shop's database: the shop's, or the pooler's.
+    pub(crate) fn server_connections(&self) -> Result<u64> {
+        let count = self.cluster.psql(&format!(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = '{DATABASE}' AND backend_type = 'client backend'"
+        ))?;
+        count.parse().with_context(|| format!("PostgreSQL counts {count:?} connections"))
     }
 
     /// Runs SQL in the shop's database.
@@ -121,29 +191,17 @@ impl Stack {
         }
         Ok(())
     }
-
-    /// What is open while the demo waits.
-    pub(crate) fn invitation(&self, tenfold: &Tenfold) -> String {
-        let [alone, ..] = self.urls().try_into().unwrap_or([const { String::new() }; 2]);
-        format!(
-            "Open, until Ctrl-C:\n  \
-             the shop alone         {alone}/\n  \
-             the shop behind Tenfold {}/\n  \
-             Tenfold's metrics      http://{}/metrics\n  \
-             its configuration      {}",
-            tenfold.url(),
-            tenfold.admin,
-            tenfold.config.display(),
-        )
-    }
 }
 
 impl Node {
-    fn start(node: &Path, shop: &Path, port: u16, cluster: &Cluster) -> Result<Self> {
-        let mut command = Command::new(node);
-        command.arg("server.js").current_dir(shop);
+    fn start(programs: &Programs, port: u16, database: Database, url: &str) -> Result<Self> {
+        let mut command = Command::new(&programs.node);
+        command.arg("server.js").current_dir(&programs.shop);
         command.env("NODE_ENV", "production").env("HOST", "127.0.0.1").env("PORT", port.to_string());
-        command.env("DATABASE_URL", cluster.primary().url_of(DATABASE)).env("JWT_SECRET", JWT_SECRET);
+        command.env("DATABASE_URL", url).env("JWT_SECRET", JWT_SECRET);
+        if database != Database::Direct {
+            command.env("DATABASE_POOL_SIZE", POOLED_CONNECTIONS_MAX.to_string());
+        }
         let guard = Guard { stop_signal: Some(StopSignal::Terminate), ..Guard::default() };
         let mut child = Child::spawn_guarded(&command, &guard)?;
         child.wait_for_output("listening", START_TIME_MAX)?;
@@ -157,67 +215,8 @@ impl Drop for Node {
     }
 }
 
-/// The release binary, in front of the shop.
-pub(crate) struct Tenfold {
-    child: Child,
-    port: u16,
-    admin: SocketAddr,
-    config: PathBuf,
-}
-
-impl Tenfold {
-    pub(crate) fn start(run: &Path, stack: &Stack, steps: &mut Steps) -> Result<Self> {
-        let program = std::env::current_exe()?.with_file_name("tenfold");
-        let port = usual_port(TENFOLD_PORT, steps)?;
-        let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, usual_port(ADMIN_PORT, steps)?));
-        let nodes: Vec<String> =
-            stack.nodes.iter().map(|node| format!("\"127.0.0.1:{}\"", node.port)).collect();
-        let text = TENFOLD_TOML
-            .replace("@PORT@", &port.to_string())
-            .replace("@ADMIN@", &admin.port().to_string())
-            .replace("@NODES@", &nodes.join(", "));
-        let config = run.join("tenfold.toml");
-        std::fs::write(&config, text).with_context(|| format!("cannot write {}", config.display()))?;
-        let mut command = Command::new(&program);
-        command.args(["run", "-c"]).arg(&config);
-        let guard = Guard { stop_signal: Some(StopSignal::Terminate), ..Guard::default() };
-        let mut child = Child::spawn_guarded(&command, &guard)
-            .context("Tenfold is not built (cargo build --release --package tenfold)")?;
-        try_wait_for("Tenfold to be ready", START_TIME_MAX, || {
-            let ready = raw::get(admin, "/readyz").is_ok_and(|answer| answer.status == 200);
-            (ready || child.try_wait().is_some()).then_some(())
-        })
-        .with_context(|| child.log())?;
-        if let Some(status) = child.try_wait() {
-            bail!("Tenfold ended at start ({status}):\n{}", child.log());
-        }
-        Ok(Self { child, port, admin, config })
-    }
-
-    pub(crate) fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
-    }
-
-    pub(crate) fn cpu_seconds(&self) -> f64 {
-        cpu_seconds(self.child.pid())
-    }
-
-    /// What `/metrics` says now.
-    pub(crate) fn metrics(&self) -> Result<String> {
-        let answer =
-            raw::get(self.admin, "/metrics").context("Tenfold does not answer on its admin address")?;
-        Ok(answer.text())
-    }
-}
-
-impl Drop for Tenfold {
-    fn drop(&mut self) {
-        self.child.stop(StopSignal::Terminate, STOP_TIME_MAX);
-    }
-}
-
 /// This port if nobody has it, else one that is free, and a word about it.
-fn usual_port(port: u16, steps: &mut Steps) -> Result<u16> {
+pub(crate) fn usual_port(port: u16, steps: &mut Steps) -> Result<u16> {
     let Err(error) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) else { return Ok(port) };
     let other = free_port().context("no port is free on 127.0.0.1")?;
     steps.say(&format!("port {port} cannot be had ({error}); using {other} in its place"));

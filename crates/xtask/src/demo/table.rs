@@ -7,7 +7,9 @@ use tenfold_loadgen::Report;
 use tenfold_loadgen::scenario::Class;
 
 use super::capacity::Known;
+use super::observe::Waits;
 use super::pass::{Crowd, Pass};
+use super::sale::{self, Sale, Sold};
 use super::{OVERLOAD, SLO};
 
 /// Fetches by those of an unlimited cache: at most this.
@@ -15,13 +17,11 @@ const FETCH_RATIO_MAX: f64 = 1.10;
 /// The primary's statements for an answer of a cacheable route must fall by at least this.
 const QUERIES_SAVED_MIN: f64 = 0.70;
 
-type Line = [String; 3];
-
-/// The whole table.
+/// The crowd's table.
 ///
 /// `is_rough`: too little was played to judge by, so no bar is applied.
-pub(crate) fn render(crowd: &Crowd, capacity: &Known, alone: &Pass, behind: &Pass, is_rough: bool) -> String {
-    let mut lines: Vec<Line> = vec![["".into(), "shop alone".into(), "behind Tenfold".into()]];
+pub(crate) fn crowd(crowd: &Crowd, capacity: &Known, alone: &Pass, behind: &Pass, is_rough: bool) -> String {
+    let mut lines = vec![["".into(), "shop alone".into(), "behind Tenfold".into()]];
     let mut add = |name: &str, alone: String, behind: String| lines.push([name.into(), alone, behind]);
     let both = |of: &dyn Fn(&Pass) -> String| (of(alone), of(behind));
 
@@ -48,6 +48,12 @@ pub(crate) fn render(crowd: &Crowd, capacity: &Known, alone: &Pass, behind: &Pas
         format!("{:.2}", per_answer(alone)),
         per_answers(alone, behind, is_rough),
     );
+    let (a, b) = both(&|pass| thousands(pass.connections.shop));
+    add("database connections of the shop, most", a, b);
+    let (a, b) = both(&|pass| thousands(pass.connections.server));
+    add("connections at the primary, most", a, b);
+    let (a, b) = both(&|pass| wait(&pass.waits));
+    add("wait for one of them, 99 % within", a, b);
     let (a, b) =
         both(&|pass| format!("{:.0} µs", cpu_us(pass, pass.spent.shop_cpu_s + pass.spent.postgres_cpu_s)));
     add("CPU a request, shop + PostgreSQL", a, b);
@@ -66,6 +72,40 @@ pub(crate) fn render(crowd: &Crowd, capacity: &Known, alone: &Pass, behind: &Pas
         crowd.length_s()
     );
     format!("{title}\n\n{}", aligned(&lines))
+}
+
+/// The sale's table: alone, uncapped, capped.
+pub(crate) fn sale(sale: &Sale, sold: [&Sold; 3]) -> String {
+    let head = ["", "shop alone", "pooled, no cap on hot rows", "pooled, with the cap"].map(str::to_owned);
+    let mut lines = vec![head];
+    let mut add = |name: &str, of: &dyn Fn(&Sold) -> String| {
+        let [alone, uncapped, capped] = sold.map(of);
+        lines.push([name.into(), alone, uncapped, capped]);
+    };
+    add("others' requests", &|sold| thousands(sold.others.offered));
+    add("response time, half within", &|sold| format!("{:.1} ms", sold.others.latency.p50_ms));
+    add("response time, 99 % within", &|sold| format!("{:.0} ms", sold.others.latency.p99_ms));
+    add("failed", &|sold| thousands(sold.others.errors));
+    add("buyers", &|sold| thousands(sold.buyers.offered));
+    add("response time, half within", &|sold| format!("{:.0} ms", sold.buyers.latency.p50_ms));
+    add("failed", &|sold| thousands(sold.buyers.errors));
+    add("told that it is sold out", &|sold| thousands(sale::sold_out(&sold.buyers)));
+    add("sold, by the database's order items", &|sold| thousands(sold.ledger));
+    add("oversold", &|sold| thousands(sold.ledger.saturating_sub(sold.pieces)));
+    add("database connections of the shop, most", &|sold| thousands(sold.connections.shop));
+    add("connections at the primary, most", &|sold| thousands(sold.connections.server));
+    add("wait for one of them, 99 % within", &|sold| wait(&sold.waits));
+    format!("A flash sale, three times: {}\n\n{}", sale.describe(), aligned(&lines))
+}
+
+/// What the pooler's histogram can say; the shop's own pools do not tell.
+fn wait(waits: &Waits) -> String {
+    match waits.p99_s() {
+        None => "–".into(),
+        Some(bound) if bound < 1.0 => format!("≤ {} ms", bound * 1000.0),
+        Some(bound) if bound.is_finite() => format!("≤ {bound} s"),
+        Some(_) => "more than 10 s".into(),
+    }
 }
 
 fn verdict(report: &Report) -> String {
@@ -140,17 +180,20 @@ fn thousands(value: u64) -> String {
     out
 }
 
-/// Columns as wide as their widest cell, the header underlined.
-fn aligned(lines: &[Line]) -> String {
+/// Columns as wide as their widest cell, all but the first and the last to the right, the header underlined.
+fn aligned<const COLUMNS: usize>(lines: &[[String; COLUMNS]]) -> String {
     let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
-    let widths = [width(0), width(1), width(2)];
+    let widths: [usize; COLUMNS] = std::array::from_fn(width);
     let mut out = String::new();
-    for (index, [name, alone, behind]) in lines.iter().enumerate() {
-        let line = format!("{name:<0$}   {alone:>1$}   {behind}", widths[0], widths[1]);
-        out.push_str(line.trim_end());
+    for (index, line) in lines.iter().enumerate() {
+        let cells = line.iter().zip(widths).enumerate().map(|(column, (cell, width))| {
+            let is_outer = column == 0 || column == COLUMNS - 1;
+            if is_outer { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
+        });
+        out.push_str(cells.collect::<Vec<_>>().join("   ").trim_end());
         out.push('\n');
         if index == 0 {
-            out.push_str(&"─".repeat(widths.iter().sum::<usize>() + 6));
+            out.push_str(&"─".repeat(widths.iter().sum::<usize>() + 3 * (COLUMNS - 1)));
             out.push('\n');
         }
     }
