@@ -599,7 +599,11 @@ impl Worker {
         let settings = self.pools[local].settings();
         let reserve = if waited >= settings.reserve_wait { settings.reserve } else { 0 };
         if pool.open() >= settings.size + reserve {
-            self.break_soft_pin(local);
+            let part = &self.pools[local];
+            // Whom a connection is being opened for need not take another's.
+            if part.connecting < part.waiters.len() {
+                self.break_soft_pin(local);
+            }
             return;
         }
         loop {
