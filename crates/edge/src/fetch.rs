@@ -50,6 +50,8 @@ const UNWANTED_BYTES_MAX: u64 = 64 * 1024;
 const ASK_AGAIN_MIN: Duration = Duration::from_millis(2);
 /// The same, once it has waited for a while.
 const ASK_AGAIN_MAX: Duration = Duration::from_millis(25);
+/// How often one fill asks again, for all edges, where no answer came in time.
+const LATE_MAX: u32 = 3;
 /// Questions of one fill, however short its waits are.
 const ASKS_MAX: u32 = 2000;
 /// How often followers that hold a fill up are looked at.
@@ -163,6 +165,7 @@ impl Filling<'_> {
         let began = self.local.worker.clock.now();
         let mut pause = ASK_AGAIN_MIN;
         let mut held = false;
+        let mut late = 0;
         for _ in 0..ASKS_MAX {
             let waited = self.local.worker.clock.now() - began;
             match tier.ask(question.clone()).await {
@@ -182,12 +185,14 @@ impl Filling<'_> {
                     self.fill.borrow_mut().lead_for_all(lease);
                     return false;
                 }
+                // A busy machine is no reason for every edge to fetch.
+                Answer::Late if question.has_lease() && late < LATE_MAX && waited < patience => late += 1,
                 Answer::Held if waited < patience => {
                     held = true;
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(ASK_AGAIN_MAX);
                 }
-                Answer::Held | Answer::Uncacheable | Answer::Nothing => break,
+                Answer::Held | Answer::Late | Answer::Uncacheable | Answer::Nothing => break,
             }
         }
         if held {

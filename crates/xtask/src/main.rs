@@ -29,7 +29,7 @@ usage: cargo xtask tidy
        cargo xtask bench pooler [--short] [--rounds N] [--seconds N] [--rows A,B] [--seats A,B] [--together]
        cargo xtask bench pooler-idle [--short] [--clients N] [--seats A,B]
            beside PgBouncer, the bare relay and direct; need a release build (bench/pooler and bench/pooler-idle)
-       cargo xtask prove failover|drain|hostile [--short]
+       cargo xtask prove failover|drain|hostile|cache-redis [--short]
        cargo xtask prove pooler-faults|pooler-operations|pooler-fairness|pooler-hostile [--short]
            what is promised on a bad day, with a verdict for each promise (bench/failover and so on build and call it)
        cargo xtask demo [--quick] [--once]

@@ -5,7 +5,7 @@
 //! if a promise was not kept.
 //!
 //! **Mechanism.** `failover` kills nodes with SIGKILL, `drain` ends and reloads the process under load, `hostile` sends
-//! it what no client and no origin should, `pooler-faults` breaks what a pooler stands between,
+//! it what no client and no origin should, `cache-redis` plays three edges and the Redis they share, `pooler-faults` breaks what a pooler stands between,
 //! `pooler-operations` plays an administrator. Everything runs on loopback, on ports nobody had, as guarded children.
 //!
 //! **Failure.** What cannot be set up is an error with its reason; a promise broken is a row of the table. Shorter forms
@@ -16,6 +16,7 @@ mod failover;
 mod garbage;
 mod hostile;
 mod pooler;
+mod sharing;
 mod stand;
 mod steady;
 mod verdict;
@@ -36,6 +37,8 @@ pub(crate) enum Proof {
     Drain,
     /// Clients and origins send what they should not.
     Hostile,
+    /// Edges share a Redis, which is stopped, killed, restarted and failed over.
+    CacheRedis,
     /// The pooler's server, clients and connections break under load.
     PoolerFaults,
     /// The pooler is paused, reloaded, and its server restarted, under load.
@@ -52,6 +55,7 @@ impl Proof {
             "failover" => Some(Self::Failover),
             "drain" => Some(Self::Drain),
             "hostile" => Some(Self::Hostile),
+            "cache-redis" => Some(Self::CacheRedis),
             "pooler-faults" => Some(Self::PoolerFaults),
             "pooler-operations" => Some(Self::PoolerOperations),
             "pooler-fairness" => Some(Self::PoolerFairness),
@@ -68,6 +72,7 @@ pub(crate) fn run(root: &Path, proof: Proof, short: bool) -> Result<ExitCode> {
         Proof::Failover => failover::prove(&scratch, short)?,
         Proof::Drain => drain::prove(&scratch, short)?,
         Proof::Hostile => hostile::prove(&scratch, short)?,
+        Proof::CacheRedis => sharing::prove(&scratch, short)?,
         Proof::PoolerFairness => pooler::prove_fairness(&scratch, short)?,
         Proof::PoolerHostile => pooler::prove_hostile(&scratch, short)?,
         Proof::PoolerOperations => pooler::prove_operations(&scratch, short)?,

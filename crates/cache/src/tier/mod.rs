@@ -8,8 +8,8 @@
 //! ADR 0013 says why it is so. Everything runs on the thread of [`tenfold_state`]; a worker waits for an answer through a
 //! channel, for its budget at most.
 //!
-//! **Failure.** No answer, an answer too late, an answer that can't be read: all are [`Answer::Nothing`], and the fill
-//! goes to the origin. What is to be stored waits in a bounded queue, and is dropped when that is full.
+//! **Failure.** No answer, an answer too late, an answer that can't be read: each sends the fill to the origin; where one
+//! edge is to fetch for all, a late answer is asked for a few times more. What is to be stored waits in a bounded queue, and is dropped when that is full.
 
 mod order;
 mod spread;
@@ -108,6 +108,8 @@ impl Question {
 pub enum Answer {
     /// Nothing that is known of: fetch.
     Nothing,
+    /// No answer within the budget, from a server that isn't known to be away.
+    Late,
     /// This; [`Fill::answer_from`](crate::Fill::answer_from) says whether it will do.
     Found(Box<Found>),
     /// Fetch for all edges.
@@ -277,7 +279,7 @@ impl Tier {
         };
         answer.unwrap_or_else(|| {
             count(&self.counters.unanswered);
-            Answer::Nothing
+            if self.redis.is_up() { Answer::Late } else { Answer::Nothing }
         })
     }
 
@@ -296,6 +298,10 @@ impl Tier {
             Ok(Asked::Answer(answer)) => answer,
             // Names under a variant's key are nobody's doing.
             Ok(Asked::Names(_)) => Answer::Nothing,
+            Err(CallError::TimedOut) if self.redis.is_up() => {
+                count(&self.counters.unanswered);
+                Answer::Late
+            }
             Err(_) => {
                 count(&self.counters.unanswered);
                 Answer::Nothing

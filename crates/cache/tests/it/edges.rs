@@ -190,7 +190,7 @@ fn a_frozen_redis_costs_a_miss_its_budget_and_then_nothing() {
     loop {
         let question = edge.lead(&ask, at(0)).question(None).expect("there is a tier");
         let began = now();
-        assert!(matches!(wait(edge.tier().ask(question)), Answer::Nothing));
+        assert!(matches!(wait(edge.tier().ask(question)), Answer::Nothing | Answer::Late));
         let took = now() - began;
         assert!(took < BUDGET * 2, "{took:?}");
         if took < BUDGET / 2 {

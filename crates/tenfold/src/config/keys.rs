@@ -372,7 +372,13 @@ const CACHE_SHARED: &[Key] = &[
         "\"5ms\"",
     )
     .or("\"5ms\""),
-    key("shield_budget", duration(1, MINUTE), "The same on routes with `shield`.", "\"50ms\"").or("\"50ms\""),
+    key(
+        "shield_budget",
+        duration(1, MINUTE),
+        "The same on routes with `shield`, where it is asked up to four times before the nodes are.",
+        "\"50ms\"",
+    )
+    .or("\"50ms\""),
     key(
         "life_max",
         duration(MINUTE, 30 * DAY),

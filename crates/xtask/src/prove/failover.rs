@@ -293,15 +293,15 @@ impl Posts {
 }
 
 /// From the first byte sent to the last received: the edge's time, without the generator's own delays.
-struct Took {
-    p50_ms: f64,
-    p99_ms: f64,
+pub(super) struct Took {
+    pub(super) p50_ms: f64,
+    pub(super) p99_ms: f64,
     p999_ms: f64,
     max_ms: f64,
 }
 
 impl Took {
-    fn of(run: &Run, routes: &[usize]) -> Self {
+    pub(super) fn of(run: &Run, routes: &[usize]) -> Self {
         let lines = run.log.lines().iter().filter(|line| routes.contains(&usize::from(line.route)));
         let mut took_us: Vec<u64> = lines.map(|line| line.ended_us - line.started_us).collect();
         took_us.sort_unstable();

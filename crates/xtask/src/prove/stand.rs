@@ -110,9 +110,14 @@ pub(crate) struct Tenfold {
 impl Tenfold {
     /// Starts it with this file: `rest` begins with dotted keys, if any, and goes on with tables.
     pub(crate) fn start(scratch: &Scratch, rest: &str) -> Result<Self> {
+        Self::start_as(scratch, "tenfold", rest)
+    }
+
+    /// One of several, each with a file of its own.
+    pub(crate) fn start_as(scratch: &Scratch, name: &str, rest: &str) -> Result<Self> {
         let program = built("tenfold", "--package tenfold")?;
         let (edge, admin) = (free_address()?, free_address()?);
-        let file = scratch.file("tenfold.toml");
+        let file = scratch.file(&format!("{name}.toml"));
         write_file(&file, &[edge], admin, rest)?;
         let mut command = Command::new(&program);
         command.args(["run", "-c"]).arg(&file);
