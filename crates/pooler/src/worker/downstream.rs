@@ -96,6 +96,8 @@ impl Worker {
                     at = end;
                     self.deliver(key, &mut batch);
                     self.ours_ended(key);
+                    // What stood behind a statement of ours is due now.
+                    self.stage_invented(key, &mut batch);
                 }
                 Fate::Broken(why) => {
                     self.deliver(key, &mut batch);

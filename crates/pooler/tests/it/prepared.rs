@@ -307,3 +307,23 @@ fn the_view_lists_a_clients_own_names_and_no_others() {
         assert!(client.execute(sql, &[]).unwrap_err().contains("\"gone_soon\" does not exist"));
     }
 }
+
+#[test]
+fn what_another_client_prepared_meanwhile_is_found_behind_a_held_begin() {
+    let pooled = pooled(1);
+    let (mut first, mut second) = two(&pooled);
+    first.query("BEGIN; SELECT 1").unwrap();
+    second.query("BEGIN").unwrap();
+    let mut out = Vec::new();
+    write::parse(&mut out, b"s", b"SELECT 'meanwhile'", []);
+    write::describe(&mut out, Target::Statement(b"s"));
+    bind_and_execute(&mut out, "s", &[]);
+    write::sync(&mut out);
+    second.tell(&out);
+    let database = pooled.pooler.shared().database("postgres").unwrap();
+    let is_waiting = || database.pools().iter().any(|pool| pool.waiting() == 1);
+    wait_for("the second to wait for a server", TIME_MAX, is_waiting);
+    prepare(&mut first, "s", "SELECT 'meanwhile'").unwrap();
+    first.query("COMMIT").unwrap();
+    assert_eq!(text(second.send(b"")), Ok("meanwhile".into()));
+}
