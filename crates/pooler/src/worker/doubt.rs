@@ -23,10 +23,10 @@ use tenfold_sql::{Classifier, Decision, Effects, Seed, Shape};
 use super::{
     Worker,
     client::{Client, State},
-    lend::{First, Waiter},
     server::{Phase, Server},
     slab::Key,
     upstream::left_by_prepared,
+    waiters::{First, Waiter},
 };
 use crate::shared::Database;
 

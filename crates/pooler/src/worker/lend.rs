@@ -10,11 +10,11 @@
 //! **Failure.** Connections are opened a few at a time ([`CONNECTING_MAX`]) and after a failure only when the pause is
 //! over (`connect`), so a server that comes back is not stormed. Those who wait too long are told by `tick`.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use tenfold_pgwire::write;
-use tenfold_sql::{Catalogue, Decision, Effects, Fingerprint};
+use tenfold_sql::{Catalogue, Decision, Effects};
 
 use super::{
     Worker,
@@ -22,6 +22,8 @@ use super::{
     client::State,
     server::{Phase, Server, Why},
     slab::{Key, Kind},
+    stats::Stats,
+    waiters::{First, Read, Waiter, Waiters},
 };
 use crate::{
     config::{Mode, PoolSettings, Sequences},
@@ -113,140 +115,6 @@ impl LocalPool {
     pub(super) fn catalogue(&mut self) -> &Catalogue {
         self.catalogue.load()
     }
-
-    /// Keeps what a statement does for when its client need not wait any more.
-    fn keep(&mut self, decision: &Arc<Decision>) -> Read {
-        let catalogue = self.catalogue();
-        Read { decision: Arc::clone(decision), catalogue: (catalogue.version(), catalogue.is_stale()) }
-    }
-
-    /// What was kept, if the catalogue is still the one it was read in.
-    pub(super) fn kept(&mut self, read: Read) -> Option<Arc<Decision>> {
-        let catalogue = self.catalogue();
-        (read.catalogue == (catalogue.version(), catalogue.is_stale())).then_some(read.decision)
-    }
-}
-
-/// What happened in one worker's part of a pool, ever.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Stats {
-    /// Transactions ended.
-    pub transactions: u64,
-    /// Statements ended.
-    pub queries: u64,
-    /// Bytes from clients.
-    pub bytes_received: u64,
-    /// Bytes to clients.
-    pub bytes_sent: u64,
-    /// Microseconds in transactions.
-    pub transaction_us: u64,
-    /// Microseconds in statements.
-    pub query_us: u64,
-    /// Microseconds clients waited for a server connection.
-    pub wait_us: u64,
-    /// Prepared statements the server had already.
-    pub prepared_hits: u64,
-    /// Prepared statements that were prepared.
-    pub prepared_misses: u64,
-    /// Times a client got a server connection.
-    pub assignments: u64,
-    /// Binds of clients.
-    pub binds: u64,
-}
-
-impl Stats {
-    /// How many there are.
-    pub(crate) const FIELDS: usize = 11;
-
-    pub(crate) fn values(&self) -> [u64; Self::FIELDS] {
-        [
-            self.transactions,
-            self.queries,
-            self.bytes_received,
-            self.bytes_sent,
-            self.transaction_us,
-            self.query_us,
-            self.wait_us,
-            self.prepared_hits,
-            self.prepared_misses,
-            self.assignments,
-            self.binds,
-        ]
-    }
-
-    pub(crate) fn of(values: [u64; Self::FIELDS]) -> Self {
-        let [
-            transactions,
-            queries,
-            bytes_received,
-            bytes_sent,
-            transaction_us,
-            query_us,
-            wait_us,
-            prepared_hits,
-            prepared_misses,
-            assignments,
-            binds,
-        ] = values;
-        Self {
-            transactions,
-            queries,
-            bytes_received,
-            bytes_sent,
-            transaction_us,
-            query_us,
-            wait_us,
-            prepared_hits,
-            prepared_misses,
-            assignments,
-            binds,
-        }
-    }
-}
-
-/// Clients that wait, the first of the highest priority first.
-#[derive(Debug, Default)]
-pub(super) struct Waiters {
-    queues: Vec<(i8, VecDeque<Waiter>)>,
-    len: usize,
-    /// Those that want no server yet: each waits until the change of definitions it knows of is read.
-    held: Vec<(u64, Waiter)>,
-}
-
-/// One that waits.
-#[derive(Debug)]
-pub(super) struct Waiter {
-    pub(super) key: Key,
-    pub(super) since: std::time::Instant,
-    pub(super) first: First,
-    /// What its first statement does.
-    pub(super) read: Option<Read>,
-    pub(super) hot: Option<HotPermit>,
-}
-
-/// What a statement does, and what this was read in.
-#[derive(Clone, Debug)]
-pub(super) struct Read {
-    decision: Arc<Decision>,
-    catalogue: (u64, bool),
-}
-
-/// What the first message of a transaction says about it.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct First {
-    pub(super) effects: Effects,
-    /// It begins a transaction block, of which nothing is known yet.
-    pub(super) is_begin: bool,
-    /// Extended protocol: others may follow before the server can be asked anything.
-    pub(super) is_series: bool,
-    /// What its first statement is.
-    pub(super) fingerprint: Fingerprint,
-    /// The row it wants.
-    pub(super) hot: Option<HotRow>,
-    /// It wants a connection opened for it alone.
-    pub(super) is_own: bool,
-    /// The client logs in, and its startup parameters are to be tried.
-    pub(super) is_startup: bool,
 }
 
 /// What became of the wish for a server.
@@ -255,62 +123,6 @@ pub(super) enum Lending {
     Lent(Key),
     Waiting,
     Gone,
-}
-
-impl Waiters {
-    pub(super) fn push(&mut self, priority: i8, waiter: Waiter) {
-        let at = self.queues.partition_point(|(other, _)| *other > priority);
-        if self.queues.get(at).is_none_or(|(other, _)| *other != priority) {
-            self.queues.insert(at, (priority, VecDeque::new()));
-        }
-        self.queues[at].1.push_back(waiter);
-        self.len += 1;
-    }
-
-    pub(super) fn pop(&mut self) -> Option<Waiter> {
-        let waiter = self.queues.iter_mut().find_map(|(_, queue)| queue.pop_front())?;
-        self.len -= 1;
-        Some(waiter)
-    }
-
-    pub(super) fn remove(&mut self, key: Key) -> Option<Waiter> {
-        for (_, queue) in &mut self.queues {
-            if let Some(at) = queue.iter().position(|waiter| waiter.key == key) {
-                self.len -= 1;
-                return queue.remove(at);
-            }
-        }
-        let at = self.held.iter().position(|(_, waiter)| waiter.key == key)?;
-        Some(self.held.remove(at).1)
-    }
-
-    /// Waits until a change of definitions is read.
-    pub(super) fn hold(&mut self, change: u64, waiter: Waiter) {
-        self.held.push((change, waiter));
-    }
-
-    /// Those whose change is read, in the order in which they came.
-    pub(super) fn let_on(&mut self, is_read: impl Fn(u64) -> bool) -> Vec<Waiter> {
-        self.held.extract_if(.., |(change, _)| is_read(*change)).map(|(_, waiter)| waiter).collect()
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.len
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    /// Since when the longest waiter waits.
-    pub(super) fn oldest(&self) -> Option<std::time::Instant> {
-        self.queues.iter().filter_map(|(_, queue)| queue.front()).map(|waiter| waiter.since).min()
-    }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Waiter> {
-        let held = self.held.iter().map(|(_, waiter)| waiter);
-        self.queues.iter().flat_map(|(_, queue)| queue.iter()).chain(held)
-    }
 }
 
 impl Worker {
@@ -344,7 +156,7 @@ impl Worker {
                 }
             }
         }
-        let read = read.map(|decision| self.pools[local].keep(decision));
+        let read = read.map(|decision| Read::new(decision, self.pools[local].catalogue()));
         let waiter = Waiter { key, since: self.now, first: *first, read, hot };
         self.wait(local, priority, waiter);
         Lending::Waiting

@@ -35,8 +35,10 @@ mod server;
 mod session;
 mod settle;
 mod slab;
+mod stats;
 mod tick;
 mod upstream;
+mod waiters;
 mod wire;
 
 use std::{
@@ -51,11 +53,11 @@ use tenfold_sql::Classifier;
 
 pub(crate) use self::cancel::Asker;
 pub use self::client::ClientKey;
-pub use self::lend::Stats;
 pub(crate) use self::reports::Report;
 pub use self::rows::{ClientRow, ClientState, ServerRow, ServerState, WorkerRows};
 pub use self::server::Pin;
 pub(crate) use self::server::Server;
+pub use self::stats::Stats;
 use self::{
     cancel::Cancel,
     client::Client,

@@ -13,10 +13,10 @@ use super::{
     Worker,
     cancel::process_id,
     client::{Counted, Seat, State, Times},
-    lend::{First, Waiter},
     login::{AskedFor, LoginPhase},
     server::{Phase, Probing, Why},
     slab::Key,
+    waiters::{First, Waiter},
 };
 use crate::{
     config::Mode,

@@ -69,7 +69,7 @@ pub(crate) struct Server {
     /// Goes ahead of the client's next message.
     pub(crate) prefix: Vec<u8>,
     /// What that message does, if its client had to wait with it.
-    pub(super) read: Option<super::lend::Read>,
+    pub(super) read: Option<super::waiters::Read>,
     /// What the server reported while a startup image was tried.
     pub(crate) reports: Vec<(String, String)>,
     /// Undone by nothing but its end.

@@ -13,11 +13,12 @@ use super::{
     Worker,
     batch::Batch,
     client::State,
-    lend::{First, Lending},
+    lend::Lending,
     refuse,
     server::{Phase, Pin},
     slab::Key,
     upstream::Step,
+    waiters::{First, Waiter},
 };
 use crate::{refusal::Refusal, shared::Started};
 
@@ -51,7 +52,7 @@ impl Worker {
             state => *state = State::Waiting,
         }
         let first = First { is_own: true, ..First::default() };
-        let waiter = super::lend::Waiter { key, since: now, first, read: None, hot: None };
+        let waiter = Waiter { key, since: now, first, read: None, hot: None };
         self.pools[local].waiters.push(priority, waiter);
         self.say_waiting(local);
         self.seek(local);

@@ -25,9 +25,10 @@ use super::{
     Worker,
     batch::Batch,
     client::{Client, State},
-    lend::{First, Lending},
+    lend::Lending,
     server::{Due, Phase, Why},
     slab::Key,
+    waiters::First,
 };
 use crate::{config::Mode, hot::HotRow, refusal::Refusal, statements::Statement};
 
@@ -143,7 +144,7 @@ impl Worker {
             return (self.spare(), None);
         };
         let read = server.read.take();
-        let decision = read.and_then(|read| self.pools[server.local].kept(read));
+        let decision = read.and_then(|read| read.under(self.pools[server.local].catalogue()));
         let ahead = std::mem::take(&mut server.prefix);
         (if ahead.is_empty() { self.spare() } else { ahead }, decision)
     }
