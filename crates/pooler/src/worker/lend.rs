@@ -28,7 +28,7 @@ use super::{
 use crate::{
     config::{Mode, PoolSettings, Sequences},
     counters::Counter,
-    hot::{self, Entered, HotPermit, HotRow},
+    hot::{self, Entered, HotPermit},
     image::{Needs, Replay, replay},
     mailbox::Order,
     pool::Pool,
