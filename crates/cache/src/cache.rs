@@ -12,13 +12,14 @@ use std::sync::{Arc, OnceLock};
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
+use crate::encode::Notes;
 use crate::fill::{
     Class, FILLS_PER_KEY_MAX, Fill, Fills, Fit, Follower, Identity, KeptFields, Place, Shared,
 };
 use crate::key::UrlParts;
 use crate::policy::freshness::{self, Decision, is_shareable};
 use crate::policy::request::MethodKind;
-use crate::policy::{RequestFacts, Timestamp, invalidation};
+use crate::policy::{Early, RequestFacts, Timestamp, invalidation};
 use crate::purge::{Purges, Slots, Standing};
 use crate::relay::Relays;
 use crate::rule::Effective;
@@ -50,6 +51,7 @@ pub struct Cache {
     tier: OnceLock<Arc<Tier>>,
     /// Fills that renew what is suspect.
     renewing: AtomicUsize,
+    notes: Notes,
 }
 
 /// What [`Cache::lookup`] found.
@@ -111,13 +113,23 @@ pub struct Hit {
     pub age_s: u64,
     /// For `Cache-Status`: freshness left, negative when stale.
     pub ttl_s: i64,
+    /// It is about to become stale: if [`Early::is_due`], start [`Cache::refresh`] behind the answer.
+    pub early: Option<Early>,
     /// It stands in for an error: the origin failed lately, so this request did not wait for it to fail again.
     pub instead_of_error: bool,
 }
 
 impl Hit {
     fn new(entry: Arc<Entry>, standing: freshness::Standing, instead_of_error: bool) -> Self {
-        Self { entry, age_s: standing.age_s, ttl_s: standing.ttl_s, instead_of_error }
+        Self { entry, age_s: standing.age_s, ttl_s: standing.ttl_s, early: None, instead_of_error }
+    }
+
+    /// What is fresh, and may be renewed before it is not.
+    fn fresh(entry: Arc<Entry>, standing: freshness::Standing, rule: &Rule, now: Timestamp) -> Self {
+        let resident_ms = now.since_ms(entry.facts.received);
+        let early = Early::of(standing.left_ms, resident_ms, entry.fetch_ms.into());
+        let early = early.filter(|_| rule.refreshes_early());
+        Self { early, ..Self::new(entry, standing, false) }
     }
 }
 
@@ -150,6 +162,7 @@ impl Cache {
             counters: Arc::default(),
             tier: OnceLock::new(),
             renewing: AtomicUsize::new(0),
+            notes: Notes::new(),
             hash,
             config,
         }))
@@ -205,7 +218,7 @@ impl Cache {
             Decision::Fresh(standing) if suspect => {
                 Lookup::Stale { hit: Hit::new(entry, standing, false), refresh: true }
             }
-            Decision::Fresh(standing) => Lookup::Hit(Hit::new(entry, standing, false)),
+            Decision::Fresh(standing) => Lookup::Hit(Hit::fresh(entry, standing, rule, now)),
             Decision::Stale { standing, refresh } => {
                 Lookup::Stale { hit: Hit::new(entry, standing, false), refresh }
             }
@@ -386,7 +399,7 @@ impl Cache {
         }
     }
 
-    /// A fill that renews a stale entry behind its answer. `None` if one is running already, or too many are, or the
+    /// A fill that renews an entry behind its answer, stale or about to be. `None` if one is running already, or too many are, or the
     /// last one failed just now, or the entry was purged meanwhile.
     #[must_use]
     pub fn refresh(
@@ -405,7 +418,9 @@ impl Cache {
         let mut place = self.fills.place(key.as_bytes());
         let fits = |fill: &Arc<Shared>| fill.fits(ask.class, facts) != Fit::Other;
         let running = place.fills().len() >= FILLS_PER_KEY_MAX || place.fills().iter().any(fits);
-        if running || self.stored_meanwhile(&ask).is_some() {
+        // Renewed early, what is fresh is the entry itself.
+        let newer = |stored: Arc<Entry>| !stored.is_same_as(&entry);
+        if running || self.stored_meanwhile(&ask).is_some_and(newer) {
             return None;
         }
         let shared =
@@ -625,6 +640,11 @@ impl Cache {
         self.purges.standing(since, prefixes.chain([self.purges.url_slots(url)]))
     }
 
+    /// Codings that are wished for.
+    pub(crate) fn notes(&self) -> &Notes {
+        &self.notes
+    }
+
     pub(crate) fn counters(&self) -> &Counters {
         &self.counters
     }
@@ -715,4 +735,4 @@ impl Cache {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -4,17 +4,19 @@
 //! (`Content-Length`, `Age`, `Cache-Status`, `Connection`), the body. Beside it lies what the policy needs to judge the
 //! response without reading the head again.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use bytes::Bytes;
 
-use crate::policy::freshen::merge_heads;
+use crate::encoded::Encoded;
+use crate::policy::encoding::Transform;
+use crate::policy::freshen::{merge_heads, read_head};
 use crate::policy::range::{RangePlan, number, plan_range, split_once};
 use crate::policy::response::StoredFacts;
 use crate::policy::vary::Vary;
 use crate::policy::{RequestFacts, ResponseFacts, Timestamp, Validators, fields};
 use crate::purge::Slots;
-use crate::{Field, Uncacheable};
+use crate::{Compress, Field, Rule, Uncacheable};
 
 /// A complete response in the cache. Never changes; freshening makes another.
 #[derive(Debug)]
@@ -46,6 +48,13 @@ pub struct Entry {
     pub(crate) weight: u64,
     /// Another edge fetched it.
     pub(crate) from_tier: bool,
+    /// How long it took to fetch, in milliseconds; 0 where that is not known.
+    pub(crate) fetch_ms: u32,
+    pub(crate) transform: Transform,
+    /// The same in other codings; at most one of each.
+    pub(crate) encoded: Box<[Encoded]>,
+    /// The bits of codings that were made, or are being made, or can't be.
+    pub(crate) encoding_begun: AtomicU8,
 }
 
 /// A part of a representation: bytes `start` to `end` (exclusive) of `complete`.
@@ -94,6 +103,7 @@ pub struct Head {
     pub(crate) last_modified: Option<Bytes>,
     pub(crate) date: Timestamp,
     pub(crate) vary: Option<Vary>,
+    pub(crate) transform: Transform,
 }
 
 /// An interim response (1xx), for those who wait for the final one.
@@ -134,7 +144,42 @@ impl Entry {
             url_slots,
             tag_slots,
             from_tier: false,
+            fetch_ms: 0,
+            transform: head.transform,
+            encoded: Box::default(),
+            encoding_begun: AtomicU8::new(0),
         }
+    }
+
+    /// The same again, to be changed before it is shared.
+    pub(crate) fn clone_as_is(&self) -> Self {
+        Self {
+            status: self.status,
+            head: self.head.clone(),
+            body: self.body.clone(),
+            part: self.part,
+            etag: self.etag.clone(),
+            last_modified: self.last_modified.clone(),
+            facts: self.facts,
+            vary: self.vary.clone(),
+            began: self.began,
+            checked: AtomicU64::new(self.checked.load(Ordering::Relaxed)),
+            url_slots: self.url_slots,
+            tag_slots: self.tag_slots.clone(),
+            last_used_ms: AtomicU64::new(self.last_used_ms.load(Ordering::Relaxed)),
+            weight: self.weight,
+            from_tier: self.from_tier,
+            fetch_ms: self.fetch_ms,
+            transform: self.transform,
+            encoded: self.encoded.clone(),
+            encoding_begun: AtomicU8::new(self.encoding_begun.load(Ordering::Relaxed)),
+        }
+    }
+
+    /// Knowing how long it took to fetch.
+    pub(crate) fn fetched_in(self, milliseconds: u64) -> Self {
+        // What took no measurable time took less than one.
+        Self { fetch_ms: u32::try_from(milliseconds).unwrap_or(u32::MAX).max(1), ..self }
     }
 
     /// As another edge fetched it.
@@ -196,24 +241,12 @@ impl Entry {
 
     /// The same again, with another head and body.
     fn rebuilt(&self, head: Bytes, body: Bytes, part: Option<Part>) -> Self {
+        debug_assert!(self.encoded.is_empty(), "a part has no codings");
         let without = self.weight - (self.head.len() + self.body.len()) as u64;
-        Self {
-            status: if part.is_some() { 206 } else { 200 },
-            weight: without + (head.len() + body.len()) as u64,
-            head,
-            body,
-            part,
-            etag: self.etag.clone(),
-            last_modified: self.last_modified.clone(),
-            facts: self.facts,
-            vary: self.vary.clone(),
-            began: self.began,
-            checked: AtomicU64::new(0),
-            url_slots: self.url_slots,
-            tag_slots: self.tag_slots.clone(),
-            last_used_ms: AtomicU64::new(self.facts.received.0),
-            from_tier: self.from_tier,
-        }
+        let status = if part.is_some() { 206 } else { 200 };
+        let weight = without + (head.len() + body.len()) as u64;
+        let transform = Transform::of(status, &read_head(&head));
+        Self { status, weight, transform, head, body, part, checked: AtomicU64::new(0), ..self.clone_as_is() }
     }
 
     /// What the response can be asked for by.
@@ -265,6 +298,11 @@ impl Head {
     ) -> Self {
         Self {
             status: response.status,
+            transform: if stored {
+                Transform::of(response.status, &read_head(&head))
+            } else {
+                Transform::default()
+            },
             head,
             content_length,
             age_s: response.age_s.map(|_| response.initial_age_ms() / 1000),
@@ -276,6 +314,13 @@ impl Head {
             date: response.date_or_received(),
             vary,
         }
+    }
+
+    /// Whether `Vary: Accept-Encoding` has to be written behind the head: what is stored of it will come in codings.
+    #[must_use]
+    pub fn adds_vary(&self, rule: &Rule) -> bool {
+        let covered = |rule: &Compress| rule.covers(self.transform, self.content_length);
+        self.stored && !self.transform.names_encoding && rule.compress().is_some_and(covered)
     }
 
     /// What the response can be asked for by.

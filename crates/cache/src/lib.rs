@@ -16,6 +16,8 @@
 
 mod cache;
 mod config;
+mod encode;
+mod encoded;
 mod entry;
 mod fill;
 mod key;
@@ -35,10 +37,12 @@ mod uncacheable;
 
 pub use cache::{Cache, Explained, Hit, Join, Lookup, Shown};
 pub use config::{Config, Error};
+pub use encode::Encoder;
+pub use encoded::{Representation, VARY_LINE};
 pub use entry::{Entry, Head, Interim, Part};
 pub use fill::{Event, Fill, Follower, HeadOutcome};
 pub use key::{KeyBuf, KeyUrl, Scheme};
-pub use policy::{RequestFacts, Timestamp};
+pub use policy::{Coding, Compress, Early, RequestFacts, Timestamp};
 pub use purge::{PREFIX_DEPTH_MAX, Purge, Purged};
 pub use query::{Pattern, QueryRule};
 pub use reason::{AloneReason, BypassReason, FailReason, MissReason, ReleaseReason, Uncacheable};

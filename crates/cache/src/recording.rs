@@ -23,6 +23,7 @@ use crate::cache::Cache;
 use crate::entry::Part;
 use crate::fill::Class;
 use crate::policy::conditional::strong_validator_agrees;
+use crate::policy::encoding::is_encoded;
 use crate::policy::fields;
 use crate::policy::freshness::{drops_cookies, storable_part};
 use crate::policy::request::MethodKind;
@@ -118,7 +119,7 @@ impl Cache {
             206 => (storable_part(facts, rule, &response).ok()?, Some(Part::of(response.fields)?)),
             _ => (storable(facts, rule, &response).ok()?, None),
         };
-        let vary = Vary::select(response.fields, facts.fields).ok()?;
+        let vary = Vary::select_under(rule, response.fields, facts.fields).ok()?;
         if part.is_none() {
             self.forget_uncacheable(watch.key.as_bytes(), Class::of(facts, rule));
         }
@@ -149,7 +150,7 @@ impl Cache {
             return None;
         }
         let stored = storable(&facts, rule, &response).ok()?;
-        let vary = Vary::select(response.fields, facts.fields).ok()?;
+        let vary = Vary::select_under(rule, response.fields, facts.fields).ok()?;
         let watch = Watch { requested, ..self.watch(key, true, now) };
         self.record(&watch, &facts, rule, &response, (stored, None, vary), observed.content_length)
     }
@@ -194,7 +195,8 @@ impl Cache {
         response: &ResponseFacts<'_>,
         content_length: Option<u64>,
     ) {
-        if response.status != 200 {
+        // Where we compress by ourselves what GET stored has no coding, so a HEAD with one is about something else.
+        if response.status != 200 || rule.compress().is_some() && is_encoded(response.fields) {
             return;
         }
         let facts = RequestFacts { method: MethodKind::Get, ..*facts };
@@ -228,10 +230,11 @@ impl Cache {
         let freshened = || {
             let stored = storable(facts, rule, &merged).ok()?;
             let head = freshen::write_head(&merged, true, drops_cookies(facts, rule, &merged)).ok()?;
-            let vary = Vary::select(merged.fields, facts.fields).ok()?;
+            let vary = Vary::select_under(rule, merged.fields, facts.fields).ok()?;
             let tags = self.tag_slots_of(key, rule, merged.fields).ok()?;
             let head = Head::new(&merged, head, None, vary, true);
-            Some(Entry::new(&head, old.body.clone(), stored, tags, (watch.began, watch.url_slots)))
+            let entry = Entry::new(&head, old.body.clone(), stored, tags, (watch.began, watch.url_slots));
+            Some(entry.with_encodings_of(old))
         };
         match freshened() {
             Some(entry) => self.freshened(key, old, &Arc::new(entry)),

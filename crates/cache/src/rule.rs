@@ -11,7 +11,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::policy::RequestFacts;
+use crate::policy::{Compress, RequestFacts};
 use crate::query::QueryRule;
 use crate::tags::TagTemplate;
 
@@ -63,6 +63,10 @@ pub struct Override {
     pub tags: Arc<[TagTemplate]>,
     /// One edge fetches for all of them.
     pub shield: bool,
+    /// What is asked for often is not renewed before it is stale.
+    pub early_refresh_off: bool,
+    /// What is stored is compressed for those who accept it.
+    pub compress: Option<Compress>,
 }
 
 /// A part of the key that comes from the request's fields.
@@ -130,6 +134,17 @@ impl Rule {
     #[must_use]
     pub fn has_shield(&self) -> bool {
         self.options().is_some_and(|rule| rule.shield)
+    }
+
+    /// How what is stored is compressed, if it is.
+    #[must_use]
+    pub fn compress(&self) -> Option<&Compress> {
+        self.options()?.compress.as_ref()
+    }
+
+    /// Whether what is asked for often is renewed before it is stale.
+    pub(crate) fn refreshes_early(&self) -> bool {
+        self.options().is_none_or(|rule| !rule.early_refresh_off)
     }
 
     /// Whether `Cache-Status` names the key.

@@ -40,6 +40,12 @@ pub struct Stats {
     pub fill_bytes: u64,
     /// Requests refused a fill because `cache.fills_max` were running.
     pub fills_full: u64,
+    /// Codings made of stored responses.
+    pub encodings: u64,
+    /// Codings that saved too little or found no room.
+    pub encodings_refused: u64,
+    /// Wishes for a coding that were forgotten because too many waited.
+    pub encodings_dropped: u64,
 }
 
 /// The counters behind it.
@@ -57,6 +63,9 @@ pub(crate) struct Counters {
     pub(crate) fills_abandoned: AtomicU64,
     pub(crate) fill_bytes: AtomicU64,
     pub(crate) fills_full: AtomicU64,
+    pub(crate) encodings: AtomicU64,
+    pub(crate) encodings_refused: AtomicU64,
+    pub(crate) encodings_dropped: AtomicU64,
 }
 
 /// Adds one.
@@ -81,6 +90,9 @@ impl Counters {
             fills_abandoned: read(&self.fills_abandoned),
             fill_bytes: read(&self.fill_bytes),
             fills_full: read(&self.fills_full),
+            encodings: read(&self.encodings),
+            encodings_refused: read(&self.encodings_refused),
+            encodings_dropped: read(&self.encodings_dropped),
             ..Stats::default()
         }
     }

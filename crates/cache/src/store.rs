@@ -189,8 +189,22 @@ impl Store {
         let _change = self.changing(key);
         let object = self.objects.peek(key)?;
         let others: SmallVec<[Arc<Entry>; 4]> =
-            object.entries().iter().filter(|other| !Arc::ptr_eq(other, old)).cloned().collect();
+            object.entries().iter().filter(|other| !other.is_same_as(old)).cloned().collect();
         (others.len() < object.entries().len()).then(|| self.put_beside(key, &others, entry))
+    }
+
+    /// Puts another form of a response in its place, if it is still there and there is room for what it grew by.
+    pub(crate) fn amend(&self, key: &[u8], entry: &Entry, amended: impl FnOnce(&Entry) -> Entry) -> bool {
+        let _change = self.changing(key);
+        let Some(object) = self.objects.peek(key) else { return false };
+        let mut entries: SmallVec<[Arc<Entry>; 4]> = object.entries().iter().cloned().collect();
+        let Some(current) = entries.iter_mut().find(|other| other.is_same_as(entry)) else { return false };
+        *current = Arc::new(amended(current));
+        if weight_of(&entries) > self.object_weight_max.saturating_sub(object_overhead(key)) {
+            return false;
+        }
+        let Some(object) = Object::of(entries) else { return false };
+        self.objects.replace(key.into(), object, true).is_ok()
     }
 
     /// Stores a response beside others of its key. Under the key's lock.
@@ -207,7 +221,7 @@ impl Store {
         let _change = self.changing(key);
         let Some(object) = self.objects.peek(key) else { return };
         let kept: SmallVec<[Arc<Entry>; 4]> =
-            object.entries().iter().filter(|other| !Arc::ptr_eq(other, entry)).cloned().collect();
+            object.entries().iter().filter(|other| !other.is_same_as(entry)).cloned().collect();
         if kept.len() == object.entries().len() {
             return;
         }

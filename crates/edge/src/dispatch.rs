@@ -242,12 +242,17 @@ impl Entrance<'_> {
         }
         let question = Question { facts: &facts, key, now };
         match self.local.cache().lookup(key, &facts, &route.rule, now) {
-            Lookup::Hit(hit) => self.answer_hit(request, &facts, &hit, CacheOutcome::Hit, out),
+            Lookup::Hit(hit) => {
+                if hit.early.is_some_and(|early| early.is_due(self.local.ids.borrow_mut().draw())) {
+                    self.refresh(request, &question, &hit);
+                }
+                self.answer_hit(request, &question, &hit, CacheOutcome::Hit, out)
+            }
             Lookup::Stale { hit, refresh } => {
                 if refresh {
                     self.refresh(request, &question, &hit);
                 }
-                self.answer_hit(request, &facts, &hit, CacheOutcome::Stale, out)
+                self.answer_hit(request, &question, &hit, CacheOutcome::Stale, out)
             }
             Lookup::Revalidate { entry, serve_if_error, requested } => {
                 let forward = if requested { Forward::Request } else { Forward::Stale };
@@ -299,7 +304,7 @@ impl Entrance<'_> {
     fn answer_hit(
         &self,
         request: &Request<'_, '_>,
-        facts: &RequestFacts<'_>,
+        question: &Question<'_>,
         hit: &Hit,
         outcome: CacheOutcome,
         out: &mut Vec<u8>,
@@ -310,7 +315,12 @@ impl Entrance<'_> {
         let cache = CacheStatus { detail, ..CacheStatus::hit(hit.ttl_s) };
         let key = self.rule(request.route).shows_key().then(|| request.shown_key());
         let ours = Ours { request_id, cache, key, http10: client.http10, close };
-        let stored = write_stored(out, &hit.entry, facts, client.head_only, hit.age_s, &ours);
+        let shown = hit.entry.represent(question.facts, self.rule(request.route));
+        if let Some(coding) = shown.wanted {
+            self.local.cache().want_for(question.key, &hit.entry, coding);
+        }
+        let whom = (client.head_only, hit.age_s);
+        let stored = write_stored(out, &hit.entry, &shown, question.facts, whom, &ours);
         let body_bytes = stored.body.len() as u64;
         let account =
             Account { status: stored.status, cache: Some(outcome), body_bytes, ..Account::new(self.now) };
@@ -411,6 +421,7 @@ impl Entrance<'_> {
             host: request.host,
             request_id: &request.request_id,
             for_cache,
+            unencoded: for_cache && self.rule(request.route).compress().is_some(),
         };
         let Request { head, target, fields, scheme, .. } = *request;
         let outgoing = Outgoing { method: head.method_text, target, fields, scheme };

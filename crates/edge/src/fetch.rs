@@ -416,7 +416,7 @@ fn rejoin(local: &Rc<Local>, task: &Task, reason: ReleaseReason) -> Option<Follo
         match local.cache().join(&key, &facts, rule, None, local.worker.index, local.timestamp()) {
             Join::Lead(fill, follower) => {
                 let mut plain = take_outbox();
-                write_fill_head(&mut plain, head);
+                write_fill_head(&mut plain, head, rule.compress().is_some());
                 begin(local, task.cluster(), fill, plain, task.send_rate_min());
                 Some(follower)
             }
@@ -577,7 +577,10 @@ pub(crate) async fn answer_stored(
     let ours = task.ours(cache, close);
     let head_only = task.client.head_only;
     let mut out = std::mem::take(&mut socket.outbox);
-    let stored = task.with_facts(|facts| write_stored(&mut out, entry, facts, head_only, age_s, &ours));
+    let stored = task.with_facts(|facts| {
+        let shown = entry.represent(facts, &task.route().rule);
+        write_stored(&mut out, entry, &shown, facts, (head_only, age_s), &ours)
+    });
     socket.outbox = out;
     let Some(stored) = stored else { return reply::refuse(local, socket, task, Reason::Internal).await };
     task.account.status = stored.status;

@@ -35,6 +35,8 @@ pub(crate) struct Forwarding<'a> {
     pub(crate) request_id: &'a RequestId,
     /// The answer may be stored: nothing of this one client's state may shape it.
     pub(crate) for_cache: bool,
+    /// The answer is to come without a content coding: it will be given those that its readers accept.
+    pub(crate) unencoded: bool,
 }
 
 /// Names that begin so are said by proxies; what of them holds is written anew.
@@ -64,6 +66,9 @@ const OVERRIDES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-meth
 /// Answered by the cache for each client by itself; the fetch is for all of them.
 const CONDITIONS: [&str; 6] =
     ["if-none-match", "if-modified-since", "if-match", "if-unmodified-since", "if-range", "range"];
+
+/// What codings its sender accepts.
+const ENCODING: [&str; 1] = ["accept-encoding"];
 
 /// Belong to one message on one connection: written by the caller, who knows the framing.
 const FRAMING: [&str; 3] = ["content-length", "transfer-encoding", "expect"];
@@ -178,9 +183,12 @@ pub(crate) fn write_request_head(
     write_request_line(out, method, &request.target);
     write_field(out, b"Host", forwarding.host.as_bytes());
     for &(name, value) in request.fields {
-        if is_copied(name, forwarding.for_cache) {
+        if is_copied(name, forwarding.for_cache) && !(forwarding.unencoded && is_in(&ENCODING, name)) {
             write_field(out, name, value);
         }
+    }
+    if forwarding.unencoded {
+        write_field(out, b"Accept-Encoding", b"identity");
     }
     write_provenance(out, request, forwarding);
     write_trace(out, request.fields, forwarding.request_id, ids);
@@ -188,14 +196,18 @@ pub(crate) fn write_request_head(
 
 /// Appends a fill's head, made from one that was written for one client: what we said there of the request's way stands,
 /// what shapes the answer for that client alone goes.
-pub(crate) fn write_fill_head(out: &mut Vec<u8>, own: &RequestHead<'_>) {
+pub(crate) fn write_fill_head(out: &mut Vec<u8>, own: &RequestHead<'_>, unencoded: bool) {
     out.extend_from_slice(b"GET ");
     out.extend_from_slice(own.target);
     out.extend_from_slice(b" HTTP/1.1\r\n");
     for &(name, value) in &own.fields {
-        if !is_in(&FRAMING, name) && !is_one_clients(name) {
+        let stays = is_in(&FRAMING, name) || is_one_clients(name) || unencoded && is_in(&ENCODING, name);
+        if !stays {
             write_field(out, name, value);
         }
+    }
+    if unencoded {
+        write_field(out, b"Accept-Encoding", b"identity");
     }
 }
 
@@ -381,8 +393,14 @@ mod tests {
         let request_id = ids.make();
         let peer = PEER.parse().expect("address");
         let client = CLIENT.parse().expect("address");
-        let forwarding =
-            Forwarding { peer, client, host: "shop.example", request_id: &request_id, for_cache };
+        let forwarding = Forwarding {
+            peer,
+            client,
+            host: "shop.example",
+            request_id: &request_id,
+            for_cache,
+            unencoded: false,
+        };
         let mut out = Vec::new();
         let fields = passed_on(&head.fields, head.names_hop_by_hop, trusted);
         let (method, scheme) = (head.method_text, told_scheme(&fields));
@@ -542,9 +560,24 @@ mod tests {
                 .expect("valid")
                 .expect("whole");
         let mut out = Vec::new();
-        write_fill_head(&mut out, &head);
+        write_fill_head(&mut out, &head, false);
         let expected = own.replace("If-None-Match: \"x\"\r\n", "").replace("Content-Length: 0\r\n\r\n", "");
         assert_eq!(String::from_utf8(out).expect("ASCII"), expected);
+    }
+
+    #[test]
+    fn a_fetch_of_what_we_compress_asks_for_no_coding() {
+        let own =
+            head_of(&request("Accept-Encoding: gzip\r\naccept_encoding: br\r\nX-A: 1\r\n"), false, false);
+        let own = own + "\r\n";
+        let limits = tenfold_http1::Limits::default();
+        let (head, _) =
+            tenfold_http1::parse_request(own.as_bytes(), &mut 0, &limits).expect("valid").expect("whole");
+        let mut out = Vec::new();
+        write_fill_head(&mut out, &head, true);
+        let fill = String::from_utf8(out).expect("ASCII");
+        assert!(fill.ends_with("Accept-Encoding: identity\r\n") && fill.contains("X-A: 1\r\n"), "{fill}");
+        assert!(!fill.contains("gzip") && !fill.contains("br\r\n"), "{fill}");
     }
 
     #[test]

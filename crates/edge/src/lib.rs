@@ -183,6 +183,13 @@ impl Edge {
         }
     }
 
+    /// Compresses what is stored, on a thread of its own for as long as the edge lives: [`tenfold_cache::Encoder::run`].
+    /// Without it nothing is compressed. There is one; `None` once it has been taken.
+    #[must_use]
+    pub fn encoder(&self) -> Option<tenfold_cache::Encoder> {
+        self.shared.cache.encoder()
+    }
+
     /// What is going on, for people.
     #[must_use]
     pub fn status(&self, now: Instant) -> Status {

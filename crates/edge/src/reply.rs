@@ -9,7 +9,8 @@ use std::rc::Rc;
 use bytes::Bytes;
 use tenfold_cache::policy::{RangePlan, Validators, not_modified, plan_range};
 use tenfold_cache::{
-    CacheStatus, Entry, Head, Interim, KeyBuf, KeyUrl, Observed, RequestFacts, Timestamp, is_of_its_target,
+    CacheStatus, Entry, Head, Interim, KeyBuf, KeyUrl, Observed, Representation, RequestFacts, Timestamp,
+    VARY_LINE, is_of_its_target,
 };
 use tenfold_http1::{BodyLength, Method, ResponseHead, write_content_length, write_status_line};
 
@@ -280,38 +281,52 @@ pub(crate) struct Stored {
     pub(crate) body: Bytes,
 }
 
-/// Writes the head of an answer from a stored response: whole, one or several ranges of it, or 304.
+/// Writes the head of an answer from a stored response, as the request gets it: whole, one or several ranges of it, or 304.
 pub(crate) fn write_stored(
     out: &mut Vec<u8>,
     entry: &Entry,
+    shown: &Representation<'_>,
     facts: &RequestFacts<'_>,
-    head_only: bool,
-    age_s: u64,
+    (head_only, age_s): (bool, u64),
     ours: &Ours<'_>,
 ) -> Stored {
-    let validators = entry.validators();
-    if not_modified(facts, entry.status, &validators) {
-        write_not_modified(out, &entry.head, Some(age_s), ours);
+    if not_modified(facts, entry.status, &shown.validators) {
+        write_status(out, 304);
+        write_fields_but_content(out, shown.head);
+        write_vary(out, shown.adds_vary);
+        write_age(out, age_s);
+        ours.write(out);
         return Stored { status: 304, body: Bytes::new() };
     }
-    // A part has the ranges of what it is a part of.
+    // A part has the ranges of what it is a part of; a body that was compressed here has none.
     let status = if entry.part.is_some() { 200 } else { entry.status };
-    let (status, body) = match plan_range(facts, status, &validators, entry.complete_length()) {
+    let plan = match shown.coding {
+        None => plan_range(facts, status, &shown.validators, entry.complete_length()),
+        Some(_) => RangePlan::Full,
+    };
+    let (status, body) = match plan {
         RangePlan::Single { start, end } => write_partial(out, entry, start, end),
         RangePlan::Several(ranges) => write_parts(out, entry, &ranges, ours.request_id),
         RangePlan::NotSatisfiable => write_unsatisfiable(out, entry),
         RangePlan::Full => {
             write_status(out, entry.status);
-            out.extend_from_slice(&entry.head);
-            (entry.status, entry.body.clone())
+            out.extend_from_slice(shown.head);
+            (entry.status, shown.body.clone())
         }
     };
+    write_vary(out, shown.adds_vary);
     if !matches!(status, 204 | 304) {
         write_content_length(out, body.len() as u64);
     }
     write_age(out, age_s);
     ours.write(out);
     Stored { status, body: if head_only { Bytes::new() } else { body } }
+}
+
+fn write_vary(out: &mut Vec<u8>, adds_vary: bool) {
+    if adds_vary {
+        out.extend_from_slice(VARY_LINE);
+    }
 }
 
 /// The codec lets no other status through than one that can be written.
@@ -389,16 +404,6 @@ fn write_unsatisfiable(out: &mut Vec<u8>, entry: &Entry) -> (u16, Bytes) {
     (416, Bytes::new())
 }
 
-/// Writes a whole 304 from the head of what the client has already.
-pub(crate) fn write_not_modified(out: &mut Vec<u8>, head: &[u8], age_s: Option<u64>, ours: &Ours<'_>) {
-    write_status(out, 304);
-    write_fields_but_content(out, head);
-    if let Some(age_s) = age_s {
-        write_age(out, age_s);
-    }
-    ours.write(out);
-}
-
 fn write_age(out: &mut Vec<u8>, age_s: u64) {
     out.extend_from_slice(b"Age: ");
     out.extend_from_slice(itoa::Buffer::new().format(age_s).as_bytes());
@@ -434,15 +439,23 @@ pub(crate) fn write_fetched(local: &Local, task: &Task, head: &Head, out: &mut V
     let cache = CacheStatus { stored: head.stored, ttl_s: head.ttl_s, detail, ..task.cache };
     let ours = task.ours(cache, close);
     let validators: Validators<'_> = head.validators();
+    let adds_vary = head.adds_vary(&task.route().rule);
     let unchanged = task.is_conditional()
         && task.with_facts(|facts| not_modified(facts, head.status, &validators)).unwrap_or(false);
     if unchanged {
-        write_not_modified(out, &head.head, head.age_s, &ours);
+        write_status(out, 304);
+        write_fields_but_content(out, &head.head);
+        write_vary(out, adds_vary);
+        if let Some(age_s) = head.age_s {
+            write_age(out, age_s);
+        }
+        ours.write(out);
         let head_bytes = (out.len() - before) as u64;
         return Final { status: 304, framing: Framing::None, close, head_bytes };
     }
     write_status(out, head.status);
     out.extend_from_slice(&head.head);
+    write_vary(out, adds_vary);
     write_framing(out, framing, head.content_length.filter(|_| head.status != 204));
     if let Some(age_s) = head.age_s {
         write_age(out, age_s);

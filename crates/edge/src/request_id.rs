@@ -78,6 +78,11 @@ impl RequestIds {
         write_hex(self.rng.next_u64() | 1, &mut digits);
         digits
     }
+
+    /// Any number, a new one each time, for what is decided by lot.
+    pub(crate) fn draw(&mut self) -> u64 {
+        self.rng.next_u64()
+    }
 }
 
 fn write_hex(value: u64, out: &mut [u8]) {

@@ -99,6 +99,8 @@ fn text_pair(pair: &Value) -> Option<(&str, &str)> {
 fn shown(entry: &Shown) -> Value {
     let vary: serde_json::Map<_, _> =
         entry.vary.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
+    let encodings: serde_json::Map<_, _> =
+        entry.encodings.iter().map(|&(coding, bytes)| (coding.to_owned(), json!(bytes))).collect();
     json!({
         "selected": entry.is_selected,
         "tier": entry.tier,
@@ -114,6 +116,7 @@ fn shown(entry: &Shown) -> Value {
         "part": entry.part.map(|part| format!("bytes {}-{}/{}", part.start, part.end.saturating_sub(1), part.complete)),
         "body_bytes": entry.body_bytes,
         "weight_bytes": entry.weight_bytes,
+        "encodings": encodings,
     })
 }
 

@@ -249,6 +249,10 @@ fn spawn(
     let pooler = pooling.as_ref().map(|pooling| pooling.pooler.start()).transpose()?;
     let access_log = AccessLogThread::start(access_records, settings.log_format, log.clone())?;
     let shared = sharing::start(&edge, settings.shared.as_ref(), &clock, &registry)?;
+    if let Some(encoder) = edge.encoder() {
+        // It ends with the edge's cache, and nothing waits for what it does.
+        std::thread::Builder::new().name("tenfold-encode".into()).spawn(move || encoder.run())?;
+    }
     let client = &settings.edge.limits;
     let limits = ConnectionLimits::new(client.connections_max, client.connections_per_ip_max);
     let deps = AcceptorDeps { limits: Arc::clone(&limits), registry: registry.clone(), drain: drain.clone() };

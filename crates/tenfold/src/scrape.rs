@@ -23,7 +23,7 @@ const CACHE_GAUGES: [CacheMetric; 5] = [
     ("tenfold_cache_fill_bytes", "Bodies held by fetches under way.", |stats| stats.fill_bytes),
 ];
 
-const CACHE_COUNTERS: [CacheMetric; 11] = [
+const CACHE_COUNTERS: [CacheMetric; 14] = [
     ("tenfold_cache_stores", "Responses stored.", |stats| stats.stored),
     ("tenfold_cache_revalidations", "Stored responses freshened by a 304.", |stats| stats.revalidated),
     ("tenfold_cache_stale_if_error", "Stale answers given because the nodes failed.", |stats| {
@@ -36,6 +36,13 @@ const CACHE_COUNTERS: [CacheMetric; 11] = [
         stats.variants_evicted
     }),
     ("tenfold_cache_purges", "Purges applied.", |stats| stats.purges),
+    ("tenfold_cache_encodings", "Content codings made of stored responses.", |stats| stats.encodings),
+    ("tenfold_cache_encodings_refused", "Codings that saved too little or found no room.", |stats| {
+        stats.encodings_refused
+    }),
+    ("tenfold_cache_encodings_dropped", "Wishes for a coding forgotten because too many waited.", |stats| {
+        stats.encodings_dropped
+    }),
     ("tenfold_cache_fills_failed", "Fetches that ended without an answer.", |stats| stats.fills_failed),
     ("tenfold_cache_fills_abandoned", "Fetches that ended because nobody followed.", |stats| {
         stats.fills_abandoned

@@ -65,6 +65,8 @@ pub struct Shown {
     pub body_bytes: u64,
     /// What it weighs in the store, without its key.
     pub weight_bytes: u64,
+    /// The codings that it was given, with the length of each body in bytes.
+    pub encodings: Vec<(&'static str, u64)>,
 }
 
 impl Cache {
@@ -139,6 +141,7 @@ impl Cache {
             part: entry.part,
             body_bytes: entry.body.len() as u64,
             weight_bytes: entry.weight(),
+            encodings: entry.encodings().map(|(coding, bytes)| (coding.as_str(), bytes)).collect(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The cache as the edge uses it: lookups, joins, fills, purges, all on paused time.
 
+mod early;
 mod hard_cases;
 
 use std::task::{Context, Poll, Waker};
@@ -15,11 +16,11 @@ const FRESH: Field<'_> = (b"Cache-Control", b"max-age=60");
 const STALE_OK: Field<'_> = (b"Cache-Control", b"max-age=60, stale-if-error=60");
 const ETAG: Field<'_> = (b"ETag", b"\"a\"");
 
-pub(super) fn at(seconds: u64) -> Timestamp {
+pub(crate) fn at(seconds: u64) -> Timestamp {
     Timestamp(NOW.0 + seconds * 1000)
 }
 
-pub(super) fn small() -> Config {
+pub(crate) fn small() -> Config {
     Config {
         memory_bytes: 64 << 20,
         object_bytes_max: 1 << 20,
@@ -30,11 +31,11 @@ pub(super) fn small() -> Config {
 }
 
 /// A cache and one URL of it.
-pub(super) struct Site {
-    pub(super) cache: Arc<Cache>,
+pub(crate) struct Site {
+    pub(crate) cache: Arc<Cache>,
     /// Of a request without fields.
-    key: KeyBuf,
-    pub(super) rule: Rule,
+    pub(crate) key: KeyBuf,
+    pub(crate) rule: Rule,
 }
 
 fn key_of(path: &[u8], request: &[Field<'_>], rule: &Rule) -> KeyBuf {
@@ -45,19 +46,19 @@ fn key_of(path: &[u8], request: &[Field<'_>], rule: &Rule) -> KeyBuf {
 }
 
 impl Site {
-    pub(super) fn new(config: Config, rule: Rule) -> Self {
+    pub(crate) fn new(config: Config, rule: Rule) -> Self {
         Self { cache: Cache::new(config, 7).expect("fits"), key: key_of(b"/a", &[], &rule), rule }
     }
 
-    pub(super) fn key(&self, request: &[Field<'_>]) -> KeyBuf {
+    pub(crate) fn key(&self, request: &[Field<'_>]) -> KeyBuf {
         key_of(b"/a", request, &self.rule)
     }
 
-    pub(super) fn respect() -> Self {
+    pub(crate) fn respect() -> Self {
         Self::new(small(), Rule::Respect)
     }
 
-    pub(super) fn lookup(&self, request: &[Field<'_>], now: Timestamp) -> Lookup {
+    pub(crate) fn lookup(&self, request: &[Field<'_>], now: Timestamp) -> Lookup {
         self.cache.lookup(&self.key(request), &RequestFacts::read("GET", request), &self.rule, now)
     }
 
@@ -74,7 +75,7 @@ impl Site {
         self.join_after(self.lookup(request, now), request, now)
     }
 
-    pub(super) fn lead(&self, request: &[Field<'_>], now: Timestamp) -> (Fill, Follower) {
+    pub(crate) fn lead(&self, request: &[Field<'_>], now: Timestamp) -> (Fill, Follower) {
         match self.join(request, now) {
             Join::Lead(fill, follower) => (fill, follower),
             other => panic!("not led: {other:?}"),
@@ -89,7 +90,7 @@ impl Site {
     }
 
     /// Fetches and stores.
-    pub(super) fn fill(
+    pub(crate) fn fill(
         &self,
         request: &[Field<'_>],
         response: &[Field<'_>],
@@ -109,7 +110,7 @@ impl Site {
         }
     }
 
-    fn purge(&self, soft: bool) {
+    pub(crate) fn purge(&self, soft: bool) {
         self.cache.purge(&Purge::Url { authority: b"shop.example", path: b"/a", query: None }, soft);
     }
 }

@@ -224,7 +224,7 @@ impl Fill {
         }
         let fails_stale_if_error = is_error(status);
         // A refresh has nobody to show another error to, so it only says that asking again at once is no use.
-        if fails_stale_if_error || status >= 500 && self.shared.lock().background {
+        if fails_stale_if_error || (status >= 500 || status == 429) && self.shared.lock().background {
             self.remember_failing(now);
         }
         if fails_stale_if_error && self.end_stale(now) {
@@ -291,7 +291,7 @@ impl Fill {
         if content_length.is_some_and(|length| length > self.cache.config().object_bytes_max) {
             return Err(Uncacheable::TooLarge);
         }
-        let vary = Vary::select(response.fields, facts.fields)?;
+        let vary = Vary::select_under(&self.rule, response.fields, facts.fields)?;
         let tags = self.tag_slots(response.fields)?;
         let bytes = freshen::write_head(response, true, drops_cookies(facts, &self.rule, response))?;
         let ttl_s = self.ttl_s(facts, &stored);
@@ -366,7 +366,9 @@ impl Fill {
 
     /// Remembers the key as uncacheable, and drops what the new response has replaced.
     fn remember(&self, reason: Uncacheable, facts: &RequestFacts<'_>, response: &ResponseFacts<'_>) {
-        let is_error = response.status >= 500;
+        // Nobody waits for a refresh, so one that is turned away may come again.
+        let turned_away = response.status == 429 && self.shared.lock().background;
+        let is_error = response.status >= 500 || turned_away;
         let seconds = if is_error { REMEMBERED_ERROR_S } else { REMEMBERED_S };
         if facts.directives.no_store || matches!(reason, Uncacheable::Off | Uncacheable::Method) {
             return;
@@ -397,15 +399,19 @@ impl Fill {
         let for_all = stored.is_ok();
         let head =
             freshen::write_head(&merged, for_all, for_all && drops_cookies(facts, &self.rule, &merged));
-        let (Ok(head), Ok(vary), Ok(tags)) =
-            (head, Vary::select(merged.fields, facts.fields), self.tag_slots(merged.fields))
-        else {
+        let (Ok(head), Ok(vary), Ok(tags)) = (
+            head,
+            Vary::select_under(&self.rule, merged.fields, facts.fields),
+            self.tag_slots(merged.fields),
+        ) else {
             self.revalidating = Some(old).filter(|_| is_own);
             return HeadOutcome::Invalid;
         };
         let facts_now = stored.unwrap_or(StoredFacts { received: response.received, ..old.facts });
         let head = Head::new(&merged, head, None, vary, stored.is_ok());
-        let entry = Arc::new(self.entry(&head, old.body.clone(), facts_now, tags));
+        let fetch_ms = response.received.since_ms(self.requested);
+        let entry = self.entry(&head, old.body.clone(), facts_now, tags).with_encodings_of(&old);
+        let entry = Arc::new(entry.fetched_in(fetch_ms));
         self.shared.lock().lead_entry = self
             .lead_head(facts, &merged, None)
             .filter(|_| for_all)
@@ -552,16 +558,30 @@ impl Fill {
             let body = joined(pieces);
             self.shared.lock().read_from(body.clone());
             let tags = std::mem::take(&mut self.tags);
-            let entry = Arc::new(self.entry(&head, body, facts, tags));
+            let fetch_ms = now.since_ms(self.requested);
+            let entry = Arc::new(self.entry(&head, body, facts, tags).fetched_in(fetch_ms));
             was_stored = self.cache.filled(&self.key, &entry);
             if was_stored {
                 self.share(&entry);
             }
+            self.want_coding(&entry);
         } else if head.stored {
             self.cache.remember_uncacheable(&self.key, self.shared.class, now, REMEMBERED_S);
         }
         self.end(End::Complete, None);
         was_stored
+    }
+
+    /// Who began it will come back, or others like it: what they accept is made ready.
+    fn want_coding(&self, entry: &Arc<Entry>) {
+        if self.rule.compress().is_none() {
+            return;
+        }
+        let request_fields = self.shared.request.fields();
+        let wanted = entry.represent(&RequestFacts::read("GET", &request_fields), &self.rule).wanted;
+        if let Some(coding) = wanted {
+            self.cache.want(&self.key, entry, coding);
+        }
     }
 
     /// There will be no (more) response. Before a head, those who accept a stale copy get one if it may be served.

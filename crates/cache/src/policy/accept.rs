@@ -78,7 +78,7 @@ fn negotiated(member: &[u8]) -> Vec<u8> {
 }
 
 /// A weight in thousandths. RFC 9110 §12.4.2.
-fn thousandths(weight: &[u8]) -> Option<u32> {
+pub(crate) fn thousandths(weight: &[u8]) -> Option<u32> {
     let (whole, fraction): (_, &[u8]) = match weight {
         [whole] | [whole, b'.'] => (*whole, &[]),
         [whole, b'.', fraction @ ..] if fraction.len() <= 3 => (*whole, fraction),

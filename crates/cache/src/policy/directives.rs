@@ -59,6 +59,8 @@ pub struct RequestDirectives {
     pub no_store: bool,
     /// §5.2.1.7.
     pub only_if_cached: bool,
+    /// §5.2.1.6.
+    pub no_transform: bool,
 }
 
 impl ResponseDirectives {
@@ -127,6 +129,7 @@ impl RequestDirectives {
                     None => self.max_stale_s = Some(self.max_stale_s.unwrap_or(u64::MAX)),
                     Some(_) => restrict_if_read(&mut self.max_stale_s, argument),
                 },
+                12 if is(b"no-transform") => self.no_transform = true,
                 14 if is(b"only-if-cached") => self.only_if_cached = true,
                 _ => {}
             }

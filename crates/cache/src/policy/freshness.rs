@@ -49,6 +49,8 @@ pub struct Standing {
     pub age_s: u64,
     /// Freshness left; negative when stale.
     pub ttl_s: i64,
+    /// The same to the millisecond; 0 when stale.
+    pub left_ms: u64,
 }
 
 /// Whether a response to a request may be stored, and what to remember of it.
@@ -383,7 +385,8 @@ impl Judged {
         } else {
             seconds(self.lifetime_ms).saturating_sub(seconds(self.spent_ms))
         };
-        Standing { age_s: self.age_ms / 1000, ttl_s }
+        let left_ms = if self.softened { 0 } else { self.lifetime_ms.saturating_sub(self.spent_ms) };
+        Standing { age_s: self.age_ms / 1000, ttl_s, left_ms }
     }
 
     fn usable_on_error(&self, facts: &RequestFacts<'_>) -> bool {

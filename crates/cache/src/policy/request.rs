@@ -106,9 +106,9 @@ impl<'a> RequestFacts<'a> {
     #[must_use]
     pub fn under(mut self, rule: &Rule) -> Self {
         if !rule.hears_clients() {
-            let RequestDirectives { max_stale_s, only_if_cached, .. } = self.directives;
-            self.directives =
-                RequestDirectives { max_stale_s, only_if_cached, ..RequestDirectives::default() };
+            let RequestDirectives { max_stale_s, only_if_cached, no_transform, .. } = self.directives;
+            let none = RequestDirectives::default();
+            self.directives = RequestDirectives { max_stale_s, only_if_cached, no_transform, ..none };
         }
         self
     }

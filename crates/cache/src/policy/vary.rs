@@ -7,8 +7,9 @@
 
 use smallvec::SmallVec;
 
+use super::encoding::is_encoded;
 use super::{accept, fields};
-use crate::{Field, Uncacheable};
+use crate::{Field, Rule, Uncacheable};
 
 /// Names in one `Vary` that are compared; a response with more is not stored.
 pub const VARY_NAMES_MAX: usize = 16;
@@ -41,11 +42,33 @@ impl Vary {
         response_fields: &[Field<'_>],
         request_fields: &[Field<'_>],
     ) -> Result<Option<Self>, Uncacheable> {
+        Self::select_except(response_fields, request_fields, None)
+    }
+
+    /// The same where the route compresses by itself: what came without a coding answers whatever a request accepts of
+    /// them, so `Accept-Encoding` doesn't select.
+    pub(crate) fn select_under(
+        rule: &Rule,
+        response_fields: &[Field<'_>],
+        request_fields: &[Field<'_>],
+    ) -> Result<Option<Self>, Uncacheable> {
+        let ours = rule.compress().is_some() && !is_encoded(response_fields);
+        Self::select_except(response_fields, request_fields, ours.then_some(b"accept-encoding"))
+    }
+
+    fn select_except(
+        response_fields: &[Field<'_>],
+        request_fields: &[Field<'_>],
+        except: Option<&[u8]>,
+    ) -> Result<Option<Self>, Uncacheable> {
         let mut names: SmallVec<[Box<[u8]>; 4]> = SmallVec::new();
         for name in fields::lines(response_fields, b"vary").flat_map(fields::members) {
             // A quote is in no name, and may hide one, or `*`.
             if name == b"*" || name.contains(&b'"') || names.len() == VARY_NAMES_MAX {
                 return Err(Uncacheable::Vary);
+            }
+            if except.is_some_and(|except| name.eq_ignore_ascii_case(except)) {
+                continue;
             }
             names.push(name.to_ascii_lowercase().into_boxed_slice());
         }

@@ -94,6 +94,9 @@ impl Running {
         let (access_log, log) = AccessLog::channel();
         let edge_deps = Deps { registry: registry.clone(), access_log, seed: 42, now: Instant::now() };
         let edge = Edge::build(config, edge_deps).unwrap();
+        // It ends with the edge's cache.
+        let encoder = edge.encoder().unwrap();
+        std::thread::spawn(move || encoder.run());
         let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local().tcp().unwrap();
         let (serving, refusing) = (edge.clone(), edge.clone());

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 mod caching;
+mod compressing;
 mod ending;
 mod failing_nodes;
 mod harness;

@@ -99,6 +99,9 @@ fn render_entry(entry: &Value) -> String {
     }
     let size = |name: &str| size_text(entry.get(name).and_then(Value::as_u64).unwrap_or(0));
     line("body", size("body_bytes"));
+    for (coding, bytes) in entry.get("encodings").and_then(Value::as_object).into_iter().flatten() {
+        line(&format!("as {coding}"), size_text(bytes.as_u64().unwrap_or(0)));
+    }
     line("weight", size("weight_bytes"));
     out
 }
@@ -122,6 +125,7 @@ mod tests {
                 "selected": true, "tier": "ram", "status": 200, "age_s": 20, "ttl_s": 40, "lifetime_s": 60,
                 "purged": null, "vary": { "accept-language": "de" }, "tags": ["product:7"],
                 "etag": "\"a\u{1b}[2J\"", "last_modified": null, "part": null, "body_bytes": 4096, "weight_bytes": 5120,
+                "encodings": { "br": 1024 },
             }],
         });
         let expected = "\
@@ -137,6 +141,7 @@ stored     1
   varies by     accept-language: de
   etag          \"a\u{fffd}[2J\"
   body          4KiB
+  as br         1KiB
   weight        5KiB
 ";
         assert_eq!(render(&answer), expected);

@@ -514,6 +514,27 @@ const ROUTE_CACHE: &[Key] = &[
     key("ignore_client_revalidation", Kind::Boolean, "A request's own `no-cache`, `no-store`, `max-age`, `min-fresh` and `Pragma` ask nothing of the nodes.", "true").or("false"),
     key("show_key", Kind::Boolean, "Cache-Status names the key: authority, path and query.", "true").or("false"),
     key("shield", Kind::Boolean, "Of the edges that share a Redis, one fetches and the others wait for it, no longer than fetching takes.", "true").or("false"),
+    key("early_refresh", Kind::Boolean, "What is asked for often is renewed in the last twenty-fourth of its lifetime, behind an answer, so that nobody waits when it ends.", "false").or("true"),
+    key("compress", Kind::OneOf(&[Kind::Boolean, Kind::Table(ROUTE_CACHE_COMPRESS)]), "Stored text of a kilobyte and more is compressed once and sent so to who accepts it (`Accept-Encoding`); the nodes are asked for it uncompressed. Not what is marked `no-transform`, sets a cookie or came compressed. A table says how.", "{ encodings = [\"br\", \"gzip\"], size_min = \"2KiB\" }").or("false"),
+];
+
+const ROUTE_CACHE_COMPRESS: &[Key] = &[
+    key(
+        "encodings",
+        Kind::List(&Kind::Choice { known: &["br", "zstd", "gzip"], later: &[] }),
+        "What is offered; of what a client likes alike, the first.",
+        "[\"zstd\", \"gzip\"]",
+    )
+    .or("[\"br\", \"zstd\", \"gzip\"]"),
+    key("size_min", Kind::Size { min: 0, max: GIB }, "Shorter bodies go out as they came.", "\"2KiB\"")
+        .or("\"1KiB\""),
+    key(
+        "set_cookie",
+        Kind::Boolean,
+        "Also what sets a cookie. Where a secret and what an attacker chose stand in one page, its compressed length tells the secret (BREACH).",
+        "true",
+    )
+    .or("false"),
 ];
 
 const ROUTE_CACHE_QUERY: &[Key] = &[

@@ -10,12 +10,12 @@ use std::time::Duration;
 use ipnet::IpNet;
 use tenfold_balance::retry_budget;
 use tenfold_balance::{HealthConfig, Policy, RetryConfig};
-use tenfold_cache::{KeyPart, Override, Pattern, QueryRule, Rule, TagTemplate};
+use tenfold_cache::{Coding, Compress, KeyPart, Override, Pattern, QueryRule, Rule, TagTemplate};
 use tenfold_edge::config as edge;
 
 use super::forms;
 use super::pooler::PoolerSettings;
-use super::tree::{Node, Table};
+use super::tree::{Node, Table, Value};
 
 /// Retries a cluster may make every second whatever its traffic, so that quiet ones can retry at all.
 const RETRY_FLOOR_PER_SECOND: u32 = 10;
@@ -274,6 +274,20 @@ fn rule(node: &Node, path: &str) -> Rule {
         key: table.list("key").iter().map(part).collect(),
         query: query(section(table, "query")),
         tags: table.list("tags").iter().map(tag).collect(),
+        early_refresh_off: !table.boolean("early_refresh"),
+        compress: table.get("compress").and_then(compress),
+    })
+}
+
+fn compress(node: &Node) -> Option<Compress> {
+    let Some(table) = node.as_table() else {
+        return matches!(node.value, Value::Boolean(true)).then(Compress::default);
+    };
+    let coding = |node: &Node| Coding::read(text(node).as_bytes()).expect("the walker checked the word");
+    Some(Compress {
+        codings: table.list("encodings").iter().map(coding).collect(),
+        size_min: table.size("size_min"),
+        set_cookie: table.boolean("set_cookie"),
     })
 }
 

@@ -70,7 +70,7 @@ host = "*.Shop.example"
 methods = ["GET", "HEAD"]
 headers = { X-Client = "ios" }
 to = "api"
-cache = { ttl = "30s", stale_while_revalidate = "10m", stale_if_error = "1d", key = ["header:Accept-Language", "cookie:currency"], shared = true, negative_ttl = "5s", heuristic = true, store_set_cookie = true, ignore_client_revalidation = true, show_key = true, shield = true, tags = ["product:{id}"], query = { sort = true, keep = ["id"], drop = ["utm_*"] } }
+cache = { ttl = "30s", stale_while_revalidate = "10m", stale_if_error = "1d", key = ["header:Accept-Language", "cookie:currency"], shared = true, negative_ttl = "5s", heuristic = true, store_set_cookie = true, ignore_client_revalidation = true, show_key = true, shield = true, tags = ["product:{id}"], query = { sort = true, keep = ["id"], drop = ["utm_*"] }, early_refresh = false, compress = { encodings = ["zstd", "gzip"], size_min = "2KiB", set_cookie = true } }
 
 [[route]]
 path = "/{*rest}"
@@ -208,6 +208,9 @@ fn a_file_with_everything_is_built_as_written() {
     let Rule::Override(rule) = &route.cache else { panic!("an override was written") };
     assert_eq!(rule.ttl, Some(Duration::from_secs(30)));
     assert_eq!(rule.negative_ttl, Some(Duration::from_secs(5)));
+    let compress = rule.compress.as_ref().expect("asked for");
+    assert_eq!(*compress.codings, [tenfold_cache::Coding::Zstd, tenfold_cache::Coding::Gzip]);
+    assert!(compress.size_min == 2048 && compress.set_cookie && rule.early_refresh_off);
     assert!(rule.heuristic && rule.set_cookie && rule.ignore_client_revalidation && rule.show_key);
     assert_eq!((rule.tags.len(), rule.query.as_ref().map(|query| query.sort)), (1, Some(true)));
     assert_eq!(rule.key, [KeyPart::Header("accept-language".into()), KeyPart::Cookie("currency".into())]);

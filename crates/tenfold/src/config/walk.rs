@@ -350,6 +350,7 @@ fn fits(kind: &Kind, written: &DeValue<'_>) -> bool {
     match kind {
         Kind::Table(_) => matches!(written, DeValue::Table(_)),
         Kind::List(_) => matches!(written, DeValue::Array(_)),
+        Kind::Boolean => matches!(written, DeValue::Boolean(_)),
         _ => matches!(written, DeValue::String(_)),
     }
 }

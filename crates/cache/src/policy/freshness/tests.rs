@@ -53,12 +53,17 @@ fn check(response: &str, after_s: u64, request: &str, expected: Decision) {
     assert_eq!(decision, expected, "{response} after {after_s} s, asked with {request}");
 }
 
+/// On whole seconds.
+fn standing_of(age_s: u64, ttl_s: i64) -> Standing {
+    Standing { age_s, ttl_s, left_ms: u64::try_from(ttl_s).unwrap_or(0) * 1000 }
+}
+
 fn fresh(age_s: u64, ttl_s: i64) -> Decision {
-    Decision::Fresh(Standing { age_s, ttl_s })
+    Decision::Fresh(standing_of(age_s, ttl_s))
 }
 
 fn stale(age_s: u64, ttl_s: i64, refresh: bool) -> Decision {
-    Decision::Stale { standing: Standing { age_s, ttl_s }, refresh }
+    Decision::Stale { standing: standing_of(age_s, ttl_s), refresh }
 }
 
 const FETCH: Decision = Decision::Revalidate { serve_if_error: false, requested: false };
