@@ -8,6 +8,7 @@
 //! benchmark says. A round with a failed request ends the run; a benchmark never fails a build.
 
 mod cost;
+pub(crate) mod hit_ratio;
 pub(crate) mod pooler;
 mod same_work;
 mod server;

@@ -29,7 +29,9 @@ usage: cargo xtask tidy
        cargo xtask bench pooler [--short] [--rounds N] [--seconds N] [--rows A,B] [--seats A,B] [--together]
        cargo xtask bench pooler-idle [--short] [--clients N] [--seats A,B]
            beside PgBouncer, the bare relay and direct; need a release build (bench/pooler and bench/pooler-idle)
-       cargo xtask prove failover|drain|hostile|cache-redis [--short]
+       cargo xtask bench hit-ratio [--short]
+           which requests of two real traces are hits, beside nginx and simulators
+       cargo xtask prove failover|drain|hostile|cache-refresh|cache-memory|cache-redis [--short]
        cargo xtask prove pooler-faults|pooler-operations|pooler-fairness|pooler-hostile [--short]
            what is promised on a bad day, with a verdict for each promise (bench/failover and so on build and call it)
        cargo xtask demo [--quick] [--once]
@@ -50,6 +52,8 @@ fn main() -> ExitCode {
             Ok(options) => bench::pooler::run_idle(&repository(), &options),
             Err(what) => Ok(usage_error(&what)),
         },
+        ["bench", "hit-ratio"] => bench::hit_ratio::run(&repository(), false),
+        ["bench", "hit-ratio", "--short"] => bench::hit_ratio::run(&repository(), true),
         ["relay" | "idle-clients", ..] => part_of_a_benchmark(&words),
         ["bench", name, options @ ..] => bench_command(name, options),
         ["-h" | "--help" | "help"] => {

@@ -5,12 +5,14 @@
 //! if a promise was not kept.
 //!
 //! **Mechanism.** `failover` kills nodes with SIGKILL, `drain` ends and reloads the process under load, `hostile` sends
-//! it what no client and no origin should, `cache-redis` plays three edges and the Redis they share, `pooler-faults` breaks what a pooler stands between,
+//! it what no client and no origin should, `cache-refresh` and `cache-memory` rush and flood the cache, `cache-redis` plays
+//! three edges and the Redis they share, `pooler-faults` breaks what a pooler stands between,
 //! `pooler-operations` plays an administrator. Everything runs on loopback, on ports nobody had, as guarded children.
 //!
 //! **Failure.** What cannot be set up is an error with its reason; a promise broken is a row of the table. Shorter forms
 //! of the same run with the tests of crate `tenfold`.
 
+mod cache;
 mod drain;
 mod failover;
 mod garbage;
@@ -37,6 +39,10 @@ pub(crate) enum Proof {
     Drain,
     /// Clients and origins send what they should not.
     Hostile,
+    /// A key that many ask for is renewed before it is stale.
+    CacheRefresh,
+    /// The cache keeps to its memory.
+    CacheMemory,
     /// Edges share a Redis, which is stopped, killed, restarted and failed over.
     CacheRedis,
     /// The pooler's server, clients and connections break under load.
@@ -55,6 +61,8 @@ impl Proof {
             "failover" => Some(Self::Failover),
             "drain" => Some(Self::Drain),
             "hostile" => Some(Self::Hostile),
+            "cache-refresh" => Some(Self::CacheRefresh),
+            "cache-memory" => Some(Self::CacheMemory),
             "cache-redis" => Some(Self::CacheRedis),
             "pooler-faults" => Some(Self::PoolerFaults),
             "pooler-operations" => Some(Self::PoolerOperations),
@@ -72,6 +80,8 @@ pub(crate) fn run(root: &Path, proof: Proof, short: bool) -> Result<ExitCode> {
         Proof::Failover => failover::prove(&scratch, short)?,
         Proof::Drain => drain::prove(&scratch, short)?,
         Proof::Hostile => hostile::prove(&scratch, short)?,
+        Proof::CacheRefresh => cache::prove_refresh(&scratch, short)?,
+        Proof::CacheMemory => cache::prove_memory(&scratch, short)?,
         Proof::CacheRedis => sharing::prove(&scratch, short)?,
         Proof::PoolerFairness => pooler::prove_fairness(&scratch, short)?,
         Proof::PoolerHostile => pooler::prove_hostile(&scratch, short)?,

@@ -55,6 +55,15 @@ impl Server {
         Self::spawn(scratch, Program::Nginx, &config, CLIENT_CORE, port)
     }
 
+    /// nginx with a configuration of its own, which has a place for one option.
+    pub(super) fn start_nginx(root: &Path, scratch: &Scratch, template: &str, option: usize) -> Result<Self> {
+        let (port, origin) = (free_port()?, free_port()?);
+        let words = [("PORT", port), ("ORIGIN", origin)].map(|(word, port)| (word, port.to_string()));
+        let option = [("OPTION", option.to_string()), ("VARIANT", "room".to_owned())];
+        let config = fill(root, scratch, template, "room", &[words, option].concat())?;
+        Self::spawn(scratch, Program::Nginx, &config, CLIENT_CORE, port)
+    }
+
     pub(crate) fn port(&self) -> u16 {
         self.port
     }
