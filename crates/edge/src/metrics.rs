@@ -242,7 +242,10 @@ impl EdgeMetrics {
             registry: registry.clone(),
             client_bytes_read: counter("tenfold_edge_client_read_bytes", "Bytes read from clients."),
             client_bytes_written: counter("tenfold_edge_client_written_bytes", "Bytes written to clients."),
-            refreshes: counter("tenfold_edge_refreshes", "Fetches begun behind an answer that is stale, or about to be."),
+            refreshes: counter(
+                "tenfold_edge_refreshes",
+                "Fetches begun behind an answer that is stale, or about to be.",
+            ),
         }
     }
 
