@@ -583,7 +583,7 @@ fn the_whole_is_checked_too() {
     check(&after_base("edge.listen = \"127.0.0.1:9900\""), "127.0.0.1:9900 is used twice");
     check(
         &after_base("cache = { memory = \"1MiB\", object_max = \"2MiB\" }"),
-        "cache.object_max: 2097152 bytes cannot be kept in cache.memory = 1048576 bytes; at most 885973",
+        "cache.object_max: 2097152 bytes cannot be kept in cache.memory = 1048576 bytes; at most 812578",
     );
     check(&after_base("admin.listen = \"127.0.0.1:8080\""), "127.0.0.1:8080 is used twice");
     check(&after_base("edge.listen = [\"127.0.0.1:0\", \"127.0.0.1:0\"]"), "127.0.0.1:0 is used twice");
