@@ -211,9 +211,9 @@ impl Policy for S3Fifo {
         let is_ghost = self.ghosts.contains_key(&key);
         self.make_room();
         if is_ghost {
-            self.main.push_back(key)
+            self.main.push_back(key);
         } else {
-            self.small.push_back(key)
+            self.small.push_back(key);
         }
         self.asked.insert(key, 0);
         false
