@@ -6,6 +6,7 @@
 //! **Failure.** Locks here are taken at login, at the console and on reload, never for a transaction.
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     sync::{
         Arc, Mutex, OnceLock, PoisonError, RwLock,
@@ -239,9 +240,9 @@ impl Shared {
         }
     }
 
-    /// Writes a line.
+    /// Writes a line, one whatever is in it: names are a stranger's.
     pub fn log(&self, level: Level, line: &str) {
-        (self.log)(level, line);
+        (self.log)(level, &one_line(line));
     }
 
     /// The count of a user's clients.
@@ -409,6 +410,21 @@ impl Shared {
     }
 }
 
+/// Control characters are told by their escapes: none begins another line, or moves the cursor of who reads.
+fn one_line(text: &str) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return Cow::Borrowed(text);
+    }
+    let mut line = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character.is_control() {
+            true => line.extend(character.escape_default()),
+            false => line.push(character),
+        }
+    }
+    Cow::Owned(line)
+}
+
 impl UserCount {
     /// Counts one more server connection, up to a limit; 0 is none.
     pub(crate) fn take_server(&self, max: usize) -> bool {
@@ -506,6 +522,13 @@ impl Database {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_of_the_log_is_one_line() {
+        for (text, line) in [("a b é", "a b é"), ("a\nerror: b\r\u{1b}[2J", "a\\nerror: b\\r\\u{1b}[2J")] {
+            assert_eq!(one_line(text), line);
+        }
+    }
 
     #[test]
     fn a_farewell_explains_what_ends_at_that_time_and_nothing_later() {

@@ -214,6 +214,16 @@ impl HotPermit {
         Some((next, HotPermit { rows: self.rows.clone(), row: self.row, counted: true }))
     }
 
+    /// Whoever else may go on, and its permit: a row that was given more connections than it has takes more than one at
+    /// a time.
+    #[must_use = "somebody may be waiting for it"]
+    pub fn another(&self) -> Option<(Waiter, HotPermit)> {
+        let mut shard = self.rows.shard(&self.row);
+        let next = shard.get_mut(&self.row)?.admit_first(&self.row)?;
+        self.rows.table.waiting.fetch_sub(1, Ordering::Relaxed);
+        Some((next, HotPermit { rows: self.rows.clone(), row: self.row, counted: true }))
+    }
+
     /// `now` if it is handed on.
     fn release(&mut self, now: Option<Instant>) -> Option<Waiter> {
         if !std::mem::take(&mut self.counted) {
@@ -405,6 +415,26 @@ mod tests {
         assert!(first.leave(now()).is_none(), "still at the limit");
         assert_eq!(second.leave(now()).unwrap().0, waiter(1));
         drop(waiting);
+        assert!(rows.is_empty());
+    }
+
+    #[test]
+    fn a_row_that_may_have_more_connections_again_gets_them() {
+        let rows = HotRows::new();
+        let held: Vec<_> = (0..2).map(|client| permit(rows.enter(row(1), 2, waiter(client)))).collect();
+        let waits: Vec<_> = (2..9).map(|client| wait(rows.enter(row(1), 2, waiter(client)))).collect();
+        // From here on, more may be out than are.
+        let last = wait(rows.enter(row(1), 4, waiter(9)));
+        let mut out = held;
+        let (next, passed_on) = out.remove(0).leave(now()).unwrap();
+        assert_eq!(next, waiter(2));
+        out.push(passed_on);
+        while let Some((_, another)) = out[0].another() {
+            out.push(another);
+        }
+        assert_eq!((out.len(), rows.waiting()), (4, 5));
+        drop((waits, last));
+        assert!(out.into_iter().all(|permit| permit.leave(now()).is_none()));
         assert!(rows.is_empty());
     }
 

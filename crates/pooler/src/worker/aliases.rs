@@ -91,7 +91,7 @@ impl Worker {
         if !is_ahead_of_query(server) {
             return None;
         }
-        if server.due.iter().filter(|due| matches!(due, Due::Query)).count() > 1 {
+        if server.in_series || server.due.iter().filter(|due| matches!(due, Due::Query)).count() > 1 {
             // Those behind it were dropped, too, and nobody will answer them.
             return Some(Fate::Broken("a name of a prepared statement could not be restored"));
         }
@@ -113,7 +113,7 @@ impl Worker {
 fn is_ahead_of_query(server: &Server) -> bool {
     let mut due = server.due.iter().skip_while(|due| matches!(due, Due::OurParse { .. } | Due::OurClose));
     let is_ours = matches!(server.due.front(), Some(Due::OurParse { .. } | Due::OurClose));
-    is_ours && !server.in_series && matches!(due.next(), Some(Due::Query))
+    is_ours && matches!(due.next(), Some(Due::Query))
 }
 
 /// Which of a client's statements a text may mean.
@@ -154,6 +154,7 @@ impl Server {
             let oldest = self.aliases.remove(0);
             self.close_name(&oldest.name, out);
         }
+        self.tainted |= statements::is_server_name(name);
         write::parse_raw(out, name, statement.text(), statement.types());
         self.due.push_back(Due::OurParse { id: 0 });
         self.aliases.push(Alias { name: name.into(), id: statement.id });
@@ -166,6 +167,8 @@ impl Server {
         if self.aliases.iter().any(|alias| *alias.name == *name) {
             return;
         }
+        // It may be one of ours, and closing it at the end would close that.
+        self.tainted |= statements::is_server_name(name);
         write::parse(out, name, b"", []);
         self.due.push_back(Due::OurParse { id: 0 });
         self.aliases.push(Alias { name: name.into(), id: 0 });

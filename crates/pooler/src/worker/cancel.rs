@@ -193,9 +193,12 @@ impl Worker {
                 let server = self.cancels.get(key).map(|cancel| cancel.server);
                 // A late signal must not reach the next client's query.
                 if let Some(server) = server
-                    && self.servers.get(server).is_some_and(|server| server.client.is_none())
+                    && let Some(entry) = self.servers.get_mut(server)
                 {
-                    self.close_server(server);
+                    entry.tainted = true;
+                    if entry.client.is_none() {
+                        self.close_server(server);
+                    }
                 }
                 self.cancel_ended(key);
             }

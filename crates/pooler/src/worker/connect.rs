@@ -50,6 +50,9 @@ impl Worker {
         let target = pool.database.target.load();
         let failures = pool.connect_failures.load(Ordering::Relaxed) as usize;
         let Some(address) = target.addresses.get(failures % target.addresses.len().max(1)) else {
+            if let Some(client) = reserved {
+                self.wait_for_own(client);
+            }
             return false;
         };
         let spec = pool.database.spec.load();
@@ -72,6 +75,9 @@ impl Worker {
             Err(error) => {
                 drop(place);
                 self.connect_failed(&pool, &format!("{address}: {error}"));
+                if let Some(client) = reserved {
+                    self.wait_for_own(client);
+                }
                 return false;
             }
         };

@@ -85,7 +85,11 @@ impl Worker {
     #[inline]
     pub(super) fn is_noted(&self, server_key: Key, decision: &Decision) -> bool {
         let is_redefined = |server: &Server| server.effects.intersects(Effects::DDL);
-        !decision.effects.is_empty() || self.servers.get(server_key).is_some_and(is_redefined)
+        !decision.effects.is_empty()
+            || self
+                .servers
+                .get(server_key)
+                .is_some_and(|server| is_redefined(server) || server.reads_otherwise())
     }
 
     /// Remembers the text of a statement that is to be decided later: now, or because its transaction has redefined
@@ -158,6 +162,11 @@ impl Worker {
 }
 
 impl Server {
+    /// Whether its transaction may have changed how texts are cut into tokens: what comes after cannot be read.
+    pub(super) fn reads_otherwise(&self) -> bool {
+        self.names.iter().any(|name| matches!(&**name, "standard_conforming_strings" | "client_encoding"))
+    }
+
     /// An error that says that nothing was called: its statement has no such function, or follows an error.
     pub(super) fn note_refused(&mut self, report: &Report<'_>) {
         let is_of_a_function = report.fields().any(|(kind, _)| kind == b'W');

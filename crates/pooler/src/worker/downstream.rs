@@ -26,6 +26,7 @@ use super::{
     batch::Batch,
     fitting,
     server::{Due, Named, Ours, Phase, Server, Why},
+    settle::NOTHING_TO_ASK,
     slab::Key,
 };
 
@@ -43,6 +44,8 @@ pub(super) enum Fate {
     Ready,
     /// Ours has ended.
     OurReady,
+    /// An exchange of a client that has gone is over.
+    NobodysReady,
     /// Nothing on this connection can be trusted.
     Broken(&'static str),
 }
@@ -76,7 +79,10 @@ impl Worker {
             };
             let end = data.len().min(at + header.len);
             let is_whole = end - at == header.len;
-            if !is_whole && must_be_whole(header) {
+            let is_probed = header.tag == tag::DATA_ROW
+                && header.len <= WHOLE_BYTES_MAX
+                && matches!(server.due.front(), Some(Due::Ours(_)));
+            if !is_whole && (is_probed || must_be_whole(header)) {
                 break;
             }
             let body = &data[(at + HEADER_BYTES).min(end)..end];
@@ -98,6 +104,10 @@ impl Worker {
                     self.ours_ended(key);
                     // What stood behind a statement of ours is due now.
                     self.stage_invented(key, &mut batch);
+                }
+                Fate::NobodysReady => {
+                    at = end;
+                    self.abandoned_goes_on(key);
                 }
                 Fate::Broken(why) => {
                     self.deliver(key, &mut batch);
@@ -235,6 +245,10 @@ impl Worker {
         if named != 0 && fitting::is_misfit(&report) {
             server.note_outdated(named, &self.shared);
         }
+        if named != 0 && report.sqlstate() == Some(sqlstate::INVALID_SQL_STATEMENT_NAME) {
+            // Whoever took it away, the next one has it prepared again.
+            server.statements.remove(named);
+        }
         server.copying_in = false;
         if matches!(server.phase, Phase::Describing) {
             self.described_all(key);
@@ -367,7 +381,11 @@ impl Worker {
         let Some(server) = self.servers.get_mut(key) else { return };
         let now = self.now;
         server.touched = now;
-        if server.status != b'I' || server.due.iter().any(Due::is_clients) {
+        if server.status != b'I' {
+            return;
+        }
+        if server.in_series || server.due.iter().any(Due::is_clients) {
+            server.unsettled |= !server.effects.without(NOTHING_TO_ASK).is_empty();
             return;
         }
         if server.is_session() {
@@ -411,7 +429,7 @@ fn ready(server: &mut Server, body: &[u8]) -> Fate {
         Some(Due::Query | Due::Sync) => {
             server.due.pop_front();
             server.copying_in = false;
-            if server.client.is_none() { Fate::OurReady } else { Fate::Ready }
+            if server.client.is_none() { Fate::NobodysReady } else { Fate::Ready }
         }
         _ => Fate::Broken("a ReadyForQuery that nobody asked for"),
     }
@@ -502,6 +520,9 @@ fn copy_in(server: &mut Server) -> Fate {
             server.due.remove(1);
             server.in_series = true;
         }
+    } else if server.is_session() && matches!(server.due.front(), Some(Due::Sync)) {
+        server.due.pop_front();
+        server.in_series = true;
     }
     Fate::Pass
 }

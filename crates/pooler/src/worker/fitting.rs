@@ -24,7 +24,7 @@ use super::{
     Worker,
     batch::Batch,
     downstream::Fate,
-    server::{Due, Phase},
+    server::{Due, Phase, Server},
     slab::Key,
     upstream::Step,
 };
@@ -136,10 +136,17 @@ impl Worker {
         write::close(batch.stage(), frontend::Target::Statement(statements::server_name(id, &mut name)));
         server.statements.remove(id);
         server.due.push_back(Due::OurClose);
-        let no_values = std::iter::empty::<Option<&[u8]>>();
-        write::bind(batch.stage(), b"", NOBODYS, frontend::Format::Text, no_values, frontend::Format::Text);
-        server.due.push_back(Due::Misfit);
+        server.fail_series(batch.stage());
         server.in_series = true;
         Step::Dropped
+    }
+}
+
+impl Server {
+    /// Has a series fail.
+    pub(super) fn fail_series(&mut self, out: &mut Vec<u8>) {
+        let no_values = std::iter::empty::<Option<&[u8]>>();
+        write::bind(out, b"", NOBODYS, frontend::Format::Text, no_values, frontend::Format::Text);
+        self.due.push_back(Due::Misfit);
     }
 }

@@ -19,7 +19,7 @@ use super::{
     Worker,
     client::{Client, ClientKey, State},
     refuse,
-    server::{Due, Phase, Pins, Server, Why},
+    server::{Due, Ours, Phase, Pins, Server, Why},
     slab::Key,
 };
 use crate::{
@@ -27,13 +27,17 @@ use crate::{
 };
 
 impl Worker {
-    /// A client said goodbye.
+    /// A client said goodbye: as at PostgreSQL itself, what it asked for before is done.
     pub(super) fn client_leaves(&mut self, key: Key) {
-        self.client_gone(key);
+        self.client_ends(key, true);
     }
 
     /// A client is no more, for whatever reason.
     pub(super) fn client_gone(&mut self, key: Key) {
+        self.client_ends(key, false);
+    }
+
+    fn client_ends(&mut self, key: Key, is_goodbye: bool) {
         let Some(mut client) = self.clients.remove(key) else { return };
         client.wire.close_notify();
         let _ = client.wire.deregister(self.poll.registry());
@@ -50,7 +54,7 @@ impl Worker {
             self.leave_row(permit);
         }
         if let State::Active(server) = client.state {
-            self.abandon(server, &client);
+            self.abandon(server, &client, is_goodbye);
         }
         self.give_spare(client.stash);
     }
@@ -71,7 +75,7 @@ impl Worker {
     }
 
     /// The client of a server connection has gone.
-    fn abandon(&mut self, key: Key, client: &Client) {
+    fn abandon(&mut self, key: Key, client: &Client, is_goodbye: bool) {
         self.leave_hot(key);
         let Some(server) = self.servers.get_mut(key) else { return };
         server.client = None;
@@ -88,6 +92,7 @@ impl Worker {
             server.effects |= Effects::UNKNOWN;
         }
         server.phase = Phase::Abandoned;
+        server.may_finish = is_goodbye;
         server.since = self.now;
         let runs = server.due.iter().any(Due::is_clients);
         let mut out = Vec::new();
@@ -96,13 +101,17 @@ impl Worker {
             server.copying_in = false;
         }
         if server.in_series || server.skipping {
+            if !server.skipping {
+                // Sync would commit what the client did not.
+                server.fail_series(&mut out);
+            }
             write::sync(&mut out);
             server.due.push_back(Due::Sync);
             server.in_series = false;
             server.skipping = false;
         }
         self.send_server(key, &out);
-        if runs {
+        if runs && !is_goodbye {
             self.cancel_server(key, None);
         }
         if self.servers.get(key).is_some_and(|server| server.due.is_empty()) {
@@ -110,29 +119,41 @@ impl Worker {
         }
     }
 
-    /// An abandoned server connection has answered: the next step of cleaning it.
-    pub(super) fn abandoned_goes_on(&mut self, key: Key) {
+    /// A client went before its last messages were sent, of which the replies are noted already.
+    pub(super) fn unsent(&mut self, key: Key) {
+        if self.servers.get(key).is_some_and(|server| matches!(server.phase, Phase::Abandoned)) {
+            self.close_server(key);
+        }
+    }
+
+    /// A query of ours has ended on an abandoned server connection.
+    pub(super) fn abandoned_answered(&mut self, key: Key, ours: &Ours) {
         let Some(server) = self.servers.get_mut(key) else { return };
         let mut cleaned = false;
-        if let Some(Due::Ours(_)) = server.due.front()
-            && let Some(Due::Ours(ours)) = server.due.pop_front()
-        {
-            match ours.why {
-                Why::Replay(ref image) | Why::ReplayAhead(ref image) if !ours.failed => {
-                    server.image = Arc::clone(image);
-                }
-                Why::Rollback | Why::Clean if ours.failed => {
-                    self.close_server(key);
-                    return;
-                }
-                Why::Clean => {
-                    is_clean(server);
-                    cleaned = true;
-                    self.session_cleaned(key);
-                }
-                _ => {}
+        match ours.why {
+            Why::Replay(ref image) | Why::ReplayAhead(ref image) if !ours.failed => {
+                server.image = Arc::clone(image);
             }
+            Why::Rollback | Why::Clean if ours.failed => {
+                self.close_server(key);
+                return;
+            }
+            Why::Clean => {
+                is_clean(server);
+                cleaned = true;
+                self.session_cleaned(key);
+            }
+            _ => {}
         }
+        self.clean(key, cleaned);
+    }
+
+    /// An abandoned server connection has answered: the next step of cleaning it.
+    pub(super) fn abandoned_goes_on(&mut self, key: Key) {
+        self.clean(key, false);
+    }
+
+    fn clean(&mut self, key: Key, cleaned: bool) {
         let Some(server) = self.servers.get_mut(key) else { return };
         if !server.due.is_empty() {
             return;
@@ -239,7 +260,11 @@ impl Worker {
             return;
         }
         let ends = server.due.iter().filter(|due| matches!(due, Due::Query | Due::Sync)).count();
-        let is_own = !server.pins.is_empty() || client.seat.as_ref().is_none_or(|seat| seat.session);
+        // What was set is told nobody: the client would go on without it.
+        let is_unsettled =
+            server.unsettled || matches!(server.phase, Phase::Settling(_) | Phase::Unsure { .. });
+        let is_own =
+            is_unsettled || !server.pins.is_empty() || client.seat.as_ref().is_none_or(|seat| seat.session);
         if is_own || ends > 1 || !client.is_logged_in() {
             let mut out = Vec::new();
             refuse::write_error(&mut out, error, true);
@@ -261,6 +286,11 @@ impl Worker {
         if ends == 1 || server.owes_ready {
             refuse::write_error(&mut out, error, false);
             write::ready_for_query(&mut out, TransactionStatus::Idle);
+            if server.in_series {
+                // The next series has begun, which fails, too.
+                refuse::write_error(&mut out, error, false);
+                client.skipping = true;
+            }
         } else if matches!(server.phase, Phase::Preparing) {
             // The message that began it all is still in the stash: it waits for another server.
         } else if owes || server.in_series {

@@ -166,9 +166,14 @@ impl Worker {
         let Some(client) = self.clients.get_mut(waiter.key) else { return };
         client.state = State::Waiting;
         client.since = waiter.since;
+        let key = waiter.key;
         self.pools[local].waiters.push(priority, waiter);
         self.say_waiting(local);
         self.seek(local);
+        if self.clients.get(key).is_some_and(|client| !matches!(client.state, State::Waiting)) {
+            // Served at once, while its message is still being looked at.
+            self.look_again(key);
+        }
     }
 
     /// Waits outside the queue for servers until a row is free.
@@ -344,6 +349,9 @@ impl Worker {
                 .get(waiter.key)
                 .is_some_and(|client| matches!(client.state, State::Waiting | State::Login(_)));
             if !is_waiting {
+                if let Some(permit) = waiter.hot {
+                    self.leave_row(permit);
+                }
                 continue;
             }
             let waited = self.now.saturating_duration_since(waiter.since);

@@ -329,6 +329,11 @@ impl Worker {
         match client.wire.flush(self.poll.registry(), key.token(Kind::Client)) {
             Ok(true) => {
                 let server = client.server();
+                let has_late = !client.notifications.is_empty();
+                if has_late && self.clients.get(key).is_some_and(|client| self.is_between_messages(client)) {
+                    self.tell_late(key);
+                }
+                self.resume_soon(key);
                 if let Some(server) = server {
                     self.read_server_if_unread(server);
                 }
@@ -371,14 +376,20 @@ impl Worker {
             client.unread = true;
             return false;
         }
-        let full = match client.state {
-            client::State::Waiting | client::State::Parked(_) => true,
-            client::State::Active(server) => self.servers.get(server).is_some_and(|server| {
-                server.wire.is_blocked() || !matches!(server.phase, server::Phase::Lent)
-            }),
-            client::State::Login(ref login) => login.is_waiting(),
-            client::State::Idle => false,
-        };
+        if client.wire.is_blocked() {
+            // Answers of ours would gather without end for one who takes none.
+            self.flush_client(key);
+        }
+        let Some(client) = self.clients.get_mut(key) else { return false };
+        let full = client.wire.is_blocked()
+            || match client.state {
+                client::State::Waiting | client::State::Parked(_) => true,
+                client::State::Active(server) => self.servers.get(server).is_some_and(|server| {
+                    server.wire.is_blocked() || !matches!(server.phase, server::Phase::Lent)
+                }),
+                client::State::Login(ref login) => login.is_waiting(),
+                client::State::Idle => false,
+            };
         if !full {
             return true;
         }

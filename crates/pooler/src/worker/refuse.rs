@@ -55,6 +55,10 @@ impl Worker {
         client.state = State::Idle;
         client.since = self.now;
         client.held = None;
+        if let Some(permit) = client.turn.take() {
+            self.leave_row(permit);
+        }
+        let Some(client) = self.clients.get_mut(key) else { return };
         let Ok(Some(header)) = frontend_header(&client.stash) else {
             client.skipping = true;
             return;

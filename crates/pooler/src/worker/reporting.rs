@@ -13,16 +13,18 @@ use crate::{
 impl Worker {
     /// A permit for a row goes to whoever waits for it.
     pub(super) fn leave_row(&mut self, permit: HotPermit) {
-        let mut permit = permit;
-        while let Some((waiter, next)) = permit.leave(self.now) {
-            if usize::from(waiter.worker) != self.index {
-                let order = Order::HotTurn { client: waiter.client, permit: next };
-                self.shared.tell(usize::from(waiter.worker), order);
-                return;
-            }
-            match self.take_turn(waiter.client, next) {
-                Some(back) => permit = back,
-                None => return,
+        let mut left = vec![permit];
+        while let Some(permit) = left.pop() {
+            let mut turn = permit.leave(self.now);
+            while let Some((waiter, permit)) = turn.take() {
+                // The row may have been given more connections than it has.
+                turn = permit.another();
+                if usize::from(waiter.worker) != self.index {
+                    let order = Order::HotTurn { client: waiter.client, permit };
+                    self.shared.tell(usize::from(waiter.worker), order);
+                } else if let Some(back) = self.take_turn(waiter.client, permit) {
+                    left.push(back);
+                }
             }
         }
     }
@@ -50,13 +52,19 @@ impl Worker {
             if !is_for {
                 continue;
             }
-            let is_between = self.clients.get(key).is_some_and(|client| self.is_between_messages(client));
+            let is_between = self
+                .clients
+                .get(key)
+                .is_some_and(|client| !client.wire.is_blocked() && self.is_between_messages(client));
             if is_between {
                 self.send_client(key, message);
             } else if let Some(client) = self.clients.get_mut(key)
                 && client.notifications.len() + message.len() <= super::NOTIFICATIONS_BYTES_MAX
             {
                 client.notifications.extend_from_slice(message);
+            } else {
+                let text = "more notifications came than are kept for a client that takes none";
+                self.refuse_and_end(key, Refusal::HubLost, text);
             }
         }
     }

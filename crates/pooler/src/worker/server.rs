@@ -83,6 +83,10 @@ pub(crate) struct Server {
     pub(crate) owes_ready: bool,
     /// The hub was asked to listen, and has not answered.
     pub(crate) owes_hub: bool,
+    /// Its client said goodbye: what it asked for is not cancelled.
+    pub(crate) may_finish: bool,
+    /// A transaction has ended of which it is to be asked what it left, while the client's next one runs.
+    pub(crate) unsettled: bool,
     /// Cancel requests under way for it.
     pub(crate) cancels: usize,
     pub(crate) epoch: u32,
@@ -382,6 +386,8 @@ impl Server {
             first: Fingerprint::default(),
             owes_ready: false,
             owes_hub: false,
+            may_finish: false,
+            unsettled: false,
             cancels: 0,
             epoch: 0,
             startup: None,
@@ -430,6 +436,7 @@ impl Server {
     /// What its transaction may have left is known: nothing more is to be asked.
     pub(crate) fn forget_effects(&mut self) {
         self.effects = Effects::NONE;
+        self.unsettled = false;
         self.names.clear();
         self.prepared_now.clear();
         self.unsure.clear();
@@ -438,6 +445,8 @@ impl Server {
     }
 
     pub(crate) fn push_ours(&mut self, why: Why) {
+        // A simple query, which ends the unnamed statement.
+        self.unnamed = 0;
         self.due.push_back(Due::Ours(Ours { why, failed: false }));
     }
 }

@@ -42,20 +42,33 @@ impl Worker {
 
     /// Has a connection opened for one client, or waits for a place.
     pub(super) fn want_own_server(&mut self, key: Key) {
-        let now = self.now;
-        let Some(client) = self.clients.get_mut(key) else { return };
-        let Some(seat) = client.seat.as_ref() else { return };
+        if let Some(local) = self.wait_for_own(key) {
+            self.seek(local);
+        }
+    }
+
+    /// Puts a client in the queue of those who want a connection of their own; it waits since it first did.
+    pub(super) fn wait_for_own(&mut self, key: Key) -> Option<usize> {
+        let client = self.clients.get_mut(key)?;
+        let seat = client.seat.as_ref()?;
         let (local, priority) = (seat.local, seat.priority);
-        client.since = now;
+        let waits_already = match &client.state {
+            State::Login(login) => login.waiting_in().is_some(),
+            state => matches!(state, State::Waiting),
+        };
+        if !waits_already {
+            client.since = self.now;
+        }
         match &mut client.state {
             State::Login(login) => login.wait_in(local),
             state => *state = State::Waiting,
         }
+        let since = client.since;
         let first = First { is_own: true, ..First::default() };
-        let waiter = Waiter { key, since: now, first, read: None, hot: None };
+        let waiter = Waiter { key, since, first, read: None, hot: None };
         self.pools[local].waiters.push(priority, waiter);
         self.say_waiting(local);
-        self.seek(local);
+        Some(local)
     }
 
     /// A free connection came to one who wants its own: it makes room for it.
@@ -64,11 +77,14 @@ impl Worker {
         self.close_server(server_key);
         let Some(local) = local else { return };
         let pool = Arc::clone(&self.pools[local].pool);
-        let opened = pool
-            .take_place(std::time::Duration::ZERO)
-            .is_some_and(|place| self.connect(local, place, Some(key)));
-        if !opened {
-            self.want_own_server(key);
+        match pool.take_place(std::time::Duration::ZERO) {
+            Some(place) => {
+                // If that fails at once, it waits again.
+                let _ = self.connect(local, place, Some(key));
+            }
+            None => {
+                self.wait_for_own(key);
+            }
         }
     }
 

@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// Effects that a probe can tell about, and those that need none.
-const NOTHING_TO_ASK: Effects =
+pub(super) const NOTHING_TO_ASK: Effects =
     Effects::WRITES.with(Effects::DDL).with(Effects::SEQUENCE_MAYBE).with(Effects::SEQUENCE_READ);
 
 const SEQUENCES_MAY_BE_DRAWN: Effects =
@@ -123,13 +123,13 @@ impl Worker {
     /// A query of ours has ended.
     pub(super) fn ours_ended(&mut self, key: Key) {
         let Some(server) = self.servers.get_mut(key) else { return };
-        if server.client.is_none() && matches!(server.phase, Phase::Abandoned) {
-            self.abandoned_goes_on(key);
-            return;
-        }
         let Some(Due::Ours(_)) = server.due.front() else { return };
         let Some(Due::Ours(ours)) = server.due.pop_front() else { return };
-        self.our_answer(key, &ours);
+        if server.client.is_none() && matches!(server.phase, Phase::Abandoned) {
+            self.abandoned_answered(key, &ours);
+        } else {
+            self.our_answer(key, &ours);
+        }
     }
 
     fn our_answer(&mut self, key: Key, ours: &Ours) {

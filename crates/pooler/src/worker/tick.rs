@@ -142,7 +142,7 @@ impl Worker {
             return;
         }
         // A cancel that came between two queries of a series has hit neither.
-        if server.cancels == 0 && server.due.iter().any(Due::is_clients) {
+        if server.cancels == 0 && !server.may_finish && server.due.iter().any(Due::is_clients) {
             self.cancel_server(key, None);
         }
     }

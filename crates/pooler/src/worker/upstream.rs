@@ -30,7 +30,12 @@ use super::{
     slab::Key,
     waiters::First,
 };
-use crate::{config::Mode, hot::HotRow, refusal::Refusal, statements::Statement};
+use crate::{
+    config::Mode,
+    hot::HotRow,
+    refusal::Refusal,
+    statements::{self, Statement},
+};
 
 /// Query and Parse up to this size are read; larger ones are unknown.
 pub(super) const READ_BYTES_MAX: usize = 1_024 * 1_024;
@@ -56,6 +61,8 @@ pub(super) enum Step {
     Again,
     /// The client is no more.
     Gone,
+    /// The client says goodbye: what it sent before still counts.
+    Goodbye,
 }
 
 /// One message, or its beginning.
@@ -86,7 +93,10 @@ impl Worker {
         let (ahead, mut decision) = self.waited_for(key);
         let mut batch = Batch::new(data, ahead);
         let mut at = 0;
+        let mut served = None;
+        let mut leaves = false;
         while let Some(client) = self.clients.get_mut(key) {
+            served = client.server();
             if client.passing > 0 {
                 let take = client.passing.min(data.len() - at);
                 if take == 0 {
@@ -128,11 +138,17 @@ impl Worker {
                     }
                 }
                 Step::Again => {}
-                Step::Wait => break,
-                Step::Gone => break,
+                Step::Wait | Step::Gone => break,
+                Step::Goodbye => {
+                    leaves = true;
+                    break;
+                }
             }
         }
-        self.send_batch(key, batch);
+        self.send_batch(key, served, batch);
+        if leaves {
+            self.client_leaves(key);
+        }
         if self.clients.get(key).is_none() { data.len() } else { at }
     }
 
@@ -149,8 +165,11 @@ impl Worker {
         (if ahead.is_empty() { self.spare() } else { ahead }, decision)
     }
 
-    fn send_batch(&mut self, key: Key, mut batch: Batch<'_>) {
-        if !batch.is_empty()
+    /// `served`: the server that the batch is for.
+    fn send_batch(&mut self, key: Key, served: Option<Key>, mut batch: Batch<'_>) {
+        if let (false, None, Some(server)) = (batch.is_empty(), self.clients.get(key), served) {
+            self.unsent(server);
+        } else if !batch.is_empty()
             && let Some(server) = self.clients.get(key).and_then(Client::server)
         {
             let bytes = batch.bytes();
@@ -179,10 +198,7 @@ impl Worker {
             return Step::Used;
         }
         match message.header.tag {
-            tag::TERMINATE => {
-                self.client_leaves(key);
-                Step::Gone
-            }
+            tag::TERMINATE => Step::Goodbye,
             // What follows a COPY that failed is dropped, as the server would.
             tag::COPY_DATA | tag::COPY_DONE | tag::COPY_FAIL | tag::FLUSH => Step::Used,
             tag::SYNC => {
@@ -529,8 +545,7 @@ impl Worker {
             server.touched = now;
         }
         if message.header.tag == tag::TERMINATE {
-            self.client_leaves(key);
-            return Step::Gone;
+            return Step::Goodbye;
         }
         let is_session =
             self.clients.get(key).and_then(|client| client.seat.as_ref()).is_some_and(|seat| seat.session);
@@ -590,8 +605,15 @@ impl Worker {
     fn session_message(&mut self, server_key: Key, message: Message, batch: &mut Batch<'_>) -> Step {
         let Some(server) = self.servers.get_mut(server_key) else { return Step::Wait };
         match message.header.tag {
-            tag::QUERY | tag::FUNCTION_CALL => server.due.push_back(Due::Query),
-            tag::SYNC if !server.copying_in => server.due.push_back(Due::Sync),
+            tag::QUERY | tag::FUNCTION_CALL => {
+                server.due.push_back(Due::Query);
+                server.in_series = false;
+            }
+            tag::SYNC if !server.copying_in => {
+                server.due.push_back(Due::Sync);
+                server.in_series = false;
+            }
+            tag::PARSE | tag::BIND | tag::EXECUTE => server.in_series = true,
             tag::COPY_DONE | tag::COPY_FAIL => server.copying_in = false,
             _ => {}
         }
@@ -662,7 +684,14 @@ impl Worker {
     /// Gathers what a statement may leave, to be looked into when its transaction ends.
     pub(super) fn note_effects(&mut self, server_key: Key, decision: &Decision) {
         let Some(server) = self.servers.get_mut(server_key) else { return };
+        if server.reads_otherwise() {
+            server.effects |= Effects::UNKNOWN;
+        }
         server.effects |= decision.effects | left_by_prepared(decision);
+        if matches!(&decision.shape, Shape::Deallocate(name) if statements::is_server_name(name)) {
+            // One of ours, which others believe to be there.
+            server.tainted = true;
+        }
         if decision.effects.intersects(Effects::SQL_EXECUTE | Effects::SQL_PREPARE) {
             let client = server.client.and_then(|client| self.clients.get(client));
             server.note_prepared(client, &decision.shape);

@@ -15,3 +15,4 @@ mod prepared;
 mod probes;
 mod redefined;
 mod reloads;
+mod unlucky;
