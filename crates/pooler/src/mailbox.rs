@@ -35,6 +35,8 @@ pub(crate) enum Order {
     Lent(Box<Server>),
     /// Another worker asks for an idle connection.
     Lend { pool: Arc<Pool>, to: usize },
+    /// Another worker has no room for a connection of another pool while one of this is idle.
+    MakeRoom { pool: Arc<Pool> },
     /// The worker that was asked has none.
     NothingToLend { pool: Arc<Pool> },
     /// Somebody may go on: places came free, a pause ended, a target changed.

@@ -8,7 +8,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, atomic::AtomicU64},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -26,6 +29,8 @@ use crate::{
     shared::{Database, Level, Shared},
 };
 
+/// Beyond so many monitors and hubs, those without use are looked for and dropped.
+const KEPT_MAX: usize = 1_000;
 /// Questions to one hub that wait.
 const HUB_ASKS_MAX: usize = 16_384;
 
@@ -44,8 +49,26 @@ struct Tasks {
     shared: Arc<Shared>,
     tools: Tools,
     lookups: Arc<Lookups>,
-    monitors: HashMap<Arc<str>, (JoinHandle<()>, Poke)>,
-    hubs: HashMap<Arc<str>, mpsc::Sender<HubAsk<ClientKey>>>,
+    monitors: HashMap<Arc<str>, Watch>,
+    hubs: HashMap<Arc<str>, (Weak<Database>, mpsc::Sender<HubAsk<ClientKey>>)>,
+}
+
+/// A monitor at work.
+struct Watch {
+    /// A name that only `*` covers may be forgotten, and come again as another database.
+    database: Weak<Database>,
+    task: JoinHandle<()>,
+    poke: Poke,
+}
+
+impl Watch {
+    fn is_of(&self, database: &Arc<Database>) -> bool {
+        !self.task.is_finished() && is_same(&self.database, database)
+    }
+}
+
+fn is_same(known: &Weak<Database>, database: &Arc<Database>) -> bool {
+    std::ptr::eq(known.as_ptr(), Arc::as_ptr(database))
 }
 
 /// A database as the control side sees it.
@@ -135,25 +158,38 @@ impl Tasks {
 
     /// The monitor of a database, made if there is none.
     fn watch(&mut self, database: &Arc<Database>) -> &Poke {
-        let is_over = self.monitors.get(&database.name).is_none_or(|(task, _)| task.is_finished());
-        if is_over {
+        let is_watched = self.monitors.get(&database.name).is_some_and(|watch| watch.is_of(database));
+        if !is_watched {
+            if self.monitors.len() >= KEPT_MAX {
+                self.monitors.retain(|_, watch| !watch.task.is_finished());
+            }
             let poke = Poke::default();
             let monitor = Monitor::new(self.entry(database), self.tools.clone(), poke.clone());
             let task = tokio::task::spawn_local(monitor.run());
-            self.monitors.insert(Arc::clone(&database.name), (task, poke));
+            let watch = Watch { database: Arc::downgrade(database), task, poke };
+            if let Some(old) = self.monitors.insert(Arc::clone(&database.name), watch) {
+                old.task.abort();
+            }
         }
-        &self.monitors[&database.name].1
+        &self.monitors[&database.name].poke
     }
 
     fn hub(&mut self, database: &Arc<Database>) -> &mpsc::Sender<HubAsk<ClientKey>> {
-        if !self.hubs.contains_key(&database.name) {
+        let is_there = self.hubs.get(&database.name).is_some_and(|(known, _)| is_same(known, database));
+        if !is_there {
+            if self.hubs.len() >= KEPT_MAX {
+                // Of databases that nobody uses. Without anyone to ask it, a hub ends.
+                self.hubs.retain(|_, (known, _)| {
+                    known.upgrade().is_some_and(|known| known.clients.load(Ordering::Relaxed) > 0)
+                });
+            }
             let (asks, asked) = mpsc::channel(HUB_ASKS_MAX);
             let outlet = Entry { shared: Arc::clone(&self.shared), database: Arc::clone(database) };
             let hub = Hub::new(self.entry(database), self.tools.salter.clone(), Arc::new(outlet));
             tokio::task::spawn_local(hub.run(asked));
-            self.hubs.insert(Arc::clone(&database.name), asks);
+            self.hubs.insert(Arc::clone(&database.name), (Arc::downgrade(database), asks));
         }
-        &self.hubs[&database.name]
+        &self.hubs[&database.name].1
     }
 }
 
@@ -182,8 +218,7 @@ impl Watched for Entry {
     }
 
     fn is_used(&self) -> bool {
-        use std::sync::atomic::Ordering::Relaxed;
-        self.database.clients.load(Relaxed) > 0 || self.database.servers() > 0
+        self.database.clients.load(Ordering::Relaxed) > 0 || self.database.servers() > 0
     }
 
     fn target(&self) -> Arc<Target> {

@@ -107,6 +107,8 @@ impl Worker {
                 }
                 Fate::NobodysReady => {
                     at = end;
+                    // To nobody: the next step may be to serve the next client.
+                    batch.clear();
                     self.abandoned_goes_on(key);
                 }
                 Fate::Broken(why) => {
@@ -229,7 +231,9 @@ impl Worker {
         let Some(server) = self.servers.get_mut(key) else { return Fate::Swallow };
         server.note_refused(&report);
         if server.client.is_none() {
-            self.skip_series(key);
+            if !matches!(server.due.front(), Some(Due::Query | Due::Sync) | None) {
+                self.skip_series(key);
+            }
             return Fate::Swallow;
         }
         if server.is_session() {

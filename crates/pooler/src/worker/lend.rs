@@ -457,7 +457,10 @@ impl Worker {
         let other = (0..self.pools.len()).find(|&other| {
             !self.pools[other].idle.is_empty() && self.pools[other].pool.holds_back(&held_back)
         });
-        let Some(other) = other else { return };
+        let Some(other) = other else {
+            self.ask_for_room(&held_back);
+            return;
+        };
         if !self.pools[other].idle.is_empty() {
             let server = self.pools[other].idle.remove(0);
             self.say_idle(other);
@@ -465,6 +468,26 @@ impl Worker {
             if let Some(place) = held_back.take_place(Duration::ZERO) {
                 self.connect(local, place, None);
             }
+        }
+    }
+
+    /// Asks another worker to close such a connection; once it has, the next tick finds the room.
+    fn ask_for_room(&self, held_back: &Pool) {
+        let databases = self.shared.databases();
+        let pools = databases.iter().flat_map(|database| database.pools());
+        let mut idle = pools.filter(|pool| pool.holds_back(held_back));
+        if let Some((worker, pool)) = idle.find_map(|pool| Some((pool.lender(self.index)?, pool))) {
+            self.shared.tell(worker, Order::MakeRoom { pool });
+        }
+    }
+
+    /// Closes an idle connection, so that another worker has room for one of another pool.
+    pub(super) fn make_room_for_others(&mut self, pool: &Arc<Pool>) {
+        let local = self.local(pool);
+        if self.pools[local].waiters.is_empty() && !self.pools[local].idle.is_empty() {
+            let server = self.pools[local].idle.remove(0);
+            self.say_idle(local);
+            self.close_server(server);
         }
     }
 

@@ -285,6 +285,7 @@ impl Worker {
             Order::Client(accepted) => self.accept(*accepted),
             Order::Lent(server) => self.take_lent(*server),
             Order::Lend { pool, to } => self.lend_to(&pool, to),
+            Order::MakeRoom { pool } => self.make_room_for_others(&pool),
             Order::NothingToLend { pool } => self.nothing_lent(&pool),
             Order::Wake { database } => self.wake_database(&database),
             Order::Cancel { place, secret, asker } => self.cancel_asked(place, &secret, asker),

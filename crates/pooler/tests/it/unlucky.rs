@@ -9,12 +9,12 @@ use tenfold_pgwire::{
     frontend::{Format, Target},
     write,
 };
-use tenfold_pooler::config::{Host, Mode};
+use tenfold_pooler::config::{Host, Mode, Password};
 use tenfold_testkit::wait_for;
 
 use crate::{
     direct::{Direct, cluster},
-    pooled::{Pooled, config},
+    pooled::{Pooled, config, told},
 };
 
 const TIME_MAX: Duration = Duration::from_secs(20);
@@ -59,11 +59,11 @@ fn answers_to_one_who_went_never_reach_the_next() {
         let mut goes = client(&pooled);
         let mut stays = client(&pooled);
         goes.tell(&queries(&[
-            "SELECT pg_sleep(0.3)",
+            "DO $$ BEGIN PERFORM pg_sleep(0.3); EXCEPTION WHEN query_canceled THEN NULL; END $$",
             "SELECT CASE WHEN true THEN 'secret' ELSE lastval()::text END",
         ]));
         wait_for("the first query to run", TIME_MAX, || {
-            let sleeps = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(0.3%' AND state = 'active'";
+            let sleeps = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'DO $$ BEGIN PERFORM pg_sleep(0.3%' AND state = 'active'";
             cluster().psql(sleeps).is_ok_and(|count| count == "1")
         });
         stays.tell(&queries(&["SELECT 'own'"]));
@@ -72,6 +72,20 @@ fn answers_to_one_who_went_never_reach_the_next() {
         assert_eq!(stays.send(&[]), Ok(text("own")));
         client(&pooled).query("INSERT INTO unlucky_serial DEFAULT VALUES").unwrap();
     }
+}
+
+#[test]
+fn one_who_goes_in_mid_query_takes_no_server_along() {
+    let pooled = narrow();
+    let pid = client(&pooled).value("SELECT pg_backend_pid()");
+    let mut goes = client(&pooled);
+    goes.tell(&queries(&["SELECT pg_sleep(60) AS left"]));
+    wait_for("the query to run", TIME_MAX, || {
+        let sleeps = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(60) AS left%' AND state = 'active'";
+        cluster().psql(sleeps).is_ok_and(|count| count == "1")
+    });
+    drop(goes);
+    assert_eq!(client(&pooled).value("SELECT pg_backend_pid()"), pid);
 }
 
 #[test]
@@ -187,6 +201,8 @@ fn a_text_that_is_cut_into_other_tokens_leaves_nothing_to_strangers() {
     // Two strings, or one and a statement.
     hostile.query(r"SELECT '\', '; SET search_path = evil; --'").unwrap();
     hostile.query("COMMIT").unwrap();
+    // What it left has been looked into now.
+    hostile.query("SELECT 1").unwrap();
     drop(hostile);
     assert_eq!(client(&pooled).value("SHOW search_path").unwrap(), "\"$user\", public");
 }
@@ -237,6 +253,27 @@ fn what_follows_an_answer_in_the_same_write_comes_after_it() {
     write::execute(&mut run, b"", 0);
     write::sync(&mut run);
     assert_eq!(owner.send(&run), Ok(text("own")));
+}
+
+#[test]
+fn room_is_made_by_another_worker() {
+    ground("CREATE ROLE unlucky_other LOGIN");
+    let mut config = config();
+    let database = &mut config.databases[0];
+    (database.user, database.password) = (None, None);
+    database.pool.database_max = 1;
+    database.pool.query_wait = Duration::from_secs(5);
+    let names = ["postgres", "unlucky_other"];
+    config.users.list = names.iter().map(|name| ((*name).into(), Password::new("unused"))).collect();
+    let pooled = Pooled::start_with(config, 2);
+    let mut first = client(&pooled);
+    for round in 0..4 {
+        assert_eq!(first.query("SELECT 'own'"), Ok(text("own")));
+        // Goes to the other worker, which has fewer clients.
+        let mut other = pooled.psql_command();
+        let told = told(other.args(["-U", "unlucky_other", "-c", "SELECT current_user"]).output().unwrap());
+        assert_eq!(told.as_deref(), Ok("unlucky_other"), "{round}");
+    }
 }
 
 #[test]
