@@ -50,8 +50,11 @@ struct Tasks {
     tools: Tools,
     lookups: Arc<Lookups>,
     monitors: HashMap<Arc<str>, Watch>,
-    hubs: HashMap<Arc<str>, (Weak<Database>, mpsc::Sender<HubAsk<ClientKey>>)>,
+    hubs: HashMap<Arc<str>, (Weak<Database>, HubAsks)>,
 }
+
+/// The way to a hub.
+type HubAsks = mpsc::Sender<HubAsk<ClientKey>>;
 
 /// A monitor at work.
 struct Watch {
@@ -174,7 +177,7 @@ impl Tasks {
         &self.monitors[&database.name].poke
     }
 
-    fn hub(&mut self, database: &Arc<Database>) -> &mpsc::Sender<HubAsk<ClientKey>> {
+    fn hub(&mut self, database: &Arc<Database>) -> &HubAsks {
         let is_there = self.hubs.get(&database.name).is_some_and(|(known, _)| is_same(known, database));
         if !is_there {
             if self.hubs.len() >= KEPT_MAX {
