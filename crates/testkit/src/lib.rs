@@ -11,6 +11,7 @@
 //! **Failure.** Whatever was started stops when its handle is dropped; child processes also stop when this process
 //! is killed outright (see [`process`]). Errors name what is missing and how to install it.
 
+pub mod corpus;
 pub mod fault;
 pub mod hostile;
 mod message;

@@ -1,24 +1,8 @@
 //! The fuzz corpora as tests: what the fuzzer starts from, and what it found, must hold on every run.
 
-use std::path::Path;
+use tenfold_testkit::corpus::check;
 
 use crate::properties;
-
-/// Checks every file of one corpus.
-fn check(target: &str, law: fn(&[u8])) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(target);
-    let entries = std::fs::read_dir(&folder).expect("the corpus is part of the repository");
-    let mut checked = 0;
-    for entry in entries {
-        let path = entry.expect("a readable folder").path();
-        let input = std::fs::read(&path).expect("a readable file");
-        // Names the file when a law breaks.
-        let outcome = std::panic::catch_unwind(|| law(&input));
-        assert!(outcome.is_ok(), "{}", path.display());
-        checked += 1;
-    }
-    assert!(checked >= 5, "{target} has {checked} files");
-}
 
 #[test]
 fn cache_control_laws_hold_on_the_corpus() {
