@@ -13,7 +13,7 @@
 mod pooler;
 
 /// One key of a table.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Key {
     /// As written in the file.
     pub name: &'static str,
@@ -30,7 +30,7 @@ pub struct Key {
 }
 
 /// What a key takes.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub enum Kind {
     /// `true` or `false`.
     Boolean,

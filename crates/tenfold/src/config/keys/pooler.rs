@@ -1,7 +1,8 @@
 //! The pooler's part of the table of keys: `[pooler]` and `[database.NAME]`.
 //!
-//! What a pool may have stands twice: below `pooler.pool` with its defaults, for all databases, and below
-//! `database.NAME.pool` without, for one; likewise what a user may have of its own. A test holds the two alike.
+//! What a pool has stands twice in a file: below `pooler.pool` with its defaults, for all databases, and below
+//! `database.NAME.pool` without, for one; likewise what a user may have of its own. Here each is written once, and the
+//! second table is made from the first.
 
 use super::{DAY, Form, HOUR, Key, Kind, YEAR, duration, key, later};
 
@@ -21,7 +22,7 @@ pub(super) const POOLER: &[Key] = &[
     key("auth", Kind::Choice { known: &["scram-sha-256", "md5", "password", "trust", "cert", "peer"], later: &["ldap", "pam"] }, "How clients prove who they are. `md5` asks users whose secret is a SCRAM verifier for SCRAM; `trust` lets every listed user in; `cert` takes the common name of the client's certificate; `peer` the operating system's user at a Unix socket.", "\"md5\"").or("\"scram-sha-256\""),
     key("hba", Kind::Text(Form::File), "A file in the form of pg_hba.conf; its first matching line decides instead of `auth`.", "\"pg_hba.conf\""),
     key("users", Kind::Table(USERS), "Who may log in, to any database: a list in PgBouncer's form, or a query.", "{ file = \"userlist.txt\" }"),
-    key("user", Kind::Named(POOLER_USER), "What differs for single users, over all databases; with a password it also lists them.", "{ reporting = { size = 2, priority = \"background\" } }"),
+    key("user", Kind::Named(&POOLER_USER), "What differs for single users, over all databases; with a password it also lists them.", "{ reporting = { size = 2, priority = \"background\" } }"),
     key("admin_users", Kind::List(&Kind::Text(Form::Label)), "Users who may command at the console (`psql -d tenfold`, or `-d pgbouncer`).", "[\"admin\"]").or("[]"),
     key("stats_users", Kind::List(&Kind::Text(Form::Label)), "Users who may only look (`SHOW …`) at the console.", "[\"metrics\"]").or("[]"),
     key("clients_max", connections(1), "Clients at most, over all databases.", "16384").or("16384"),
@@ -35,7 +36,7 @@ pub(super) const POOLER: &[Key] = &[
     key("statements_max", Kind::Integer { min: 1, max: 100_000 }, "Prepared statements kept on each server connection before the least used is closed there.", "200").or("200"),
     key("dns_refresh", duration(1_000, DAY), "How long the addresses of a host's name are believed.", "\"15s\"").or("\"15s\""),
     key("tcp", Kind::Table(TCP), "How TCP connections are watched over, on both sides; 0 leaves a value to the kernel.", "{ keepalive_idle = \"60s\", user_timeout = \"30s\" }").or("{}"),
-    key("pool", Kind::Table(POOL_OF_ALL), "What every pool has unless its database says otherwise. A pool is the server connections of one user in one database.", "{ size = 20, reserve = 5 }").or("{}"),
+    key("pool", Kind::Table(&POOL_OF_ALL), "What every pool has unless its database says otherwise. A pool is the server connections of one user in one database.", "{ size = 20, reserve = 5 }").or("{}"),
 ];
 
 const CLIENT_TLS: &[Key] = &[
@@ -103,9 +104,9 @@ pub(super) const DATABASE: &[Key] = &[
     key("sslmode", Kind::Choice { known: SSL_MODES, later: &[] }, "TLS towards the server, as libpq has it; by default that of the URL (`?sslmode=`), else `prefer`. Unix sockets never use TLS.", "\"verify-full\""),
     key("tls", Kind::Table(SERVER_TLS), "Files for TLS towards the server.", "{ ca = \"system\" }"),
     key("users", Kind::Table(USERS), "Who may log in to this database, besides `pooler.users`. With neither, the user of `primary`, with the same password.", "{ file = \"userlist.txt\" }"),
-    key("user", Kind::Named(USER), "What differs for single users in this database.", "{ reporting = { mode = \"session\", size = 2 } }"),
+    key("user", Kind::Named(&USER), "What differs for single users in this database.", "{ reporting = { mode = \"session\", size = 2 } }"),
     key("connect_query", Kind::Text(Form::Sql), "Runs once on each new server connection.", "\"SELECT pg_backend_pid()\""),
-    key("pool", Kind::Table(POOL), "What its pools have of their own; the rest is as in `pooler.pool`.", "{ mode = \"transaction\", size = 20, reserve = 5, clients_max = 10000, query_wait = \"30s\" }").or("{}"),
+    key("pool", Kind::Table(&POOL), "What its pools have of their own; the rest is as in `pooler.pool`.", "{ mode = \"transaction\", size = 20, reserve = 5, clients_max = 10000, query_wait = \"30s\" }").or("{}"),
 ];
 
 const SERVER_TLS: &[Key] = &[
@@ -119,218 +120,153 @@ const SERVER_TLS: &[Key] = &[
     key("key", Kind::Text(Form::File), "Its private key, in PEM.", "\"client.key\""),
 ];
 
-const fn mode() -> Key {
-    key(
-        "mode",
-        Kind::Choice { known: MODES, later: &[] },
-        "When a server connection goes back: at the end of each `transaction`, of the `session`, or of each `statement` (BEGIN is refused then).",
-        "\"session\"",
-    )
-}
+// What a pool has, and a user may have of its own.
 
-const fn size() -> Key {
-    key("size", connections(1), "Server connections at most.", "20")
-}
+const MODE: Key = key(
+    "mode",
+    Kind::Choice { known: MODES, later: &[] },
+    "When a server connection goes back: at the end of each `transaction`, of the `session`, or of each `statement` (BEGIN is refused then).",
+    "\"session\"",
+);
 
-const fn reserve() -> Key {
-    key("reserve", connections(0), "More of them, once a client has waited `reserve_wait`.", "5")
-}
+const SIZE: Key = key("size", connections(1), "Server connections at most.", "20");
 
-const fn query_timeout() -> Key {
-    key("query_timeout", duration(0, FOREVER), "A statement may run this long; 0s is for ever.", "\"30s\"")
-}
+const RESERVE: Key =
+    key("reserve", connections(0), "More of them, once a client has waited `reserve_wait`.", "5");
 
-const fn idle_in_transaction() -> Key {
-    key(
-        "idle_in_transaction",
-        duration(0, FOREVER),
-        "An open transaction may wait for its client this long; 0s is for ever.",
-        "\"60s\"",
-    )
-}
+const QUERY_TIMEOUT: Key =
+    key("query_timeout", duration(0, FOREVER), "A statement may run this long; 0s is for ever.", "\"30s\"");
 
-const fn transaction_timeout() -> Key {
-    key(
-        "transaction_timeout",
-        duration(0, FOREVER),
-        "A transaction may last this long; 0s is for ever.",
-        "\"5m\"",
-    )
-}
+const IDLE_IN_TRANSACTION: Key = key(
+    "idle_in_transaction",
+    duration(0, FOREVER),
+    "An open transaction may wait for its client this long; 0s is for ever.",
+    "\"60s\"",
+);
 
-const fn client_idle() -> Key {
-    key(
-        "client_idle",
-        duration(0, FOREVER),
-        "A client outside a transaction may say nothing for this long; 0s is for ever.",
-        "\"1h\"",
-    )
-}
+const TRANSACTION_TIMEOUT: Key = key(
+    "transaction_timeout",
+    duration(0, FOREVER),
+    "A transaction may last this long; 0s is for ever.",
+    "\"5m\"",
+);
 
-const fn reserve_wait() -> Key {
+const CLIENT_IDLE: Key = key(
+    "client_idle",
+    duration(0, FOREVER),
+    "A client outside a transaction may say nothing for this long; 0s is for ever.",
+    "\"1h\"",
+);
+
+/// What a pool has: below `pooler.pool`, for all databases, each with its default.
+const POOL_OF_ALL: [Key; 19] = [
+    MODE.or("\"transaction\""),
+    SIZE.or("20"),
+    RESERVE.or("5"),
     key("reserve_wait", duration(0, HOUR), "See `reserve`.", "\"3s\"")
-}
-
-const fn min() -> Key {
+    .or("\"3s\""),
     key("min", connections(0), "Server connections kept open even when unused.", "2")
-}
-
-const fn database_max() -> Key {
+    .or("0"),
     key(
         "database_max",
         connections(0),
         "Server connections of the database at most, over all its users; 0 is no limit.",
         "50",
     )
-}
-
-const fn clients_max() -> Key {
+    .or("0"),
     key("clients_max", connections(0), "Clients of the database at most; 0 is no limit.", "10000")
-}
-
-const fn query_wait() -> Key {
+    .or("0"),
     key(
         "query_wait",
         duration(0, FOREVER),
         "How long a client may wait for a server connection; 0s is for ever.",
         "\"30s\"",
     )
-}
-
-const fn idle() -> Key {
+    .or("\"30s\""),
     key(
         "idle",
         duration(0, FOREVER),
         "Server connections unused for this long are closed; 0s is never.",
         "\"10m\"",
     )
-}
-
-const fn lifetime() -> Key {
+    .or("\"10m\""),
     key(
         "lifetime",
         duration(0, FOREVER),
         "Server connections this old are closed once free; 0s is never.",
         "\"1h\"",
     )
-}
-
-const fn connect_timeout() -> Key {
+    .or("\"1h\""),
+    QUERY_TIMEOUT.or("\"0s\""),
+    IDLE_IN_TRANSACTION.or("\"0s\""),
+    TRANSACTION_TIMEOUT.or("\"0s\""),
+    CLIENT_IDLE.or("\"0s\""),
     key("connect_timeout", duration(10, HOUR), "For a connection to a server, its login included.", "\"5s\"")
-}
-
-const fn connect_retry() -> Key {
+    .or("\"5s\""),
     key(
         "connect_retry",
         duration(1, HOUR),
         "After a failed connection to a server, this long until the next try.",
         "\"250ms\"",
     )
-}
-
-const fn check_after() -> Key {
+    .or("\"250ms\""),
     key(
         "check_after",
         duration(0, DAY),
         "A server connection idle for longer is asked whether it lives before it is used.",
         "\"30s\"",
     )
-}
-
-const fn hot_rows() -> Key {
+    .or("\"30s\""),
     key(
         "hot_rows",
         Kind::Ratio,
         "Which part of a pool the statements on one and the same row may hold, so that one lock cannot take all of it; 100% is all.",
         "\"50%\"",
     )
-}
-
-const fn sequences() -> Key {
+    .or("\"50%\""),
     key(
         "sequences",
         Kind::Choice { known: &["adaptive", "pin", "free"], later: &[] },
         "Whether `nextval()` keeps a client on its server connection, so that `currval()` works in a later transaction: until others need the connection, always, or never.",
         "\"pin\"",
     )
-}
-
-const POOL: &[Key] = &[
-    mode(),
-    size(),
-    reserve(),
-    reserve_wait(),
-    min(),
-    database_max(),
-    clients_max(),
-    query_wait(),
-    idle(),
-    lifetime(),
-    query_timeout(),
-    idle_in_transaction(),
-    transaction_timeout(),
-    client_idle(),
-    connect_timeout(),
-    connect_retry(),
-    check_after(),
-    hot_rows(),
-    sequences(),
+    .or("\"adaptive\""),
 ];
 
-const POOL_OF_ALL: &[Key] = &[
-    mode().or("\"transaction\""),
-    size().or("20"),
-    reserve().or("5"),
-    reserve_wait().or("\"3s\""),
-    min().or("0"),
-    database_max().or("0"),
-    clients_max().or("0"),
-    query_wait().or("\"30s\""),
-    idle().or("\"10m\""),
-    lifetime().or("\"1h\""),
-    query_timeout().or("\"0s\""),
-    idle_in_transaction().or("\"0s\""),
-    transaction_timeout().or("\"0s\""),
-    client_idle().or("\"0s\""),
-    connect_timeout().or("\"5s\""),
-    connect_retry().or("\"250ms\""),
-    check_after().or("\"30s\""),
-    hot_rows().or("\"50%\""),
-    sequences().or("\"adaptive\""),
-];
+/// The same below `database.NAME.pool`, for one: what is left out there is as it is for all.
+const POOL: [Key; POOL_OF_ALL.len()] = without_defaults(POOL_OF_ALL);
 
-const fn user_clients_max() -> Key {
-    key("clients_max", connections(1), "Clients of this user at most.", "100")
+const fn without_defaults<const N: usize>(mut keys: [Key; N]) -> [Key; N] {
+    let mut at = 0;
+    while at < N {
+        keys[at].default = None;
+        at += 1;
+    }
+    keys
 }
 
-const fn servers_max() -> Key {
-    key("servers_max", connections(1), "Server connections of this user at most.", "10")
-}
-
-const fn priority() -> Key {
+/// What a user may have of its own: in one database.
+const USER: [Key; 10] = [
+    MODE,
+    SIZE,
+    RESERVE,
+    key("clients_max", connections(1), "Clients of this user at most.", "100"),
+    key("servers_max", connections(1), "Server connections of this user at most.", "10"),
     key(
         "priority",
         Kind::Choice { known: &["critical", "normal", "background"], later: &[] },
         "Whose turn it is when clients wait for a server connection.",
         "\"background\"",
     )
-    .or("\"normal\"")
-}
-
-const USER: &[Key] = &[
-    mode(),
-    size(),
-    reserve(),
-    user_clients_max(),
-    servers_max(),
-    priority(),
-    query_timeout(),
-    idle_in_transaction(),
-    transaction_timeout(),
-    client_idle(),
+    .or("\"normal\""),
+    QUERY_TIMEOUT,
+    IDLE_IN_TRANSACTION,
+    TRANSACTION_TIMEOUT,
+    CLIENT_IDLE,
 ];
 
-const POOLER_USER: &[Key] = &[
+/// What lists a user, over all databases.
+const LISTED: [Key; 2] = [
     key(
         "password",
         Kind::Text(Form::Password),
@@ -338,28 +274,32 @@ const POOLER_USER: &[Key] = &[
         "\"${REPORTING_PASSWORD:-secret}\"",
     ),
     key("password_file", Kind::Text(Form::File), "The same, from a file.", "\"/run/secrets/reporting\""),
-    mode(),
-    size(),
-    reserve(),
-    user_clients_max(),
-    servers_max(),
-    priority(),
-    query_timeout(),
-    idle_in_transaction(),
-    transaction_timeout(),
-    client_idle(),
 ];
+
+/// A user of all databases: what lists it, and what it may have of its own.
+const POOLER_USER: [Key; LISTED.len() + USER.len()] = {
+    let mut keys = [LISTED[0]; LISTED.len() + USER.len()];
+    let mut at = 1;
+    while at < keys.len() {
+        keys[at] = if at < LISTED.len() { LISTED[at] } else { USER[at - LISTED.len()] };
+        at += 1;
+    }
+    keys
+};
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn what_stands_twice_is_alike_and_only_the_one_for_all_has_defaults() {
-        let names = |keys: &[Key]| keys.iter().map(|key| key.name).collect::<Vec<_>>();
-        assert_eq!(names(POOL), names(POOL_OF_ALL));
-        assert_eq!(names(USER)[..], names(POOLER_USER)[2..]);
-        assert!(POOL.iter().all(|key| key.default.is_none()));
+    fn what_holds_for_all_pools_has_defaults_and_what_is_one_databases_own_has_none() {
         assert!(POOL_OF_ALL.iter().all(|key| key.default.is_some()));
+        assert!(POOL.iter().all(|key| key.default.is_none()));
+    }
+
+    #[test]
+    fn a_user_of_all_databases_has_what_lists_it_and_what_a_user_of_one_has() {
+        let names = |keys: &[Key]| keys.iter().map(|key| key.name).collect::<Vec<_>>();
+        assert_eq!(names(&POOLER_USER), [names(&LISTED), names(&USER)].concat());
     }
 }
