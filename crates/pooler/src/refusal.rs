@@ -39,8 +39,6 @@ pub enum Refusal {
     StartupParameter,
     /// A switch in the startup parameter `options` that is no setting.
     StartupOption,
-    /// No server can be reached.
-    ServerUnavailable,
     /// The server went away in mid-transaction.
     ServerLost,
     /// A transaction of several statements in statement mode.
@@ -53,13 +51,11 @@ pub enum Refusal {
     ShuttingDown,
     /// More prepared statements than one client may keep.
     StatementsMax,
-    /// A message larger than what must be kept in memory at once.
-    MessageTooLarge,
 }
 
 impl Refusal {
     /// All of them, for metrics.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 23] = [
         Self::ClientsMax,
         Self::DatabaseClientsMax,
         Self::UserClientsMax,
@@ -77,14 +73,12 @@ impl Refusal {
         Self::Protocol,
         Self::StartupParameter,
         Self::StartupOption,
-        Self::ServerUnavailable,
         Self::ServerLost,
         Self::StatementMode,
         Self::HubLost,
         Self::Killed,
         Self::ShuttingDown,
         Self::StatementsMax,
-        Self::MessageTooLarge,
     ];
 
     /// The word for logs and metrics.
@@ -108,14 +102,12 @@ impl Refusal {
             Self::Protocol => "protocol",
             Self::StartupParameter => "startup_parameter",
             Self::StartupOption => "startup_option",
-            Self::ServerUnavailable => "server_unavailable",
             Self::ServerLost => "server_lost",
             Self::StatementMode => "statement_mode",
             Self::HubLost => "hub_lost",
             Self::Killed => "killed",
             Self::ShuttingDown => "shutting_down",
             Self::StatementsMax => "statements_max",
-            Self::MessageTooLarge => "message_too_large",
         }
     }
 
@@ -127,10 +119,9 @@ impl Refusal {
             Self::Authentication => "28P01",
             Self::HbaReject | Self::TlsRequired => "28000",
             Self::UnknownDatabase => "3D000",
-            Self::DatabaseDisabled | Self::ServerUnavailable => "57P03",
+            Self::DatabaseDisabled => "57P03",
             Self::LoginTimeout | Self::Protocol => "08P01",
-            Self::QueryWait => "57014",
-            Self::QueryTimeout => "57014",
+            Self::QueryWait | Self::QueryTimeout => "57014",
             Self::IdleInTransaction => "25P03",
             Self::TransactionTimeout => "25P04",
             Self::ClientIdle => "57P05",
@@ -139,7 +130,7 @@ impl Refusal {
             Self::ServerLost => "08006",
             Self::StatementMode => "0A000",
             Self::HubLost | Self::Killed | Self::ShuttingDown => "57P01",
-            Self::StatementsMax | Self::MessageTooLarge => "54000",
+            Self::StatementsMax => "54000",
         }
     }
 }

@@ -86,7 +86,7 @@ pub struct Shared {
     log: Log,
     /// The process's end.
     pub drain: Drain,
-    /// Clients of all databases.
+    /// Clients logged in, over all databases.
     pub clients: AtomicUsize,
     /// Clients in the middle of logging in.
     pub logins: AtomicUsize,
@@ -260,13 +260,6 @@ impl Shared {
             })
         };
         Arc::clone(users.entry(Arc::clone(user)).or_insert_with(make))
-    }
-
-    /// All users counted.
-    #[must_use]
-    pub fn user_counts(&self) -> Vec<Arc<UserCount>> {
-        let users = self.users_open.lock().unwrap_or_else(PoisonError::into_inner);
-        users.values().cloned().collect()
     }
 
     pub(crate) fn log_connect_failure(&self, pool: &Pool, failures: u32, why: &str) {

@@ -1,6 +1,9 @@
 //! A client's side of the books: small while it is idle, since there are ten thousand of them.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Instant,
+};
 
 use tenfold_pgwire::backend::TransactionStatus;
 use tenfold_service::limits::Permit;
@@ -10,7 +13,7 @@ use crate::{
     hot::{HotPermit, HotWait},
     image::Image,
     pool::Pool,
-    shared::Started,
+    shared::{Shared, Started, UserCount},
     statements::{ClientStatements, Statement},
 };
 
@@ -97,8 +100,9 @@ pub(crate) struct Times {
 /// Counts a logged-in client, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Counted {
-    pub(crate) pool: Arc<Pool>,
-    pub(crate) user: Arc<crate::shared::UserCount>,
+    shared: Arc<Shared>,
+    pool: Arc<Pool>,
+    user: Arc<UserCount>,
 }
 
 /// What a client is doing.
@@ -117,20 +121,20 @@ pub(crate) enum State {
 }
 
 impl Client {
+    /// Logged in and told so.
     pub(crate) fn is_logged_in(&self) -> bool {
-        self.is_ready()
+        self.seat.is_some() && !matches!(self.state, State::Login(_))
     }
 
+    /// The server connection it holds.
     pub(crate) fn server(&self) -> Option<Key> {
         match self.state {
             State::Active(server) => Some(server),
             _ => None,
         }
     }
-}
 
-impl Client {
-    /// How the log names it.
+    /// How the log names it: also before it is in, since the log alone says whose login failed.
     pub(crate) fn label(&self) -> String {
         match &self.seat {
             Some(seat) => {
@@ -153,11 +157,6 @@ impl Client {
     pub(crate) fn status_without_server(&self) -> TransactionStatus {
         if self.held.is_some() { TransactionStatus::InTransaction } else { TransactionStatus::Idle }
     }
-
-    /// Logged in and told so.
-    pub(crate) fn is_ready(&self) -> bool {
-        self.seat.is_some() && !matches!(self.state, State::Login(_))
-    }
 }
 
 /// An address as people read it.
@@ -170,18 +169,18 @@ pub(crate) fn peer_text(peer: &tenfold_service::acceptor::Peer) -> String {
 
 impl Counted {
     /// Counts a client in.
-    pub(crate) fn enter(pool: &Arc<Pool>, user: &Arc<crate::shared::UserCount>) -> Self {
-        use std::sync::atomic::Ordering::Relaxed;
+    pub(crate) fn enter(shared: &Arc<Shared>, pool: &Arc<Pool>, user: &Arc<UserCount>) -> Self {
+        shared.clients.fetch_add(1, Relaxed);
         pool.clients.fetch_add(1, Relaxed);
         pool.database.clients.fetch_add(1, Relaxed);
         user.clients.fetch_add(1, Relaxed);
-        Self { pool: Arc::clone(pool), user: Arc::clone(user) }
+        Self { shared: Arc::clone(shared), pool: Arc::clone(pool), user: Arc::clone(user) }
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        use std::sync::atomic::Ordering::Relaxed;
+        self.shared.clients.fetch_sub(1, Relaxed);
         self.pool.clients.fetch_sub(1, Relaxed);
         self.pool.database.clients.fetch_sub(1, Relaxed);
         self.user.clients.fetch_sub(1, Relaxed);

@@ -44,7 +44,10 @@ impl Worker {
         let spec = database.spec.load();
         let (settings, own) = self.shared.config.load().settings_of(&spec, &asked_for.user);
         let user = self.shared.user_count(&asked_for.user);
-        let counted = Counted::enter(&pool, &user);
+        let counted = Counted::enter(&self.shared, &pool, &user);
+        if self.shared.clients.load(Ordering::Relaxed) > self.shared.config.load().clients_max {
+            return Err((Refusal::ClientsMax, "sorry, too many clients already".to_owned()));
+        }
         if settings.clients_max > 0 && database.clients.load(Ordering::Relaxed) > settings.clients_max {
             return Err(too_many(Refusal::DatabaseClientsMax, &format!("database \"{}\"", database.name)));
         }

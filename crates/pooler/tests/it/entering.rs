@@ -1,6 +1,10 @@
 //! Coming in through the pooler with psql: each method, each kind of secret, and what reaches the server.
 
-use std::{process::Command, sync::OnceLock, time::Duration};
+use std::{
+    process::{Command, Stdio},
+    sync::{OnceLock, atomic::Ordering},
+    time::Duration,
+};
 
 use tenfold_pooler::config::{AuthMethod, AuthQuery, Config, Database, Host, Password, Users};
 use tenfold_testkit::{
@@ -177,6 +181,24 @@ fn the_servers_refusal_reaches_the_client() {
     check_refused(&refused, "password authentication failed for user \"app\"");
     let pooled = Pooled::start(config(AuthMethod::ScramSha256, &[("app", "pencil")], database("*")));
     check_refused(&enter(&pooled, "app", "pencil", "nowhere"), "database \"nowhere\" does not exist");
+}
+
+#[test]
+fn clients_beyond_the_limit_are_told_so_and_come_in_once_others_left() {
+    let pooled = Pooled::start(Config { clients_max: 1, ..crate::pooled::config() });
+    let logged_in = || pooled.pooler.shared().clients.load(Ordering::Relaxed);
+    let mut first = pooled.psql_command().stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    wait_for("the first to be in", Duration::from_secs(20), || logged_in() == 1);
+    check_refused(&pooled.psql("SELECT 1"), "sorry, too many clients already");
+    // Without input psql ends.
+    drop(first.stdin.take());
+    assert!(first.wait().unwrap().success());
+    wait_for("the first to be gone", Duration::from_secs(20), || logged_in() == 0);
+    assert_eq!(pooled.psql("SELECT 1").as_deref(), Ok("1"));
+    let log = pooled.log.lock().unwrap();
+    let refused = log.iter().find(|line| line.contains("clients_max"));
+    // Who it was is in the log, too, though it never got in.
+    assert!(refused.is_some_and(|line| line.contains("postgres@postgres, 127.0.0.1")), "{log:?}");
 }
 
 #[test]
