@@ -95,12 +95,6 @@ pub fn parse_complete(out: &mut Vec<u8>) {
     header(out, tag::PARSE_COMPLETE, 0);
 }
 
-/// BindComplete.
-#[inline]
-pub fn bind_complete(out: &mut Vec<u8>) {
-    header(out, tag::BIND_COMPLETE, 0);
-}
-
 /// CloseComplete.
 #[inline]
 pub fn close_complete(out: &mut Vec<u8>) {
@@ -116,16 +110,6 @@ pub fn command_complete(out: &mut Vec<u8>, command: &[u8]) {
 /// EmptyQueryResponse.
 pub fn empty_query_response(out: &mut Vec<u8>) {
     header(out, tag::EMPTY_QUERY_RESPONSE, 0);
-}
-
-/// NoData.
-pub fn no_data(out: &mut Vec<u8>) {
-    header(out, tag::NO_DATA, 0);
-}
-
-/// PortalSuspended.
-pub fn portal_suspended(out: &mut Vec<u8>) {
-    header(out, tag::PORTAL_SUSPENDED, 0);
 }
 
 /// ParameterDescription.

@@ -34,7 +34,6 @@ use tenfold_pgwire::{
 use super::{
     credential::{Credential, Secret, mock},
     derivation::{Derivation, SaltedPassword},
-    hba::HbaFacts,
 };
 use crate::{config::AuthMethod, refusal::Refusal};
 
@@ -142,20 +141,6 @@ pub struct Denial {
     pub refusal: Refusal,
     /// The whole truth, for the log alone.
     pub detail: String,
-}
-
-impl ClientFacts {
-    /// What [`Hba`](super::Hba) looks at.
-    #[must_use]
-    pub fn for_hba(&self) -> HbaFacts<'_> {
-        HbaFacts {
-            database: &self.database,
-            user: &self.user,
-            address: self.addr.map(|addr| addr.ip()),
-            tls: self.tls.is_some(),
-            replication: self.replication,
-        }
-    }
 }
 
 impl Login {

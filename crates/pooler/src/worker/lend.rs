@@ -226,7 +226,7 @@ impl Worker {
     }
 
     /// Brings a server to its client's state. True if the client's messages may follow at once; what goes ahead of them
-    /// is in `out`. False if they have to wait for an answer.
+    /// is in `batch`. False if they have to wait for an answer.
     pub(super) fn prepare(
         &mut self,
         key: Key,

@@ -16,6 +16,9 @@ use crate::refusal::Refusal;
 /// What is said of a server that said nothing.
 pub(super) const SERVER_LOST: &str = "the server closed the connection unexpectedly";
 
+/// What BEGIN is told in statement mode.
+pub(super) const NO_TRANSACTIONS: &str = "transaction blocks are not allowed in statement mode";
+
 /// Why somebody is not let in.
 #[derive(Clone, Debug)]
 pub(super) struct Denied {
@@ -124,9 +127,8 @@ impl Worker {
     /// A transaction of several statements, in statement mode.
     pub(super) fn refuse_transaction(&mut self, key: Key) -> Step {
         self.shared.counters.refused(self.index, Refusal::StatementMode);
-        let text = "transaction blocks are not allowed in statement mode";
         let mut out = Vec::new();
-        write_error(&mut out, &error_body(Refusal::StatementMode, text), false);
+        write_error(&mut out, &error_body(Refusal::StatementMode, NO_TRANSACTIONS), false);
         write::ready_for_query(&mut out, TransactionStatus::Idle);
         if self.send_client(key, &out) { Step::Used } else { Step::Gone }
     }

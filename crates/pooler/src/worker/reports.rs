@@ -138,7 +138,7 @@ impl Worker {
     /// Clients of this worker have something to hear.
     pub(super) fn reported(&mut self, report: &Arc<Report>) {
         for key in self.clients.keys() {
-            let Some(client) = self.clients.get(key).filter(|client| client.is_ready()) else { continue };
+            let Some(client) = self.clients.get(key).filter(|client| client.is_logged_in()) else { continue };
             let is_meant = client
                 .seat
                 .as_ref()

@@ -17,6 +17,7 @@ use super::{
     Worker,
     batch::Batch,
     client::Client,
+    refuse,
     server::{Due, Named, Server},
     slab::Key,
     upstream::{Message, READ_BYTES_MAX, Step},
@@ -239,8 +240,7 @@ impl Worker {
             }
             let decision = self.decision_of(key, statement);
             if matches!(decision.shape, Shape::Begin(_)) && self.is_statement_mode(key) {
-                let text = "transaction blocks are not allowed in statement mode";
-                self.refuse_and_end(key, Refusal::StatementMode, text);
+                self.refuse_and_end(key, Refusal::StatementMode, refuse::NO_TRANSACTIONS);
                 return Step::Gone;
             }
             if self.is_noted(server_key, &decision) {
@@ -290,8 +290,7 @@ impl Worker {
             return;
         }
         let body = message.body(data);
-        let mut other = name.to_vec();
-        other.push(b'?');
+        let other = nobodys_name(name);
         let out = batch.stage();
         let rewritten = match message.header.tag {
             tag::BIND => frontend::rewrite_bind(body, &other, out),
@@ -334,9 +333,7 @@ impl Worker {
                     let name = statements::server_name(statement.id, &mut buffer);
                     write::describe(batch.stage(), frontend::Target::Statement(name));
                 } else if statements::is_server_name(name) {
-                    let mut other = name.to_vec();
-                    other.push(b'?');
-                    write::describe(batch.stage(), frontend::Target::Statement(&other));
+                    write::describe(batch.stage(), frontend::Target::Statement(&nobodys_name(name)));
                 } else {
                     batch.pass(message.start..message.end);
                 }
@@ -395,6 +392,11 @@ impl Worker {
             client.statements.remove(name);
         }
     }
+}
+
+/// In place of a client's name that looks like one of ours, one that no server has.
+fn nobodys_name(name: &[u8]) -> Vec<u8> {
+    [name, b"?"].concat()
 }
 
 /// Whether a statement is the DEALLOCATE of one that the protocol made, which has another name at the server.

@@ -28,7 +28,7 @@ pub(crate) struct Server {
     pub(crate) client: Option<Key>,
     /// Replies due, in order.
     pub(crate) due: VecDeque<Due>,
-    /// How many of them the client waits for (ours not counted).
+    /// Its transaction status in the last ReadyForQuery: `I`, `T` or `E`.
     pub(crate) status: u8,
     /// Bytes of a large message still to come, and whether the client gets them.
     pub(crate) passing: usize,
@@ -45,6 +45,7 @@ pub(crate) struct Server {
     pub(crate) copying_in: bool,
     /// What this transaction may have left.
     pub(crate) effects: Effects,
+    /// Settings that its statements named.
     pub(crate) names: Vec<Arc<str>>,
     /// Names given by PREPARE in this transaction.
     pub(crate) prepared_now: Vec<tenfold_sql::Name>,
@@ -54,6 +55,7 @@ pub(crate) struct Server {
     pub(crate) unsure: Vec<Box<[u8]>>,
     /// What its session holds.
     pub(crate) image: Arc<Image>,
+    /// What is prepared there under names of ours.
     pub(crate) statements: ServerStatements,
     /// Id of what the unnamed statement holds; 0 for none, or something unknown.
     pub(crate) unnamed: u64,
@@ -61,6 +63,7 @@ pub(crate) struct Server {
     pub(super) aliases: Vec<super::aliases::Alias>,
     /// A statement that was prepared here and has other rows than its clients were told.
     pub(crate) misfit: u64,
+    /// Why it stays with its client between transactions.
     pub(crate) pins: Pins,
     /// What it reports while nothing is set; empty where it is of no use to others.
     pub(crate) fresh: Arc<Vec<(String, String)>>,
@@ -76,6 +79,7 @@ pub(crate) struct Server {
     pub(crate) tainted: bool,
     /// The client whose sequence values it remembers; 0 for nobody's.
     pub(crate) sequences_of: u64,
+    /// The rows its transaction is counted at.
     pub(crate) hot: Vec<HotPermit>,
     /// Fingerprint of the first statement of the transaction.
     pub(crate) first: Fingerprint,
@@ -89,7 +93,9 @@ pub(crate) struct Server {
     pub(crate) unsettled: bool,
     /// Cancel requests under way for it.
     pub(crate) cancels: usize,
+    /// The database's epoch when it was opened: of another one, it is closed once free (RECONNECT, a changed server).
     pub(crate) epoch: u32,
+    /// The startup parameters of the one client it was opened for; nobody else can have it.
     pub(crate) startup: Option<Arc<Startup>>,
     pub(crate) opened: Instant,
     pub(crate) opened_unix_ms: u64,
@@ -97,9 +103,12 @@ pub(crate) struct Server {
     pub(crate) since: Instant,
     /// When the statement that runs was sent, or the last answer came.
     pub(crate) touched: Instant,
+    /// Since when its transaction, or the session it is lent for, has it.
     pub(crate) transaction_since: Option<Instant>,
     pub(crate) address: Address,
+    /// The backend's, from BackendKeyData.
     pub(crate) process_id: u32,
+    /// The secret that cancels its statement, from BackendKeyData.
     pub(crate) key: Box<[u8]>,
     /// The last FATAL error, for whoever is told of its end.
     pub(crate) last_words: Option<Box<[u8]>>,

@@ -13,7 +13,6 @@ use super::{
     Worker,
     batch::Batch,
     client::State,
-    lend::Lending,
     refuse,
     server::{Phase, Pin},
     slab::Key,
@@ -32,12 +31,8 @@ impl Worker {
             return if self.clients.get(key).is_some() { Step::Wait } else { Step::Gone };
         }
         let first = First::default();
-        match self.want_server(key, &first, None) {
-            Lending::Lent(server) if self.prepare(key, server, &first, batch) => Step::Again,
-            Lending::Lent(_) => Step::Wait,
-            Lending::Waiting => Step::Wait,
-            Lending::Gone => Step::Gone,
-        }
+        let lending = self.want_server(key, &first, None);
+        self.use_lent(key, lending, &first, batch)
     }
 
     /// Has a connection opened for one client, or waits for a place.

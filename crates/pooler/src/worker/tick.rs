@@ -87,7 +87,7 @@ impl Worker {
         let text = "no server connection came free in time (query_wait)";
         let failure = self.pools[local].pool.last_failure();
         let text = failure.map_or_else(|| text.to_owned(), |failure| format!("{text}; {failure}"));
-        if self.clients.get(key).is_some_and(|client| !client.is_ready()) {
+        if self.clients.get(key).is_some_and(|client| !client.is_logged_in()) {
             self.refuse_and_end(key, Refusal::QueryWait, &text);
             return;
         }

@@ -37,12 +37,13 @@ use crate::{
     statements::{self, Statement},
 };
 
-/// Query and Parse up to this size are read; larger ones are unknown.
+/// Query and Parse up to this size are read; larger ones are unknown. Dumps and bulk inserts write statements of this
+/// order; what is read is held until it is whole, so this also bounds what one client can make us hold.
 pub(super) const READ_BYTES_MAX: usize = 1_024 * 1_024;
 /// Other messages up to this size are handled whole.
 const WHOLE_BYTES_MAX: usize = 16 * 1_024;
 
-/// Rows of one transaction that are counted.
+/// Rows of one transaction that are counted: a loop over a basket stays below, a batch job need not be known row by row.
 const HOT_ROWS_PER_TRANSACTION_MAX: usize = 64;
 
 /// The name of statements and portals of ours.
@@ -222,9 +223,9 @@ impl Worker {
     fn parse_idle(&mut self, key: Key, body: &[u8], decision: &mut Option<Arc<Decision>>) -> Option<Step> {
         let parse = frontend::Parse::parse(body).ok()?;
         let client = self.clients.get(key)?;
-        let is_own = client.seat.as_ref()?.session;
+        let is_session = client.seat.as_ref()?.session;
         if parse.name.is_empty()
-            || is_own
+            || is_session
             || client.broken.is_some()
             || client.statements.get(parse.name).is_some()
             || client.image.prepared().iter().any(|(name, _)| name.as_bytes() == parse.name)
@@ -317,15 +318,20 @@ impl Worker {
         }
         *decision = read;
         let lending = self.want_server(key, &first, decision.as_ref());
+        self.use_lent(key, lending, &first, batch)
+    }
+
+    /// With a server the message is looked at again, at once or when the server is in its client's state.
+    pub(super) fn use_lent(
+        &mut self,
+        key: Key,
+        lending: Lending,
+        first: &First,
+        batch: &mut Batch<'_>,
+    ) -> Step {
         match lending {
-            Lending::Lent(server) => {
-                if self.prepare(key, server, &first, batch) {
-                    Step::Again
-                } else {
-                    Step::Wait
-                }
-            }
-            Lending::Waiting => Step::Wait,
+            Lending::Lent(server) if self.prepare(key, server, first, batch) => Step::Again,
+            Lending::Lent(_) | Lending::Waiting => Step::Wait,
             Lending::Gone => Step::Gone,
         }
     }
@@ -457,16 +463,7 @@ impl Worker {
             (tag::BIND, Some(statement)) => statement.text(),
             _ => return None,
         };
-        let client = self.clients.get(key)?;
-        let value = match tenfold_sql::hot_value(sql, client.dialect, hot)? {
-            tenfold_sql::HotValue::Literal(hash) => hash,
-            tenfold_sql::HotValue::Param(number) => {
-                let bind = frontend::Bind::parse(body).ok()?;
-                tenfold_sql::hot_hash(bind.param(number.checked_sub(1)?)??)
-            }
-        };
-        let pool = client.seat.as_ref()?.pool.id;
-        Some(HotRow { pool, fingerprint: decision.fingerprint, value })
+        self.row_of(key, sql, (decision.fingerprint, hot), || frontend::Bind::parse(body).ok())
     }
 
     /// The row that a statement wants that has only been parsed: drivers send its values in the same write, so they are
@@ -474,16 +471,26 @@ impl Worker {
     fn parsed_row(&self, key: Key, body: &[u8], following: &[u8], decision: &Decision) -> Option<HotRow> {
         let hot = decision.hot.as_ref()?;
         let parse = frontend::Parse::parse(body).ok()?;
+        self.row_of(key, parse.sql, (decision.fingerprint, hot), || bind_of(parse.name, following))
+    }
+
+    /// The row of a statement's text, whose value may be a parameter: then it is in the Bind.
+    fn row_of<'a>(
+        &self,
+        key: Key,
+        sql: &[u8],
+        (fingerprint, hot): (Fingerprint, &tenfold_sql::HotKey),
+        bind: impl FnOnce() -> Option<frontend::Bind<'a>>,
+    ) -> Option<HotRow> {
         let client = self.clients.get(key)?;
-        let value = match tenfold_sql::hot_value(parse.sql, client.dialect, hot)? {
+        let value = match tenfold_sql::hot_value(sql, client.dialect, hot)? {
             tenfold_sql::HotValue::Literal(hash) => hash,
             tenfold_sql::HotValue::Param(number) => {
-                let bind = bind_of(parse.name, following)?;
-                tenfold_sql::hot_hash(bind.param(number.checked_sub(1)?)??)
+                tenfold_sql::hot_hash(bind()?.param(number.checked_sub(1)?)??)
             }
         };
         let pool = client.seat.as_ref()?.pool.id;
-        Some(HotRow { pool, fingerprint: decision.fingerprint, value })
+        Some(HotRow { pool, fingerprint, value })
     }
 
     /// Answers a simple query that needs no server: a BEGIN to be held, its end, the end of a prepared statement.
