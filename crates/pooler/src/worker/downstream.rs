@@ -334,8 +334,8 @@ impl Worker {
                 }
                 Due::ParseInvented(named) => undone.push(Undo::Parsed(named)),
                 Due::CloseInvented(Some(named)) => undone.push(Undo::Closed(named)),
-                // What was to be closed may still be there.
-                Due::OurClose => {}
+                // What was to be closed is still there, under a name that is taken for free.
+                Due::OurClose => server.tainted = true,
                 _ => {}
             }
             is_first = false;

@@ -98,6 +98,25 @@ fn what_is_prepared_after_ddl_meets_no_plan_made_before() {
 }
 
 #[test]
+fn what_should_have_made_room_in_a_series_that_failed_can_be_used_again() {
+    let pooled = Pooled::start(Config { statements_max: 1, ..config(1) });
+    let mut client = Direct::connect_to(pooled.port(), &[]);
+    prepare(&mut client, "a", "SELECT 1").unwrap();
+    prepare(&mut client, "b", "SELECT 2").unwrap();
+    // Behind an error the server takes nothing up to Sync: neither what is prepared for `a` nor what goes for it.
+    let mut out = Vec::new();
+    write::parse(&mut out, b"", b"SELECT 1 / $1", []);
+    bind_and_execute(&mut out, "", &["0"]);
+    bind_and_execute(&mut out, "a", &[]);
+    write::sync(&mut out);
+    let refused = client.send(&out).unwrap_err();
+    assert!(refused.contains("division by zero"), "{refused}");
+    for name in ["b", "a", "b"] {
+        assert_eq!(columns(&run(&mut client, name)), Ok(1), "{name}");
+    }
+}
+
+#[test]
 fn a_statement_whose_rows_changed_is_refused_where_it_was_never_prepared() {
     let pooled = pooled(2);
     let (mut client, mut stranger) = two(&pooled);
