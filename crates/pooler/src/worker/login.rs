@@ -1,9 +1,8 @@
 //! A client comes in: TLS, startup packet, proof of identity, and the session that its startup parameters make.
 //!
 //! **Mechanism.** [`Login`] exists only until the client is in. Who the user is may have to be asked of the control side,
-//! and a password's proof computed there; meanwhile nothing is read. Startup parameters are tried on a server once per
-//! distinct set and database ([`Worker::try_startup`]); the image and the reports they lead to are remembered, so later
-//! clients with the same set need no server.
+//! and a password's proof computed there; meanwhile nothing is read. What follows the proof (limits, startup parameters)
+//! is in `seat`.
 //!
 //! **Failure.** Whatever is wrong is FATAL, in PostgreSQL's words; databases and users cannot be probed, since unknown
 //! ones fail only after the password exchange. Nobody may take longer than `login_timeout`.
@@ -53,7 +52,8 @@ pub(crate) struct Login {
     pub(super) phase: LoginPhase,
     pub(super) peer: Peer,
     pub(super) tls_done: bool,
-    pub(super) asked_for: Option<Box<AskedFor>>,
+    /// Also once it is being seated: refusals name whom they concern.
+    pub(super) asked_for: Option<Arc<AskedFor>>,
     /// Counts it among those that log in.
     _turn: Option<LoginTurn>,
     /// Waits for a server of this pool, to try the startup parameters.
@@ -354,7 +354,7 @@ impl Worker {
         }
         let Some(client) = self.clients.get_mut(key) else { return };
         let State::Login(login) = &mut client.state else { return };
-        login.asked_for = Some(Box::new(asked_for));
+        login.asked_for = Some(Arc::new(asked_for));
         login.phase = LoginPhase::Queued;
         self.login_queue.push_back(key);
         self.next_logins();
@@ -676,7 +676,7 @@ impl Worker {
     fn proven(&mut self, key: Key, credential: Arc<auth::Credential>) {
         let Some(client) = self.clients.get_mut(key) else { return };
         let State::Login(login) = &mut client.state else { return };
-        let Some(asked_for) = login.asked_for.take() else { return };
+        let Some(asked_for) = login.asked_for.clone() else { return };
         login.phase = LoginPhase::Starting(credential);
         if asked_for.console {
             self.open_console(key, &asked_for);
