@@ -4,9 +4,10 @@
 //! that goes must not take its client along where the client can be told what happened.
 //!
 //! **Mechanism.** A server connection whose client has gone is *abandoned*: what runs is cancelled, its answers are
-//! dropped, then ROLLBACK, then DISCARD ALL if the session held anything, and back to the pool. A client whose server has
-//! gone gets the server's own last error, or what its other connections were told at that time; its connection stays, outside any transaction, unless part of a message was
-//! passed on already, or more than one answer is due, or the server was its own.
+//! dropped, then ROLLBACK, then DISCARD ALL if the session held anything, and back to the pool. A client whose server
+//! has gone gets the server's own last error, or what its other connections were told at that time; its connection
+//! stays, outside any transaction, unless part of a message was passed on already, or more than one answer is due, or
+//! the server was its own.
 //!
 //! **Failure.** Where the state of a server connection cannot be known, it is closed.
 

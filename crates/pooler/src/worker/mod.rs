@@ -373,7 +373,7 @@ impl Worker {
     fn may_read_client(&mut self, key: Key, hangup: bool) -> bool {
         let Some(client) = self.clients.get_mut(key) else { return false };
         // Who logs in may be the one that ends it.
-        if self.is_suspended && client.is_ready() {
+        if self.is_suspended && client.is_logged_in() {
             client.unread = true;
             return false;
         }
@@ -441,7 +441,7 @@ impl Worker {
     fn resume_client(&mut self, key: Key) {
         let Some(client) = self.clients.get_mut(key) else { return };
         client.queued = false;
-        if self.is_suspended && client.is_ready() {
+        if self.is_suspended && client.is_logged_in() {
             return;
         }
         if !client.stash.is_empty() {

@@ -7,10 +7,10 @@
 //!
 //! **Mechanism.** A report in a client's transaction is passed on, and the probe that ends the transaction asks whether
 //! the session holds the value ([`Worker::fresh_values`]); a report during our own statements is new where the server
-//! connection is to hold nothing of that name, and other than what the connection reported so far. What is new goes to the pool's welcome, so that later clients begin with
-//! it, and once to every client of the pool between two of its transactions ([`Worker::tell_untold`]), as PostgreSQL
-//! itself reports with the next answer. In session mode a client hears its server itself, and what was reported last
-//! before the session was cleaned goes to the welcome.
+//! connection is to hold nothing of that name, and other than what the connection reported so far. What is new goes to
+//! the pool's welcome, so that later clients begin with it, and once to every client of the pool between two of its
+//! transactions ([`Worker::tell_untold`]), as PostgreSQL itself reports with the next answer. In session mode a client
+//! hears its server itself, and what was reported last before the session was cleaned goes to the welcome.
 //!
 //! **Failure.** A report that cannot be read closes the server connection. A report of a setting that the welcome does
 //! not have (of a later version of PostgreSQL, on some servers only) is told to nobody else.
