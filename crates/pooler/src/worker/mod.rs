@@ -39,6 +39,7 @@ mod stats;
 mod tick;
 mod upstream;
 mod waiters;
+mod wanted_row;
 mod wire;
 
 use std::{
