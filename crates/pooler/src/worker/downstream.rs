@@ -178,10 +178,10 @@ impl Worker {
             tag::PARAMETER_DESCRIPTION => parameters_described(server),
             _ => Fate::Broken("a message that has no place here"),
         };
-        if matches!(fate, Fate::Pass | Fate::Ready) {
+        let Some(server) = self.servers.get(key) else { return fate };
+        if matches!(fate, Fate::Pass | Fate::Ready) && server.client.is_some() {
             batch.pass(range);
         }
-        let Some(server) = self.servers.get(key) else { return fate };
         if matches!(server.due.front(), Some(Due::ParseInvented(_) | Due::CloseInvented(_))) {
             self.stage_invented(key, batch);
         }
@@ -370,10 +370,12 @@ impl Worker {
 
     fn stage_invented(&mut self, key: Key, batch: &mut Batch<'_>) {
         let Some(server) = self.servers.get_mut(key) else { return };
+        let is_heard = server.client.is_some();
         loop {
             match server.due.front() {
-                Some(Due::ParseInvented(_)) => write::parse_complete(batch.stage()),
-                Some(Due::CloseInvented(_)) => write::close_complete(batch.stage()),
+                Some(Due::ParseInvented(_)) if is_heard => write::parse_complete(batch.stage()),
+                Some(Due::CloseInvented(_)) if is_heard => write::close_complete(batch.stage()),
+                Some(Due::ParseInvented(_) | Due::CloseInvented(_)) => {}
                 _ => return,
             }
             server.due.pop_front();

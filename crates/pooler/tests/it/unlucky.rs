@@ -74,6 +74,29 @@ fn answers_to_one_who_went_never_reach_the_next() {
     }
 }
 
+/// A statement that ends well although it is cancelled: rows, end and ReadyForQuery come in one piece.
+#[test]
+fn rows_of_one_who_went_never_reach_the_next() {
+    ground(
+        "CREATE FUNCTION unlucky_rows() RETURNS text LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(60); \
+         RETURN 'slept'; EXCEPTION WHEN query_canceled THEN RETURN 'secret'; END $$",
+    );
+    let pooled = narrow();
+    for _ in 0..5 {
+        let mut goes = client(&pooled);
+        let mut stays = client(&pooled);
+        goes.tell(&queries(&["SELECT unlucky_rows()"]));
+        wait_for("the function to run", TIME_MAX, || {
+            let runs = "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT unlucky_rows()' AND state = 'active'";
+            cluster().psql(runs).is_ok_and(|count| count == "1")
+        });
+        stays.tell(&queries(&["SELECT 'own'"]));
+        wait_for("the other to wait", TIME_MAX, || waits(&pooled));
+        drop(goes);
+        assert_eq!(stays.send(&[]), Ok(text("own")));
+    }
+}
+
 #[test]
 fn one_who_goes_in_mid_query_takes_no_server_along() {
     let pooled = narrow();
