@@ -53,8 +53,6 @@ pub(crate) struct Client {
     pub(crate) was_held: bool,
     /// A BEGIN that was answered and not yet sent.
     pub(crate) held: Option<Box<[u8]>>,
-    /// The error of a server that was lost between two statements of a transaction.
-    pub(crate) broken: Option<Box<[u8]>>,
     /// Its turn on a row has come.
     pub(crate) turn: Option<HotPermit>,
     /// Notifications that came in the middle of something.

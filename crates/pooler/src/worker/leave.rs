@@ -6,8 +6,9 @@
 //! **Mechanism.** A server connection whose client has gone is *abandoned*: what runs is cancelled, its answers are
 //! dropped, then ROLLBACK, then DISCARD ALL if the session held anything, and back to the pool. A client whose server
 //! has gone gets the server's own last error, or what its other connections were told at that time; its connection
-//! stays, outside any transaction, unless part of a message was passed on already, or more than one answer is due, or
-//! the server was its own.
+//! stays, unless it was in a transaction block, which a script that ignores errors would go on with outside of any, or
+//! part of a message was passed on already, or more than one answer is due, or the server was its own: then it ends, as
+//! a direct connection does, after that error as FATAL.
 //!
 //! **Failure.** Where the state of a server connection cannot be known, it is closed.
 
@@ -266,7 +267,10 @@ impl Worker {
             server.unsettled || matches!(server.phase, Phase::Settling(_) | Phase::Unsure { .. });
         let is_own =
             is_unsettled || !server.pins.is_empty() || client.seat.as_ref().is_none_or(|seat| seat.session);
-        if is_own || ends > 1 || !client.is_logged_in() {
+        // A client that believes in its transaction would go on outside of any.
+        let has_begun = server.status != b'I'
+            || server.due.iter().any(|due| matches!(due, Due::Ours(ours) if matches!(ours.why, Why::Begin)));
+        if is_own || has_begun || ends > 1 || !client.is_logged_in() {
             let mut out = Vec::new();
             refuse::write_error(&mut out, error, true);
             self.send_client(key, &out);
@@ -280,8 +284,6 @@ impl Worker {
         if !is_unbegun {
             client.held = None;
         }
-        let has_begun = server.status != b'I'
-            || server.due.iter().any(|due| matches!(due, Due::Ours(ours) if matches!(ours.why, Why::Begin)));
         let mut out = Vec::new();
         let owes = server.owes_client() || server.owes_ready || matches!(server.phase, Phase::Preparing);
         if ends == 1 || server.owes_ready {
@@ -297,8 +299,6 @@ impl Worker {
         } else if owes || server.in_series {
             refuse::write_error(&mut out, error, false);
             client.skipping = true;
-        } else if has_begun {
-            client.broken = Some(error.into());
         }
         if self.send_client(key, &out) {
             if let Some(client) = self.clients.get_mut(key) {

@@ -179,7 +179,6 @@ impl Worker {
             queued: false,
             was_held: false,
             held: None,
-            broken: None,
             turn: None,
             notifications: Vec::new(),
             dialect: tenfold_sql::Dialect::default(),

@@ -52,12 +52,16 @@ impl Worker {
         }
     }
 
-    /// An error instead of the exchange that a waiting client has begun; the client stays.
+    /// An error instead of the exchange that a waiting client has begun; the client stays, unless it was told that its
+    /// transaction has begun: it would go on outside of any.
     pub(super) fn refuse_exchange(&mut self, key: Key, error: &[u8]) {
         let Some(client) = self.clients.get_mut(key) else { return };
+        if client.held.is_some() {
+            self.end_with(key, error);
+            return;
+        }
         client.state = State::Idle;
         client.since = self.now;
-        client.held = None;
         if let Some(permit) = client.turn.take() {
             self.leave_row(permit);
         }
@@ -82,20 +86,6 @@ impl Worker {
             }
             self.resume_soon(key);
         }
-    }
-
-    /// The server was lost between two statements: the next one hears of it.
-    pub(super) fn tell_broken(&mut self, key: Key, tag: u8) -> Step {
-        let Some(client) = self.clients.get_mut(key) else { return Step::Gone };
-        let Some(error) = client.broken.take() else { return Step::Used };
-        let mut out = Vec::new();
-        write_error(&mut out, &error, false);
-        if matches!(tag, tag::QUERY | tag::FUNCTION_CALL) {
-            write::ready_for_query(&mut out, TransactionStatus::Idle);
-        } else {
-            client.skipping = true;
-        }
-        if self.send_client(key, &out) { Step::Used } else { Step::Gone }
     }
 
     /// Everyone who waits for a pool gets the error that keeps it from opening connections.

@@ -222,7 +222,6 @@ impl Worker {
         let is_session = client.seat.as_ref()?.session;
         if parse.name.is_empty()
             || is_session
-            || client.broken.is_some()
             || client.statements.get(parse.name).is_some()
             || client.image.prepared().iter().any(|(name, _)| name.as_bytes() == parse.name)
         {
@@ -285,9 +284,6 @@ impl Worker {
     ) -> Step {
         let body = message.body(data);
         let Some(client) = self.clients.get_mut(key) else { return Step::Gone };
-        if client.broken.is_some() {
-            return self.tell_broken(key, message.header.tag);
-        }
         let Some(seat) = client.seat.as_ref() else { return Step::Gone };
         if seat.session {
             return self.lend_session(key, batch);
