@@ -111,6 +111,39 @@ fn one_who_goes_in_mid_query_takes_no_server_along() {
     assert_eq!(client(&pooled).value("SELECT pg_backend_pid()"), pid);
 }
 
+/// A script that ignores errors must not go on outside of the transaction it began.
+#[test]
+fn a_lost_transaction_takes_its_client_along() {
+    let pooled = narrow();
+    let ends = |client: &mut Direct, with: &str| {
+        let error = client.send(&[]).unwrap_err();
+        assert!(error.starts_with("the connection was closed") && error.contains(with), "{error}");
+    };
+    // Between two statements of a block.
+    let mut begun = client(&pooled);
+    begun.query("BEGIN").unwrap();
+    let pid = begun.value("SELECT pg_backend_pid()").unwrap();
+    ground(&format!("SELECT pg_terminate_backend({pid})"));
+    ends(&mut begun, "terminating connection due to administrator command");
+    // A BEGIN that was answered waits for a connection in vain.
+    let mut config = config();
+    config.databases[0].pool.size = 1;
+    config.databases[0].pool.query_wait = Duration::from_millis(300);
+    let pooled = Pooled::start(config);
+    let mut holds = client(&pooled);
+    holds.query("BEGIN").unwrap();
+    holds.query("SELECT 1").unwrap();
+    let mut waits = client(&pooled);
+    waits.query("BEGIN").unwrap();
+    waits.tell(&queries(&["SELECT 1", "SELECT 2"]));
+    ends(&mut waits, "(query_wait)");
+    // A single statement that waits in vain is an error, and its client stays.
+    let mut stays = client(&pooled);
+    assert!(stays.query("SELECT 1").is_err());
+    holds.query("COMMIT").unwrap();
+    assert_eq!(stays.query("SELECT '1'"), Ok(text("1")));
+}
+
 #[test]
 fn what_is_sent_with_a_goodbye_is_done() {
     ground("CREATE TABLE unlucky_goodbye (id int)");
