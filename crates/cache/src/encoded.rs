@@ -42,7 +42,7 @@ pub struct Representation<'e> {
     pub coding: Option<Coding>,
     /// `Vary: Accept-Encoding` has to be written behind the head.
     pub adds_vary: bool,
-    /// What would be better and is not there: [`Cache::want`](crate::Cache::want).
+    /// What would be better and is not there: `Cache::want`.
     pub wanted: Option<Coding>,
     /// What it can be asked for by.
     pub validators: Validators<'e>,

@@ -9,7 +9,7 @@
 //! allocated a page at a time as purges touch them. A fill takes the position (the last id) before it asks the origin,
 //! so what it stores is judged by when it was asked for: a fetch that began before a purge cannot store past it, however
 //! late it ends. An entry remembers how many purges there had been when it was last found unpurged, so most hits cost one
-//! load. Where edges share a stream of purges, its ids are theirs ([`Purges::apply_at`]), so that an entry means the same
+//! load. Where edges share a stream of purges, its ids are theirs (`Purges::apply_at`), so that an entry means the same
 //! to all of them; a purge of this edge's own takes the id after the last one until it comes back with the stream.
 //!
 //! **Failure.** Two things in one slot purge each other: too much goes, never too little. Nothing fills up. Purges are

@@ -141,6 +141,8 @@ pub struct Database {
     pub paused: AtomicBool,
     /// Closed to new clients at the console, or no longer configured.
     pub disabled: AtomicBool,
+    /// Made on the fly, and dropped since nobody used it: one of this name is made anew.
+    pub(crate) is_forgotten: AtomicBool,
     /// Server connections opened under an earlier number are replaced when free.
     pub epoch: AtomicU32,
     /// Clients logged in.
@@ -309,9 +311,13 @@ impl Shared {
         let config = self.config.load();
         let mut databases = self.databases.write().unwrap_or_else(PoisonError::into_inner);
         databases.retain(|name, database| {
-            config.databases.iter().any(|spec| spec.name == *name)
+            let is_kept = config.databases.iter().any(|spec| spec.name == *name)
                 || database.clients.load(Ordering::Relaxed) > 0
-                || database.servers() > 0
+                || database.servers() > 0;
+            if !is_kept {
+                database.forget();
+            }
+            is_kept
         });
     }
 
@@ -441,6 +447,7 @@ impl Database {
             farewell: Mutex::default(),
             paused: AtomicBool::new(false),
             disabled: AtomicBool::new(false),
+            is_forgotten: AtomicBool::new(false),
             epoch: AtomicU32::new(0),
             clients: AtomicUsize::new(0),
             watched: AtomicBool::new(false),
@@ -459,6 +466,12 @@ impl Database {
         let farewell = self.farewell.lock().unwrap_or_else(PoisonError::into_inner);
         let (then, body) = farewell.as_ref()?;
         (now.saturating_duration_since(*then) <= FAREWELL_TIME_MAX).then(|| Arc::clone(body))
+    }
+
+    /// Nobody asks for it any more: its pools go, once no worker holds them either.
+    fn forget(&self) {
+        self.is_forgotten.store(true, Ordering::Relaxed);
+        self.pools.write().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// Server connections open, over all its pools.

@@ -1,6 +1,6 @@
 //! The decision for each text, remembered by fingerprint: one per worker.
 //!
-//! **Mechanism.** A text that differs from a recent one in its values only is recognised as it is ([`Templates`]); others
+//! **Mechanism.** A text that differs from a recent one in its values only is recognised as it is (`template`); others
 //! are lexed. Then two generations of a bounded map: a decision found in the old one moves to the young one; when the
 //! young one is full it becomes the old one, and what was not asked for meanwhile is forgotten. So what is in use
 //! stays, at the price of one look-up, and a client that makes up statements can push nothing out that is asked for

@@ -4,7 +4,7 @@
 //! that there is a tier: hits don't, and followers wait for the fill as ever.
 //!
 //! **Mechanism.** [`Tier::ask`] is one script on the server: it finds the value, or, on a route with a shield, takes the
-//! lock for fetching it in the same round trip. [`value`] is what a value looks like, [`spread`] how purges go round, and
+//! lock for fetching it in the same round trip. [`value`] is what a value looks like, `spread` how purges go round, and
 //! ADR 0013 says why it is so. Everything runs on the thread of [`tenfold_state`]; a worker waits for an answer through a
 //! channel, for its budget at most.
 //!

@@ -14,7 +14,7 @@
 //! names:     key, count u16 × name
 //! ```
 //!
-//! **Failure.** [`read`] answers `None`. Lengths are checked before anything is allocated, and what is unpacked is no
+//! **Failure.** `read` answers `None`. Lengths are checked before anything is allocated, and what is unpacked is no
 //! longer than the caller allows.
 
 use bytes::Bytes;

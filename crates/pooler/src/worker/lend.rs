@@ -10,7 +10,10 @@
 //! **Failure.** Connections are opened a few at a time ([`CONNECTING_MAX`]) and after a failure only when the pause is
 //! over (`connect`), so a server that comes back is not stormed. Those who wait too long are told by `tick`.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use tenfold_pgwire::write;
@@ -98,6 +101,15 @@ impl LocalPool {
         }
     }
 
+    /// Whether its database was forgotten and nothing here or elsewhere is left of the pool: its place is another's.
+    fn is_unused(&self) -> bool {
+        self.pool.database.is_forgotten.load(Ordering::Relaxed)
+            && self.pool.clients.load(Ordering::Relaxed) == 0
+            && self.pool.open() == 0
+            && self.waiters.is_empty()
+            && !self.has_changed_queue
+    }
+
     /// The pool's settings, as they are now.
     #[inline]
     pub(super) fn settings(&mut self) -> &PoolSettings {
@@ -131,8 +143,16 @@ impl Worker {
         if let Some(&local) = self.pool_index.get(&pool.id) {
             return local;
         }
-        let local = self.pools.len();
-        self.pools.push(LocalPool::new(pool));
+        let part = LocalPool::new(pool);
+        let unused = self.pools.iter().position(LocalPool::is_unused);
+        let local = unused.unwrap_or(self.pools.len());
+        match self.pools.get_mut(local) {
+            Some(place) => {
+                self.pool_index.remove(&place.pool.id);
+                *place = part;
+            }
+            None => self.pools.push(part),
+        }
         self.pool_index.insert(pool.id, local);
         local
     }

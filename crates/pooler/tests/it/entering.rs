@@ -2,11 +2,12 @@
 
 use std::{
     process::{Command, Stdio},
-    sync::{OnceLock, atomic::Ordering},
+    sync::{Arc, OnceLock, atomic::Ordering},
     time::Duration,
 };
 
 use tenfold_pooler::config::{AuthMethod, AuthQuery, Config, Database, Host, Password, Users};
+use tenfold_pooler::shared::WILDCARD_DATABASES_MAX;
 use tenfold_testkit::{
     postgres::{Cluster, Options},
     wait_for,
@@ -214,4 +215,22 @@ fn rules_decide_before_anything_is_asked() {
     check_refused(&enter(&pooled, "app", "wrong", "postgres"), "password authentication failed");
     check_refused(&enter(&pooled, "intruder", "x", "postgres"), "rejects connection");
     check_refused(&enter(&pooled, "stranger", "x", "postgres"), "no pg_hba.conf entry");
+}
+
+/// Whoever may log in anywhere may make up names of databases; what they leave goes, pools and all.
+#[test]
+fn databases_nobody_uses_are_forgotten_whole() {
+    let pooled = Pooled::start(config(AuthMethod::Trust, &[("made_up", "")], database("*")));
+    let shared = pooled.pooler.shared();
+    let user: Arc<str> = "made_up".into();
+    let pool = {
+        let first = shared.database("made_up_first").unwrap();
+        Arc::downgrade(&shared.pool(&first, &user).unwrap())
+    };
+    for name in 0..WILDCARD_DATABASES_MAX + 1 {
+        let database = shared.database(&format!("made_up_{name}")).expect("there is room again");
+        shared.pool(&database, &user).unwrap();
+    }
+    assert!(shared.databases().len() <= WILDCARD_DATABASES_MAX + 1);
+    assert_eq!(pool.strong_count(), 0);
 }
