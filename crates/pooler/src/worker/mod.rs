@@ -212,9 +212,9 @@ impl Worker {
         while !self.is_stopped {
             let ended = self.shared.clock.now();
             pauses.turn(self.now, ended);
-            if pauses.pays(heard, self.servers.len())
-                && self.pools.iter().any(|pool| !pool.waiters.is_empty())
-            {
+            let waited_for = self.pools.iter().filter(|pool| !pool.waiters.is_empty());
+            let servers = waited_for.map(|pool| pool.pool.open()).max().unwrap_or(0);
+            if pauses.pays(heard, servers) {
                 Pauses::pause();
             }
             let timeout = self.timeout(ended);

@@ -15,13 +15,14 @@ use std::time::{Duration, Instant};
 /// with half of it, 36 and 77 with a quarter, on a busy machine.
 const PAUSE: Duration = Duration::from_micros(200);
 const EVENTS_FEW: usize = 8;
+/// Of the pool, at all workers: each of several sees its part of the events, and pays as much for waking.
 const SERVERS_MIN: usize = 16;
 const WINDOW: Duration = Duration::from_millis(50);
 /// Parts of a hundred that a worker handles events, sleeping and waking not counted, which take as much again: from here
 /// on it pauses, and goes on to while it is busier than the latter, since pausing makes it less busy. The former is
-/// about 5,000 short transactions a second.
-const BUSY_PERCENT_FROM: u128 = 6;
-const BUSY_PERCENT_WHILE: u128 = 2;
+/// about 2,500 short transactions a second.
+const BUSY_PERCENT_FROM: u128 = 3;
+const BUSY_PERCENT_WHILE: u128 = 1;
 
 /// How busy a worker is.
 #[derive(Debug)]
@@ -84,15 +85,15 @@ mod tests {
     fn only_a_busy_worker_pauses_and_only_for_more_to_come() {
         let mut now = Clock::manual().now();
         let mut pauses = Pauses::new(now);
-        play(&mut pauses, &mut now, 4);
+        play(&mut pauses, &mut now, 2);
         assert!(!pauses.pays(1, 20));
         play(&mut pauses, &mut now, 60);
         assert!(pauses.pays(1, 20));
         assert!(!pauses.pays(EVENTS_FEW, 20) && !pauses.pays(1, SERVERS_MIN - 1));
         // Pausing made it less busy: it goes on, until there is little to do.
-        play(&mut pauses, &mut now, 4);
+        play(&mut pauses, &mut now, 2);
         assert!(pauses.pays(1, 20));
-        play(&mut pauses, &mut now, 1);
+        play(&mut pauses, &mut now, 0);
         assert!(!pauses.pays(1, 20));
     }
 }
