@@ -70,9 +70,10 @@ fn call(port: u16, at: usize, stop: &AtomicBool) -> Direct {
             }
         };
         churned.unwrap();
-        match client.query("SELECT app_churned()") {
-            Ok(_) => {}
-            Err(error) => assert!(error.contains("app_churned() does not exist"), "{error}"),
+        // PostgreSQL's second word is for a function that goes between planning and the call.
+        if let Err(error) = client.query("SELECT app_churned()") {
+            let words = ["app_churned() does not exist", "cache lookup failed for function"];
+            assert!(words.iter().any(|word| error.contains(word)), "{error}");
         }
         assert_eq!(client.value("SHOW work_mem").as_deref(), Some(own), "client {at}");
     }
