@@ -18,7 +18,7 @@
 use std::sync::Arc;
 
 use tenfold_pgwire::{backend::Report, sqlstate};
-use tenfold_sql::{Classifier, Decision, Effects, Seed, Shape};
+use tenfold_sql::{Decision, Effects, Shape};
 
 use super::{
     Worker,
@@ -151,12 +151,11 @@ impl Worker {
     }
 
     /// What the remembered statements do by what was read since.
-    fn decide_again(&self, key: Key) -> Option<Vec<Arc<Decision>>> {
+    fn decide_again(&mut self, key: Key) -> Option<Vec<Arc<Decision>>> {
         let server = self.servers.get(key)?;
         let dialect = self.clients.get(server.client?)?.dialect;
         let catalogue = server.pool.database.definitions.catalogue().as_read();
-        // The worker's own would forget all it knows, twice; fingerprints do not matter here.
-        let mut classifier = Classifier::new(Seed([1; 4]));
+        let classifier = &mut self.classifier;
         Some(server.unsure.iter().map(|text| classifier.classify(text, dialect, &catalogue)).collect())
     }
 }

@@ -212,9 +212,7 @@ impl Worker {
         while !self.is_stopped {
             let ended = self.shared.clock.now();
             pauses.turn(self.now, ended);
-            let waited_for = self.pools.iter().filter(|pool| !pool.waiters.is_empty());
-            let servers = waited_for.map(|pool| pool.pool.open()).max().unwrap_or(0);
-            if pauses.pays(heard, servers) {
+            if pauses.pays(heard, || self.servers_waited_for()) {
                 Pauses::pause();
             }
             let timeout = self.timeout(ended);
@@ -238,6 +236,12 @@ impl Worker {
         }
         self.end();
         Ok(())
+    }
+
+    /// Server connections of the largest pool that clients wait for, at all workers.
+    fn servers_waited_for(&self) -> usize {
+        let waited_for = self.pools.iter().filter(|pool| !pool.waiters.is_empty());
+        waited_for.map(|pool| pool.pool.open()).max().unwrap_or(0)
     }
 
     fn timeout(&self, now: Instant) -> Duration {
