@@ -55,6 +55,30 @@ impl Pooled {
     }
 }
 
+/// Keeps statements running until it is opened: an advisory lock, taken at the server itself.
+struct Gate {
+    holder: Direct,
+    key: u32,
+}
+
+impl Gate {
+    /// Each test has a key of its own, since they share a server.
+    fn shut(key: u32) -> Self {
+        let mut holder = Direct::connect();
+        holder.query(format!("SELECT pg_advisory_lock({key})")).unwrap();
+        Self { holder, key }
+    }
+
+    /// A column that is there once the gate is open, and keeps nothing once its transaction has ended.
+    fn passing(&self) -> String {
+        format!("pg_advisory_xact_lock_shared({})", self.key)
+    }
+
+    fn open(mut self) {
+        self.holder.query(format!("SELECT pg_advisory_unlock({})", self.key)).unwrap();
+    }
+}
+
 fn ended(child: Child) -> Result<String, String> {
     told(child.wait_with_output().unwrap())
 }
@@ -62,24 +86,32 @@ fn ended(child: Child) -> Result<String, String> {
 #[test]
 fn a_client_and_its_server_are_shown_while_it_works() {
     let pooled = start();
-    let busy = pooled.begin("postgres", "SELECT pg_sleep(3)");
+    let gate = Gate::shut(1);
+    let busy = pooled.begin("postgres", &format!("SELECT {}", gate.passing()));
     pooled.await_row("SHOW CLIENTS", "C|postgres|postgres|active|127.0.0.1|");
     pooled.await_row("SHOW SERVERS", "S|postgres|postgres|active|127.0.0.1|");
     pooled.await_row("SHOW POOLS", "postgres|postgres|1|0|0|0|1|");
+    gate.open();
     assert_eq!(ended(busy), Ok(String::new()));
     pooled.await_row("SHOW SERVERS", "S|postgres|postgres|idle|127.0.0.1|");
     pooled.await_row("SHOW STATS_TOTALS", "postgres|1|1|");
     assert_eq!(pooled.rows("SHOW CONFIG", "default_pool_size"), ["default_pool_size|4|20|yes"]);
     assert!(!pooled.rows("SHOW DATABASES", "postgres|127.0.0.1|").is_empty());
-    assert_eq!(pooled.rows("SHOW LISTS", "used_clients"), ["used_clients|1"], "the console itself");
+    // The console itself.
+    pooled.await_row("SHOW LISTS", "used_clients|1");
 }
 
 #[test]
 fn pause_waits_for_what_runs_and_holds_what_would_begin() {
     let pooled = start();
-    let running = pooled.begin("postgres", "SELECT pg_sleep(0.5), 'ran'");
+    let gate = Gate::shut(2);
+    let running = pooled.begin("postgres", &format!("SELECT {}, 'ran'", gate.passing()));
     pooled.await_row("SHOW SERVERS", "|active|");
-    assert_eq!(pooled.command("PAUSE"), Ok(String::new()));
+    let mut pausing = pooled.begin("pgbouncer", "PAUSE");
+    pooled.await_row("SHOW STATE", "paused|yes");
+    assert!(pausing.try_wait().unwrap().is_none(), "a statement is still running");
+    gate.open();
+    assert_eq!(ended(pausing), Ok(String::new()));
     assert_eq!(pooled.rows("SHOW SERVERS", "S|"), [""; 0], "what ran has ended before PAUSE came true");
     assert_eq!(ended(running), Ok("|ran".into()));
     assert!(pooled.command("PAUSE").unwrap_err().contains("already suspended/paused"));
@@ -108,10 +140,15 @@ fn reconnect_replaces_servers_without_an_error_to_anyone() {
     let pooled = start();
     let backend = "SELECT pg_backend_pid()";
     let before = pooled.psql(backend).unwrap();
-    let running = pooled.begin("postgres", "SELECT pg_sleep(0.5), 'ran'");
+    let gate = Gate::shut(3);
+    let running = pooled.begin("postgres", &format!("SELECT {}, 'ran'", gate.passing()));
     pooled.await_row("SHOW SERVERS", "|active|");
     assert_eq!(pooled.command("RECONNECT"), Ok(String::new()));
-    assert_eq!(pooled.command("WAIT_CLOSE"), Ok(String::new()));
+    let mut closing = pooled.begin("pgbouncer", "WAIT_CLOSE");
+    pooled.await_row("SHOW CLIENTS", "C|postgres|postgres|active|");
+    assert!(closing.try_wait().unwrap().is_none(), "a statement is still running");
+    gate.open();
+    assert_eq!(ended(closing), Ok(String::new()));
     assert_eq!(ended(running), Ok("|ran".into()));
     assert_ne!(pooled.psql(backend).unwrap(), before);
 }
@@ -219,14 +256,20 @@ fn a_suspended_pooler_answers_what_was_asked_and_reads_nothing_until_resume() {
     let mut open = Direct::connect_to(pooled.port(), &[]);
     open.query("BEGIN; SELECT 1").unwrap();
     let mut running = Direct::connect_to(pooled.port(), &[]);
+    let gate = Gate::shut(4);
     let mut out = Vec::new();
-    write::query(&mut out, b"SELECT pg_sleep(1)");
+    write::query(&mut out, format!("SELECT {}", gate.passing()).as_bytes());
     running.tell(&out);
     wait_for("two that are served", LONG, || {
         let rows = console.query("SHOW CLIENTS").unwrap();
         rows.iter().filter(|row| row[3].as_deref() == Some(b"active")).count() == 2
     });
-    console.query("SUSPEND").unwrap();
+    let mut suspend = Vec::new();
+    write::query(&mut suspend, b"SUSPEND");
+    console.tell(&suspend);
+    pooled.await_row("SHOW STATE", "suspended|yes");
+    gate.open();
+    console.send(&[]).unwrap();
     running.stream().set_nonblocking(true).unwrap();
     let mut answer = [0; 64];
     assert!(running.stream().peek(&mut answer).unwrap() > 0, "answered before SUSPEND came true");

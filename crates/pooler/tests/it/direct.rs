@@ -21,7 +21,7 @@ use tenfold_testkit::postgres::{Cluster, Options};
 pub(crate) type Rows = Vec<Vec<Option<Vec<u8>>>>;
 
 /// An answer that takes longer never comes.
-const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// One server for all tests of this binary; it ends with the process.
 pub(crate) fn cluster() -> &'static Cluster {

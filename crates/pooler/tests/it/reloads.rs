@@ -26,11 +26,11 @@ fn both(value: &str) -> (String, String) {
     (value.into(), value.into())
 }
 
-/// A pooler in front of a server of this test's own.
-fn narrow(server: &Server, mode: Mode) -> Pooled {
+/// A pooler in front of a server of this test's own, with so many connections to it.
+fn narrow(server: &Server, mode: Mode, size: usize) -> Pooled {
     let mut config = config();
     config.databases[0].hosts = vec![Host::Tcp { host: "127.0.0.1".into(), port: server.port() }];
-    config.databases[0].pool.size = 2;
+    config.databases[0].pool.size = size;
     config.databases[0].pool.mode = mode;
     Pooled::start_with(config, 2)
 }
@@ -39,7 +39,8 @@ fn narrow(server: &Server, mode: Mode) -> Pooled {
 fn a_session_begins_with_what_its_server_reported_to_others() {
     let cluster = Cluster::start(&Options::default()).unwrap();
     let server = cluster.primary();
-    let pooled = narrow(server, Mode::Session);
+    // With two, a client that comes before the first is back is served by the other, and so are all after it.
+    let pooled = narrow(server, Mode::Session, 1);
     let mut client = Direct::connect_to(pooled.port(), &[]);
     let pid = client.value("SELECT pg_backend_pid()");
     server.set(NAME, "sql_standard").unwrap();
@@ -57,7 +58,7 @@ fn a_session_begins_with_what_its_server_reported_to_others() {
 fn every_client_hears_of_a_reload_but_those_that_set_it_themselves() {
     let cluster = Cluster::start(&Options::default()).unwrap();
     let server = cluster.primary();
-    let pooled = narrow(server, Mode::Transaction);
+    let pooled = narrow(server, Mode::Transaction, 2);
     let mut clients: Vec<_> = (0..4).map(|_| Direct::connect_to(pooled.port(), &[])).collect();
     let mut setting = Direct::connect_to(pooled.port(), &[]);
     setting.query("SET IntervalStyle = 'iso_8601'").unwrap();
