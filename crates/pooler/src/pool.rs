@@ -23,7 +23,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use crate::{
     auth::Credential,
     config::{Mode, PoolSettings},
-    shared::{Database, STARTUPS_MAX, Started, Startup, UserCount},
+    shared::{Database, Reports, STARTUPS_MAX, Started, Startup, UserCount},
     worker::{Report, Stats},
 };
 
@@ -57,10 +57,12 @@ pub struct Pool {
     pub connect_failures: AtomicU32,
     last_failure: Mutex<Option<Arc<str>>>,
     /// What a fresh server connection reports at login.
-    pub welcome: ArcSwapOption<Vec<(String, String)>>,
+    pub welcome: ArcSwapOption<Reports>,
     /// What clients were told that servers report since a while ago, by name: nobody is told twice.
     reported: Mutex<HashMap<String, String>>,
     startups: Mutex<HashMap<Arc<Startup>, Arc<Started>>>,
+    /// Of clients without parameters.
+    plain: Arc<Started>,
 }
 
 /// What one worker shows the others.
@@ -112,6 +114,7 @@ impl Pool {
             welcome: ArcSwapOption::empty(),
             reported: Mutex::default(),
             startups: Mutex::default(),
+            plain: Started::plain(Vec::new()),
         }
     }
 
@@ -239,7 +242,7 @@ impl Pool {
     }
 
     /// What a fresh connection reports, as one copy for all connections that report the same.
-    pub(crate) fn welcomes(&self, reports: Vec<(String, String)>) -> Arc<Vec<(String, String)>> {
+    pub(crate) fn welcomes(&self, reports: Reports) -> Arc<Reports> {
         if let Some(welcome) = self.welcome.load_full().filter(|welcome| **welcome == reports) {
             return welcome;
         }
@@ -267,7 +270,7 @@ impl Pool {
     #[must_use]
     pub fn started(&self, startup: &Startup) -> Option<Arc<Started>> {
         if startup.is_empty() {
-            return Some(Started::plain(Vec::new()));
+            return Some(Arc::clone(&self.plain));
         }
         self.startups.lock().unwrap_or_else(PoisonError::into_inner).get(startup).cloned()
     }

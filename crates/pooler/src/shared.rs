@@ -26,7 +26,7 @@ use crate::{
     counters::Counters,
     definitions::Definitions,
     hot::HotRows,
-    image::{Image, Images},
+    image::Images,
     mailbox::{Ask, Mailbox, Order},
     pool::Pool,
     pooler::{Deps, ProcessAsk},
@@ -161,26 +161,8 @@ const FAREWELL_TIME_MAX: Duration = Duration::from_secs(1);
 /// A client's startup parameters, as sent, sorted.
 pub type Startup = Vec<(String, String)>;
 
-/// What a set of startup parameters means in one database.
-#[derive(Debug)]
-pub struct Started {
-    /// The session they make.
-    pub image: Arc<Image>,
-    /// What the server reports with them.
-    pub reports: Vec<(String, String)>,
-    /// The parameters themselves.
-    pub raw: Arc<Startup>,
-}
-
-impl Started {
-    /// A session without parameters.
-    #[must_use]
-    pub fn plain(reports: Vec<(String, String)>) -> Arc<Self> {
-        Arc::new(Self { image: Image::empty(), reports, raw: Arc::default() })
-    }
-}
-
 pub use crate::control::{Address, Endpoint, Target};
+pub use crate::started::{Reports, Started};
 
 impl Shared {
     /// The next unique id.

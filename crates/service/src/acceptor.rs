@@ -4,7 +4,7 @@
 //! would land unevenly; closing such a socket would drop its queue. One acceptor knows all counts, so it decides.
 //!
 //! **Mechanism.** The acceptor's runtime has one task per listener. It accepts until the kernel has no more, asks
-//! [`ConnectionLimits`] for a [`Permit`], sets TCP_NODELAY, and sends the socket to a worker with the fewest open
+//! [`ConnectionLimits`] for a [`Permit`], and sends the socket to a worker with the fewest open
 //! connections, in turn among equals; or to a tier with threads of its own ([`Serving::HandOver`]), which chooses
 //! itself. Listeners, over TCP or in the file system, are added and removed while it runs ([`AcceptorHandle`]).
 //!
@@ -24,6 +24,7 @@ use std::{
 
 use nix::errno::Errno;
 use tokio::{
+    io::{Interest, unix::AsyncFd},
     runtime::{Builder, LocalOptions},
     sync::{mpsc, oneshot},
 };
@@ -34,7 +35,7 @@ use crate::{
     drain::{Drain, DrainWatch, TaskGuard},
     limits::{ConnectionLimits, Permit, Refused},
     metrics::{Counter, Registry},
-    socket::{self, SocketFile, Source},
+    socket::{SocketFile, Source},
     worker::{Worker, WorkerHandle, Workers},
 };
 
@@ -262,8 +263,8 @@ impl Desk {
 
     fn open(&mut self, listener: Listener, service: Service) -> Result<(), Error> {
         let Listener { source, local, file } = listener;
-        let socket = Listening::register(source)
-            .map_err(|source| Error::Register { address: local.clone(), source })?;
+        // Accepting with our own call: the runtime's would enter each socket in its event loop, only to take it out.
+        let socket = watched(source).map_err(|source| Error::Register { address: local.clone(), source })?;
         let (stop, stopped) = oneshot::channel();
         let shared = Rc::clone(&self.shared);
         let limits = service.limits.clone().unwrap_or_else(|| Arc::clone(&shared.limits));
@@ -297,55 +298,28 @@ struct Queue {
     _file: Option<SocketFile>,
 }
 
-/// A listening socket in the acceptor's runtime.
-enum Listening {
-    Tcp(tokio::net::TcpListener),
-    Unix(tokio::net::UnixListener),
-}
-
-impl Listening {
-    fn register(source: Source) -> io::Result<Self> {
-        match source {
-            Source::Tcp(socket) => tokio::net::TcpListener::from_std(socket).map(Self::Tcp),
-            Source::Unix(socket) => tokio::net::UnixListener::from_std(socket).map(Self::Unix),
-        }
-    }
-
-    /// The next connection. Cancellation safe.
-    async fn accept(&self) -> io::Result<(Stream, Peer)> {
-        match self {
-            Self::Tcp(socket) => {
-                let (stream, peer) = socket.accept().await?;
-                Ok((Stream::Tcp(stream.into_std()?), socket::peer_of(peer)))
-            }
-            Self::Unix(socket) => socket::accepted_unix(socket.accept().await?.0),
-        }
-    }
-
-    fn into_source(self) -> io::Result<Source> {
-        match self {
-            Self::Tcp(socket) => socket.into_std().map(Source::Tcp),
-            Self::Unix(socket) => socket.into_std().map(Source::Unix),
-        }
-    }
+/// Has the runtime tell when a connection queues.
+#[expect(
+    deprecated,
+    reason = "its successor is unsafe, for sources whose descriptor changes; a listener's does not"
+)]
+fn watched(source: Source) -> io::Result<AsyncFd<Source>> {
+    AsyncFd::with_interest(source, Interest::READABLE)
 }
 
 impl Queue {
-    async fn serve(self, socket: Listening, mut stopped: oneshot::Receiver<()>) {
+    async fn serve(self, socket: AsyncFd<Source>, mut stopped: oneshot::Receiver<()>) {
         loop {
             // All branches are cancellation safe: an accept that is not ready has taken nothing.
             let accepted = tokio::select! {
                 biased;
                 _ = &mut stopped => break,
                 () = self.shared.watch.begun() => break,
-                accepted = socket.accept() => accepted,
+                accepted = socket.async_io(Interest::READABLE, Source::accept) => accepted,
             };
             self.admit_or_pause(accepted).await;
         }
-        // Only where the runtime refuses to give the socket back is there nothing to take.
-        if let Ok(source) = socket.into_source() {
-            self.take_queued(&source).await;
-        }
+        self.take_queued(socket.get_ref()).await;
     }
 
     /// The clients in the kernel's queue have their handshake done: closing now would reset them. As many as the queue
@@ -382,11 +356,6 @@ impl Queue {
     }
 
     fn admit(&self, stream: Stream, peer: Peer) {
-        // A client that is gone already makes this fail; then there is nobody to serve.
-        if stream.set_nodelay().is_err() {
-            self.shared.errors.add(1);
-            return;
-        }
         let permit = match peer.ip() {
             Some(ip) => self.limits.try_acquire(ip),
             None => self.limits.try_acquire_local(),

@@ -139,9 +139,7 @@ impl Worker {
     }
 
     pub(super) fn nonce(&mut self) -> [u8; 18] {
-        let mut nonce = [0; 18];
-        aws_lc_rs::rand::fill(&mut nonce).expect("the operating system gives randomness, or nothing is safe");
-        nonce
+        self.randomness.take()
     }
 
     /// Something happened on a socket that is being opened.

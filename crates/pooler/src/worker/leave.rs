@@ -41,8 +41,8 @@ impl Worker {
 
     fn client_ends(&mut self, key: Key, is_goodbye: bool) {
         let Some(mut client) = self.clients.remove(key) else { return };
+        // Closing the socket, below, takes it out of the event loop as well.
         client.wire.close_notify();
-        let _ = client.wire.deregister(self.poll.registry());
         if let Some(seat) = &client.seat
             && seat.listens
         {

@@ -25,7 +25,7 @@ use super::{
     client::{Client, ClientKey, State, peer_text},
     refuse::Denied,
     slab::{Key, Kind},
-    wire::{Socket, Wire},
+    wire::{Got, Socket, Wire},
 };
 use crate::{
     auth::{
@@ -188,20 +188,31 @@ impl Worker {
         };
         let key = self.clients.insert_with(|_| client);
         self.logins.push_back((deadline, key));
+        self.take_in(key);
+    }
+
+    /// Reads what a new client has sent by now, and has the event loop tell of the rest. Most have sent their first
+    /// packet when they are handed over; read before the loop knows of the socket, it costs no turn of its own.
+    fn take_in(&mut self, key: Key) {
         let registry = self.poll.registry();
         let Some(client) = self.clients.get_mut(key) else { return };
-        if client.wire.register(registry, key.token(Kind::Client), false).is_err() {
+        let got = client.wire.read(&mut self.buffer);
+        let is_watched = client.wire.register(registry, key.token(Kind::Client), false).is_ok();
+        if !is_watched || matches!(got, Ok(Got::End) | Err(_)) {
             self.client_gone(key);
             return;
         }
         if self.is_draining {
             self.refuse_and_end(key, Refusal::ShuttingDown, "the pooler is shutting down");
+            return;
+        }
+        if let Ok(Got::Bytes { len, .. }) = got {
+            self.client_read(key, len);
         }
     }
 
     fn secret(&mut self) -> [u8; 4] {
-        let nonce = self.nonce();
-        [nonce[0], nonce[1], nonce[2], nonce[3]]
+        self.randomness.take()
     }
 
     /// What a client sent that is not in yet.
@@ -209,7 +220,13 @@ impl Worker {
         let mut at = 0;
         loop {
             let Some(client) = self.clients.get(key) else { return data.len() };
-            let State::Login(login) = &client.state else { return at };
+            let State::Login(login) = &client.state else {
+                if at < data.len() {
+                    // What came with the last message of the login is looked at once it is kept.
+                    self.look_again(key);
+                }
+                return at;
+            };
             let rest = &data[at..];
             let used = match &login.phase {
                 LoginPhase::Packet => self.packet(key, rest),
@@ -620,9 +637,27 @@ impl Worker {
     }
 
     fn step(&mut self, key: Key, step: Step, out: &[u8]) {
-        if !out.is_empty() && !self.send_client(key, out) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        // That the proof was right is said with what comes of it: one write, and one waking of the client.
+        if client.wire.keep_back(out).is_err() {
+            self.client_gone(key);
             return;
         }
+        self.after_step(key, step);
+        self.send_kept(key);
+    }
+
+    /// Sends what was kept back, if nothing else was sent since.
+    fn send_kept(&mut self, key: Key) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        if client.wire.is_blocked()
+            && client.wire.flush(self.poll.registry(), key.token(Kind::Client)).is_err()
+        {
+            self.client_gone(key);
+        }
+    }
+
+    fn after_step(&mut self, key: Key, step: Step) {
         match step {
             Step::Continue => {}
             Step::Derive(derivation) => {
@@ -644,6 +679,7 @@ impl Worker {
                 }
                 self.shared.counters.refused(self.index, denial.refusal);
                 self.log_refusal(key, denial.refusal, &denial.detail);
+                self.send_kept(key);
                 self.client_gone(key);
             }
         }
@@ -678,6 +714,7 @@ impl Worker {
         let Some(asked_for) = login.asked_for.clone() else { return };
         login.phase = LoginPhase::Starting(credential);
         if asked_for.console {
+            self.send_kept(key);
             self.open_console(key, &asked_for);
             return;
         }

@@ -25,6 +25,7 @@ mod leave;
 mod lend;
 mod login;
 mod pause;
+mod randomness;
 mod refuse;
 mod reporting;
 mod reports;
@@ -64,6 +65,7 @@ use self::{
     client::Client,
     lend::LocalPool,
     pause::Pauses,
+    randomness::Randomness,
     slab::{Key, Kind, Slab},
 };
 use crate::{
@@ -118,6 +120,7 @@ pub(crate) struct Worker {
     /// Clients that wait for their turn to log in.
     login_queue: VecDeque<Key>,
     is_seating: bool,
+    randomness: Randomness,
     buffer: Box<[u8]>,
     spares: Vec<Vec<u8>>,
     now: Instant,
@@ -180,6 +183,7 @@ impl Worker {
             logins: VecDeque::new(),
             login_queue: VecDeque::new(),
             is_seating: false,
+            randomness: Randomness::new(),
             buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
             spares: Vec::new(),
             now,

@@ -28,6 +28,9 @@ use crate::{
     shared::{Database, Started},
 };
 
+/// BackendKeyData and ReadyForQuery.
+const GREETING_REST_BYTES: usize = 32;
+
 impl Worker {
     /// Counts the client in, if there is room.
     pub(super) fn take_seat(
@@ -203,7 +206,7 @@ impl Worker {
         server.image = Arc::clone(&image);
         let raw =
             self.clients.get(key).and_then(|client| client.seat.as_ref()).map(|seat| Arc::clone(&seat.raw));
-        let started = Arc::new(Started { image, reports, raw: raw.unwrap_or_default() });
+        let started = Started::new(image, reports, raw.unwrap_or_default());
         if let Some(seat) = self.clients.get(key).and_then(|client| client.seat.as_ref()) {
             seat.pool.remember(Arc::clone(&started));
         }
@@ -234,28 +237,15 @@ impl Worker {
         let worker = self.index;
         let Some(client) = self.clients.get_mut(key) else { return };
         let Some(seat) = client.seat.as_mut() else { return };
-        let welcome = seat.pool.welcome.load_full();
-        let mut out = Vec::new();
-        let fresh = welcome.as_deref().map(Vec::as_slice).unwrap_or_default();
-        for (name, value) in fresh {
-            let own = started.reports.iter().rev().find(|(other, _)| other == name);
-            let value = own.map_or(value, |(_, value)| value);
-            let value = if name == "session_authorization" && seat.pool.database.spec.load().user.is_none() {
-                &*seat.user
-            } else {
-                value
-            };
-            write::parameter_status(&mut out, name.as_bytes(), value.as_bytes());
-        }
-        for (name, value) in &started.reports {
-            if !fresh.iter().any(|(other, _)| other == name) {
-                write::parameter_status(&mut out, name.as_bytes(), value.as_bytes());
-            }
-        }
+        let fresh = seat.pool.welcome.load_full();
+        let user = seat.pool.database.spec.load().user.is_none().then(|| Arc::clone(&seat.user));
+        let greeting = started.greeting(fresh, user);
+        let mut out = Vec::with_capacity(greeting.parameters.len() + GREETING_REST_BYTES);
+        out.extend_from_slice(&greeting.parameters);
         write::backend_key_data(&mut out, process_id(worker, key.place), &client.secret);
         write::ready_for_query(&mut out, TransactionStatus::Idle);
         client.image = Arc::clone(&started.image);
-        client.dialect = dialect_of(&started.image, fresh);
+        client.dialect = greeting.dialect;
         if seat.raw == started.raw {
             // One copy for all clients of the same kind.
             seat.raw = Arc::clone(&started.raw);
@@ -263,11 +253,15 @@ impl Worker {
         seat.startup = started;
         client.state = State::Idle;
         client.since = self.now;
-        client.unread = true;
+        let client_is_tls = client.wire.tls().is_some();
         self.shared.counters.count(self.index, Counter::Logins);
         self.log_login(key);
-        if self.send_client(key, &out) {
+        if client_is_tls {
+            // The session may hold what the socket no longer tells of.
             self.look_again(key);
+        }
+        if self.send_client(key, &out) {
+            self.resume_soon(key);
         }
         if !self.login_queue.is_empty() {
             self.next_logins();
@@ -311,15 +305,4 @@ impl Times {
             client_idle: settings.client_idle,
         }
     }
-}
-
-/// How a session's texts are lexed.
-pub(super) fn dialect_of(image: &Image, fresh: &[(String, String)]) -> tenfold_sql::Dialect {
-    let value = |name: &str, default: &'static str| -> String {
-        let fresh = fresh.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str());
-        image.setting(name).or(fresh).unwrap_or(default).to_owned()
-    };
-    let strings = value("standard_conforming_strings", "on");
-    let encoding = value("client_encoding", "UTF8");
-    tenfold_sql::Dialect::of(strings.as_bytes(), encoding.as_bytes())
 }

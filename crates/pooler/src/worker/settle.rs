@@ -224,7 +224,7 @@ impl Worker {
                 Some((on_server, of_client)) => {
                     let welcome = server.pool.welcome.load();
                     let fresh = welcome.as_deref().map(Vec::as_slice).unwrap_or_default();
-                    client.dialect = super::seat::dialect_of(&of_client, fresh);
+                    client.dialect = crate::started::dialect_of(&of_client, fresh);
                     (server.image, client.image) = (on_server, of_client);
                     back = reports_of_start(&startup, &server.image, &found);
                 }

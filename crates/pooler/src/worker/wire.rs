@@ -255,6 +255,11 @@ impl Wire {
             return self.flush(registry, token);
         }
         let mut sent = 0;
+        if !self.unsent.is_empty() && !self.watched {
+            // What was kept back goes with it.
+            self.unsent.extend_from_slice(bytes);
+            return self.flush(registry, token);
+        }
         if self.unsent.is_empty() {
             sent = write_some(&mut self.socket, bytes)?;
             if sent == bytes.len() {
@@ -264,6 +269,20 @@ impl Wire {
         self.unsent.extend_from_slice(&bytes[sent..]);
         self.watch(registry, token)?;
         Ok(false)
+    }
+
+    /// Keeps bytes to be sent with what comes next, in one write; whoever calls this sends or flushes at once.
+    ///
+    /// # Errors
+    /// If the TLS session takes no more.
+    pub(crate) fn keep_back(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self.tls.as_mut() {
+            Some(tls) => tls.writer().write_all(bytes),
+            None => {
+                self.unsent.extend_from_slice(bytes);
+                Ok(())
+            }
+        }
     }
 
     /// Sends on what waits. True if all of it is gone.

@@ -6,7 +6,8 @@
 //! **Mechanism.** The clients live in another process, which takes orders over a socket: log in so many by SCRAM, one
 //! query each, all at once, leave. Memory is the pooler's resident set with the clients, each of which has run a query,
 //! less that without. Processor time is read around the logins. While all ask at the same time, PostgreSQL is asked how
-//! many connections it has. A second round of logins, after all have left, is what repeat logins cost.
+//! many connections it has. A second round of logins, after all have left and the seat is at rest, is what repeat logins
+//! cost.
 //!
 //! **Failure.** A refused login, a lost answer or a server connection too many ends the run.
 
@@ -20,6 +21,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use tenfold_pgwire::scram::Verifier;
 use tenfold_testkit::postgres::{Auth, Cluster, Options as ClusterOptions};
 use tenfold_testkit::process::Child;
+use tenfold_testkit::try_wait_for;
 
 use super::login::{Client, Login};
 use super::seats::{Place, Seat, Seated};
@@ -43,6 +45,10 @@ const COUNT_POOL_SQL: &str = "SELECT count(*) FROM pg_stat_activity \
     WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() AND query LIKE '%pg_sleep%'";
 /// How often connections are counted while all clients ask at once.
 const COUNT_EVERY: Duration = Duration::from_millis(20);
+/// A process is at rest if it takes less than this from one look to the next, so many times.
+const REST_CPU_SECONDS: f64 = 0.000_5;
+const REST_LOOKS: u32 = 20;
+const REST_TIME_MAX: Duration = Duration::from_secs(10);
 /// The longest any order to the clients may take.
 const ORDER_TIME_MAX: Duration = Duration::from_secs(300);
 
@@ -160,6 +166,7 @@ fn measure(seated: &Seated, cluster: &Cluster, clients: usize) -> Result<Found> 
     let rss_mib_without = cost::rss_mib(pid)?;
     let timed = |crowd: &mut Crowd, order: &str| {
         eprintln!("{}: {order}", seated.seat.name());
+        rest(pid)?;
         let before = cost::threads_cpu_seconds(pid);
         crowd.order(order).map(|()| (cost::threads_cpu_seconds(pid) - before) * 1e6 / many)
     };
@@ -190,6 +197,18 @@ fn measure(seated: &Seated, cluster: &Cluster, clients: usize) -> Result<Found> 
         connections_max,
         pool_connections_max,
     })
+}
+
+/// Waits until a process has nothing left to do, such as closing the connections of those who left.
+fn rest(pid: u32) -> Result<()> {
+    let (mut before, mut calm) = (cost::threads_cpu_seconds(pid), 0);
+    try_wait_for("the seat to rest", REST_TIME_MAX, || {
+        let now = cost::threads_cpu_seconds(pid);
+        calm = if now - before < REST_CPU_SECONDS { calm + 1 } else { 0 };
+        before = now;
+        calm >= REST_LOOKS
+    })?;
+    Ok(())
 }
 
 /// The clients' process, as seen from here.
