@@ -39,6 +39,7 @@ is_present() {
     curl)       has curl ;;
     nginx)      has nginx ;;
     haproxy)    has haproxy ;;
+    varnish)    has varnishd ;;
     pgbouncer)  has pgbouncer ;;
     wrk)        has wrk ;;
     taskset)    has taskset ;;

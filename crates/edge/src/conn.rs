@@ -215,6 +215,7 @@ impl Connection {
             Ok(Some((step, consumed))) => {
                 inbox.consume(consumed);
                 self.requests += 1;
+                self.local.requests.add(1);
                 return Some(step);
             }
             Ok(None) if inbox.make_room(snapshot.codec.head_bytes_max) => return None,

@@ -27,7 +27,7 @@ use crate::fetch;
 use crate::forward::{
     Forwarding, Outgoing, Survey, overrides_method, passed_on, told_scheme, write_request_head,
 };
-use crate::io::{COPIED_BYTES_MAX, take_outbox};
+use crate::io::take_outbox;
 use crate::local::{Local, Scratch};
 use crate::metrics::CacheOutcome;
 use crate::normalise::{Target, client_ip, is_trusted, normalise, normalise_host};
@@ -321,18 +321,13 @@ impl Entrance<'_> {
         }
         let whom = (client.head_only, hit.age_s);
         let stored = write_stored(out, &hit.entry, &shown, question.facts, whom, &ours);
-        let body_bytes = stored.body.len() as u64;
-        let account =
-            Account { status: stored.status, cache: Some(outcome), body_bytes, ..Account::new(self.now) };
+        let (status, body_bytes) = (stored.status, stored.body_bytes);
+        let account = Account { status, cache: Some(outcome), body_bytes, ..Account::new(self.now) };
         let mut target = Vec::new();
         let whole = &mut target;
         account.close(self.local, self.snapshot, Some(request.route), move || request.described(whole));
-        // Several small answers to requests that came together then leave together.
-        if stored.body.len() <= COPIED_BYTES_MAX {
-            out.extend_from_slice(&stored.body);
-            return Step::Answered { body: None, close };
-        }
-        Step::Answered { body: Some(stored.body), close }
+        // Several small answers to requests that came together leave together.
+        Step::Answered { body: stored.rest, close }
     }
 
     fn join(

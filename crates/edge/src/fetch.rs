@@ -585,9 +585,10 @@ pub(crate) async fn answer_stored(
     let Some(stored) = stored else { return reply::refuse(local, socket, task, Reason::Internal).await };
     task.account.status = stored.status;
     task.account.cache = Some(outcome);
-    task.account.body_bytes = stored.body.len() as u64;
+    task.account.body_bytes = stored.body_bytes;
     let pace = client_pace(&task.snapshot.config.limits);
-    match socket.writer(pace).write([&stored.body, &[], &[]]).await {
+    let rest = stored.rest.as_deref().unwrap_or_default();
+    match socket.writer(pace).write([rest, &[], &[]]).await {
         Ok(()) => After::of(close),
         Err(error) => {
             task.account.reason = Some(unsent(&error.into()));

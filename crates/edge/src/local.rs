@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use tenfold_cache::{Cache, KeyBuf, Timestamp};
-use tenfold_service::metrics::Registry;
+use tenfold_service::metrics::{Counter, Registry};
 use tenfold_service::worker::Worker;
 
 use crate::access_log::AccessLog;
@@ -38,6 +38,8 @@ pub(crate) struct Local {
     pub(crate) worker: Rc<Worker>,
     pub(crate) pool: Rc<Pool>,
     pub(crate) ids: RefCell<RequestIds>,
+    /// Requests that came to this worker.
+    pub(crate) requests: Counter,
     pub(crate) scratch: RefCell<Scratch>,
     pub(crate) access_log: AccessLog,
 }
@@ -76,6 +78,7 @@ impl Local {
             worker: Rc::clone(worker),
             pool: Rc::new(Pool::default()),
             ids: RefCell::new(RequestIds::new(seed)),
+            requests: shared.metrics.worker_requests(worker.index),
             scratch: RefCell::default(),
             access_log: shared.access_log.clone(),
         }

@@ -249,6 +249,13 @@ impl EdgeMetrics {
         }
     }
 
+    /// Requests that came to one worker: an even split is what the acceptor is for.
+    #[must_use]
+    pub(crate) fn worker_requests(&self, worker: usize) -> Counter {
+        let labels = [("worker", &*worker.to_string())];
+        self.registry.counter("tenfold_edge_worker_requests", "Requests by the worker they came to.", &labels)
+    }
+
     /// A request was refused, or a connection cut.
     pub(crate) fn on_refusal(&self, reason: Reason) {
         let labels = [("reason", reason.as_str())];
@@ -288,10 +295,12 @@ mod tests {
         route.on_request(503, None, 0, Duration::from_millis(3));
         assert_eq!(route.totals(), (2, 1));
         EdgeMetrics::new(&registry).on_refusal(Reason::NoNode);
+        EdgeMetrics::new(&registry).worker_requests(1).add(2);
         let text = registry.render();
         for line in [
             "tenfold_edge_requests_total{route=\"product\",status=\"2xx\"} 1",
             "tenfold_edge_cache_total{cache=\"collapsed\",route=\"product\"} 1",
+            "tenfold_edge_worker_requests_total{worker=\"1\"} 2",
             "tenfold_edge_refusals_total{reason=\"no_node\"} 1",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} in {text}");

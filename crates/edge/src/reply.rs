@@ -17,7 +17,7 @@ use tenfold_http1::{BodyLength, Method, ResponseHead, write_content_length, writ
 use crate::body::Framing;
 use crate::conn::After;
 use crate::forward::{fields_to_keep, overrides_method, told_scheme, varies_by_each, write_response_fields};
-use crate::io::Socket;
+use crate::io::{COPIED_BYTES_MAX, Socket};
 use crate::local::Local;
 use crate::pass::client_pace;
 use crate::reason::{Reason, Refusal, write_refusal};
@@ -278,10 +278,32 @@ pub(crate) async fn refuse(local: &Rc<Local>, socket: &mut Socket, task: &mut Ta
 #[derive(Debug)]
 pub(crate) struct Stored {
     pub(crate) status: u16,
-    pub(crate) body: Bytes,
+    /// All of the body, written or not.
+    pub(crate) body_bytes: u64,
+    /// A body that is too large to be copied behind the head.
+    pub(crate) rest: Option<Bytes>,
 }
 
-/// Writes the head of an answer from a stored response, as the request gets it: whole, one or several ranges of it, or 304.
+/// What of a stored response goes out.
+enum Shown<'e> {
+    /// As it is stored: copied or counted only once it is known how it goes out.
+    Whole(&'e Bytes),
+    Made(Bytes),
+}
+
+impl std::ops::Deref for Shown<'_> {
+    type Target = Bytes;
+
+    fn deref(&self) -> &Bytes {
+        match self {
+            Self::Whole(body) => body,
+            Self::Made(body) => body,
+        }
+    }
+}
+
+/// Writes an answer from a stored response, as the request gets it: whole, one or several ranges of it, or 304. A body of
+/// more than [`COPIED_BYTES_MAX`] is left to be written from where it lies.
 pub(crate) fn write_stored(
     out: &mut Vec<u8>,
     entry: &Entry,
@@ -296,7 +318,7 @@ pub(crate) fn write_stored(
         write_vary(out, shown.adds_vary);
         write_age(out, age_s);
         ours.write(out);
-        return Stored { status: 304, body: Bytes::new() };
+        return Stored { status: 304, body_bytes: 0, rest: None };
     }
     // A part has the ranges of what it is a part of; a body that was compressed here has none.
     let status = if entry.part.is_some() { 200 } else { entry.status };
@@ -304,14 +326,15 @@ pub(crate) fn write_stored(
         None => plan_range(facts, status, &shown.validators, entry.complete_length()),
         Some(_) => RangePlan::Full,
     };
+    let made = |(status, body)| (status, Shown::Made(body));
     let (status, body) = match plan {
-        RangePlan::Single { start, end } => write_partial(out, entry, start, end),
-        RangePlan::Several(ranges) => write_parts(out, entry, &ranges, ours.request_id),
-        RangePlan::NotSatisfiable => write_unsatisfiable(out, entry),
+        RangePlan::Single { start, end } => made(write_partial(out, entry, start, end)),
+        RangePlan::Several(ranges) => made(write_parts(out, entry, &ranges, ours.request_id)),
+        RangePlan::NotSatisfiable => made(write_unsatisfiable(out, entry)),
         RangePlan::Full => {
             write_status(out, entry.status);
             out.extend_from_slice(shown.head);
-            (entry.status, shown.body.clone())
+            (entry.status, Shown::Whole(shown.body))
         }
     };
     write_vary(out, shown.adds_vary);
@@ -320,7 +343,19 @@ pub(crate) fn write_stored(
     }
     write_age(out, age_s);
     ours.write(out);
-    Stored { status, body: if head_only { Bytes::new() } else { body } }
+    if head_only {
+        return Stored { status, body_bytes: 0, rest: None };
+    }
+    let body_bytes = body.len() as u64;
+    if body.len() <= COPIED_BYTES_MAX {
+        out.extend_from_slice(&body);
+        return Stored { status, body_bytes, rest: None };
+    }
+    let rest = match body {
+        Shown::Whole(body) => body.clone(),
+        Shown::Made(body) => body,
+    };
+    Stored { status, body_bytes, rest: Some(rest) }
 }
 
 fn write_vary(out: &mut Vec<u8>, adds_vary: bool) {

@@ -8,8 +8,11 @@
 //! benchmark says. A round with a failed request ends the run; a benchmark never fails a build.
 
 mod cost;
+mod floor;
 pub(crate) mod hit_ratio;
+mod hits;
 pub(crate) mod pooler;
+mod rows;
 mod same_work;
 mod server;
 mod sides;
@@ -24,13 +27,17 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::interrupt::on_interrupt;
 
-use server::Server;
+use rows::{Row, Size};
+use server::{SERVER_CORE, Server};
 use sides::Side;
+use wrk::Asking;
+
+pub(crate) use floor::{Way, run as run_floor};
 
 /// What is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Bench {
-    /// One answer of 1 KiB, from the cache.
+    /// Answers from the cache: three sizes, many keys, two workers.
     CacheHit,
     /// One answer of 1 KiB, from the origin each time.
     Proxy,
@@ -51,21 +58,67 @@ impl Bench {
 }
 
 /// How long and how often.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Options {
     pub(crate) rounds: usize,
     pub(crate) round: Duration,
     pub(crate) warm_up: Duration,
     pub(crate) connections: u32,
+    /// How many are many, in the row of many keys.
+    pub(crate) keys: u32,
+    /// Empty for all.
+    pub(crate) rows: Vec<Row>,
 }
 
 impl Options {
     /// The figures we publish.
-    pub(crate) const FULL: Self =
-        Self { rounds: 5, round: Duration::from_secs(5), warm_up: Duration::from_secs(2), connections: 64 };
-    /// A first look: one round of each.
-    pub(crate) const SHORT: Self =
-        Self { rounds: 1, round: Duration::from_secs(2), warm_up: Duration::from_secs(1), connections: 64 };
+    pub(crate) const FULL: Self = Self {
+        rounds: 5,
+        round: Duration::from_secs(5),
+        warm_up: Duration::from_secs(2),
+        connections: 64,
+        keys: 1_000_000,
+        rows: Vec::new(),
+    };
+
+    /// A first look: one round of each, of the smallest answer where no other row is asked for.
+    pub(crate) fn short() -> Self {
+        Self {
+            rounds: 1,
+            round: Duration::from_secs(2),
+            warm_up: Duration::from_secs(1),
+            keys: 50_000,
+            rows: vec![Row::Size(Size::SMALL)],
+            ..Self::FULL
+        }
+    }
+
+    /// Reads a command line; the error says what it doesn't know.
+    pub(crate) fn parse(bench: Bench, words: &[&str]) -> Result<Self, String> {
+        let mut options = if words.contains(&"--short") { Self::short() } else { Self::FULL };
+        let mut words = words.iter().filter(|word| **word != "--short");
+        while let Some(&word) = words.next() {
+            let value = words.next().ok_or_else(|| format!("`{word}` is unknown or lacks its value"))?;
+            let number = || value.parse::<u32>().ok().filter(|&number| number > 0);
+            let bad = || format!("`{word} {value}` is not understood");
+            match word {
+                "--rounds" => options.rounds = number().ok_or_else(bad)? as usize,
+                "--seconds" => options.round = Duration::from_secs(number().ok_or_else(bad)?.into()),
+                "--connections" => options.connections = number().ok_or_else(bad)?,
+                "--rows" if bench == Bench::CacheHit => options.rows = Row::parse(value)?,
+                _ => return Err(bad()),
+            }
+        }
+        Ok(options)
+    }
+
+    fn rows(&self, bench: Bench) -> Vec<Row> {
+        match bench {
+            Bench::Proxy => vec![Row::Size(Size::SMALL)],
+            Bench::CacheHit if self.rows.is_empty() => Row::all(),
+            Bench::CacheHit => self.rows.clone(),
+        }
+    }
 }
 
 /// What one side did in one round.
@@ -78,23 +131,68 @@ struct Sample {
     rss_mib: f64,
 }
 
-/// Runs one benchmark and prints its table.
-pub(crate) fn run(root: &Path, bench: Bench, options: Options) -> Result<ExitCode> {
+/// Runs one benchmark and prints its tables.
+pub(crate) fn run(root: &Path, bench: Bench, options: &Options) -> Result<ExitCode> {
     if std::thread::available_parallelism().map_or(1, usize::from) < 2 {
         bail!("a benchmark needs two cores: one for the server, one for the client");
     }
     let scratch = Scratch::new(root)?;
     let origin = Server::start_origin(root, &scratch, bench)?;
-    let mut running = Vec::new();
-    for side in Side::all(bench)? {
-        eprintln!("starting {}", side.label());
-        let server = Server::start(root, &scratch, &side, origin.port())?;
-        same_work::check(bench, &side, server.port())?;
-        running.push((side, server));
+    let place = Place { root, scratch: &scratch, origin: origin.port() };
+    let rows = options.rows(bench);
+    let sizes: Vec<Size> =
+        rows.iter().filter_map(|row| if let Row::Size(size) = row { Some(*size) } else { None }).collect();
+    if !sizes.is_empty() {
+        run_sizes(&place, bench, &sizes, options)?;
     }
-    for (side, server) in &running {
+    if rows.contains(&Row::Keys) {
+        hits::run_keys(&place, options)?;
+    }
+    if rows.contains(&Row::Workers) {
+        hits::run_workers(&place, options)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Where servers are started.
+struct Place<'a> {
+    root: &'a Path,
+    scratch: &'a Scratch,
+    origin: u16,
+}
+
+impl Place<'_> {
+    fn start(&self, side: Side, cores: &str) -> Result<(Side, Server)> {
+        eprintln!("starting {}", side.label());
+        let server = Server::start(self.root, self.scratch, &side, self.origin, cores)?;
+        Ok((side, server))
+    }
+}
+
+/// All sides, one after the other, for each size.
+fn run_sizes(place: &Place<'_>, bench: Bench, sizes: &[Size], options: &Options) -> Result<()> {
+    let sides = Side::all(bench)?.into_iter().map(|side| place.start(side, SERVER_CORE));
+    let running = sides.collect::<Result<Vec<_>>>()?;
+    for size in sizes {
+        for (side, server) in &running {
+            same_work::check(bench, side, server.port(), *size)?;
+        }
+        let asking = Asking::for_path(size.path(), options.connections);
+        let rows = compete(&running, options, |_| &asking)?;
+        println!("{}", table::render(&format!("{}: {}", bench.name(), size.name), options, &rows));
+    }
+    Ok(())
+}
+
+/// Warms the sides, then loads them in turn.
+fn compete<'a>(
+    running: &[(Side, Server)],
+    options: &Options,
+    asking: impl Fn(usize) -> &'a Asking,
+) -> Result<Vec<table::Row>> {
+    for (index, (side, server)) in running.iter().enumerate() {
         eprintln!("warming {}", side.label());
-        wrk::run(server.port(), options.connections, options.warm_up)?;
+        wrk::run(server.port(), asking(index), options.warm_up)?;
     }
     let mut samples: Vec<Vec<Sample>> = vec![Vec::new(); running.len()];
     for round in 0..options.rounds {
@@ -102,20 +200,18 @@ pub(crate) fn run(root: &Path, bench: Bench, options: Options) -> Result<ExitCod
             // Each round starts with another side, so that none always follows the same neighbour.
             let index = (round + turn) % running.len();
             let (side, server) = &running[index];
-            let sample = measure(server, options).with_context(|| side.label())?;
+            let sample = measure(server, asking(index), options.round).with_context(|| side.label())?;
             let us = sample.cpu_us_per_request;
             eprintln!("round {}/{}: {} {us:.2} µs a request", round + 1, options.rounds, side.label());
             samples[index].push(sample);
         }
     }
-    let rows = running.iter().zip(samples).map(|((side, _), samples)| table::Row::new(side, samples));
-    println!("{}", table::render(bench, options, &rows.collect::<Vec<_>>()));
-    Ok(ExitCode::SUCCESS)
+    Ok(running.iter().zip(samples).map(|((side, _), samples)| table::Row::new(side, samples)).collect())
 }
 
-fn measure(server: &Server, options: Options) -> Result<Sample> {
+fn measure(server: &Server, asking: &Asking, length: Duration) -> Result<Sample> {
     let before = server.cpu_seconds();
-    let load = wrk::run(server.port(), options.connections, options.round)?;
+    let load = wrk::run(server.port(), asking, length)?;
     let spent = server.cpu_seconds() - before;
     Ok(Sample {
         cpu_us_per_request: spent * 1e6 / load.requests,
@@ -159,5 +255,24 @@ fn remove(folder: &Path) {
             eprintln!("left behind {}: {error}", folder.display());
         }
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_line_is_understood_or_refused() {
+        let parse = |bench, words: &[&str]| Options::parse(bench, words);
+        assert_eq!(parse(Bench::Proxy, &[]), Ok(Options::FULL));
+        let chosen = parse(Bench::CacheHit, &["--short", "--rows", "1MiB,keys", "--seconds", "3"]).unwrap();
+        assert_eq!((chosen.round, chosen.keys), (Duration::from_secs(3), Options::short().keys));
+        assert_eq!(chosen.rows(Bench::CacheHit).len(), 2);
+        assert_eq!(Options::FULL.rows(Bench::CacheHit).len(), 5);
+        for words in [["--rounds", "0"], ["--rows", "keys"], ["--what", "1"]] {
+            assert!(parse(Bench::Proxy, &words).is_err(), "{words:?}");
+        }
+        assert!(parse(Bench::CacheHit, &["--rows"]).is_err());
     }
 }

@@ -15,7 +15,6 @@ mod tidy;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::Result;
 
@@ -24,8 +23,8 @@ use bench::{Bench, Options};
 const USAGE: &str = "\
 usage: cargo xtask tidy
            the house rules a program can hold, all findings at once
-       cargo xtask bench cache-hit|proxy [--short] [--rounds N] [--seconds N] [--connections N]
-           beside nginx and HAProxy; needs a release build (bench/cache-hit and bench/proxy make one)
+       cargo xtask bench cache-hit|proxy [--short] [--rounds N] [--seconds N] [--connections N] [--rows A,B]
+           beside nginx, HAProxy and Varnish; needs a release build (bench/cache-hit and bench/proxy make one)
        cargo xtask bench pooler [--short] [--rounds N] [--seconds N] [--rows A,B] [--seats A,B] [--together]
        cargo xtask bench pooler-idle [--short] [--clients N] [--seats A,B]
            beside PgBouncer, the bare relay and direct; need a release build (bench/pooler and bench/pooler-idle)
@@ -54,7 +53,7 @@ fn main() -> ExitCode {
         },
         ["bench", "hit-ratio"] => bench::hit_ratio::run(&repository(), false),
         ["bench", "hit-ratio", "--short"] => bench::hit_ratio::run(&repository(), true),
-        ["relay" | "idle-clients", ..] => part_of_a_benchmark(&words),
+        ["relay" | "idle-clients" | "floor", ..] => part_of_a_benchmark(&words),
         ["bench", name, options @ ..] => bench_command(name, options),
         ["-h" | "--help" | "help"] => {
             println!("{USAGE}");
@@ -89,22 +88,19 @@ fn bench_command(name: &str, options: &[&str]) -> Result<ExitCode> {
     let Some(bench) = Bench::from_name(name) else {
         return Ok(usage_error(&format!("no benchmark `{name}`")));
     };
-    let mut chosen = if options.contains(&"--short") { Options::SHORT } else { Options::FULL };
-    let mut rest = options.iter().filter(|option| **option != "--short");
-    while let Some(option) = rest.next() {
-        let number = rest.next().and_then(|value| value.parse::<u32>().ok()).filter(|&number| number > 0);
-        match (*option, number) {
-            ("--rounds", Some(count)) => chosen.rounds = count as usize,
-            ("--seconds", Some(seconds)) => chosen.round = Duration::from_secs(seconds.into()),
-            ("--connections", Some(count)) => chosen.connections = count,
-            _ => return Ok(usage_error(&format!("`{option}` is unknown or lacks its number"))),
-        }
+    match Options::parse(bench, options) {
+        Ok(options) => bench::run(&repository(), bench, &options),
+        Err(what) => Ok(usage_error(&what)),
     }
-    bench::run(&repository(), bench, chosen)
 }
 
-/// Processes that `bench pooler` starts of itself.
+/// Processes that a benchmark starts of itself.
 fn part_of_a_benchmark(words: &[&str]) -> Result<ExitCode> {
+    if let ["floor", way, port] = words
+        && let (Some(way), Ok(port)) = (bench::Way::from_name(way), port.parse())
+    {
+        bench::run_floor(way, port)?;
+    }
     let ports: Result<Vec<u16>, _> = words.iter().skip(1).map(|word| word.parse()).collect();
     match (words.first(), ports.as_deref()) {
         (Some(&"relay"), Ok(&[port, server, size])) => bench::pooler::run_relay(port, server, size.into())?,

@@ -10,17 +10,18 @@ use anyhow::{Context as _, Result, bail, ensure};
 use tenfold_testkit::raw::{self, Response};
 
 use super::Bench;
-use super::server::body;
+use super::rows::Size;
 use super::sides::Side;
 
 /// Asks twice; says what is wrong.
-pub(crate) fn check(bench: Bench, side: &Side, port: u16) -> Result<()> {
+pub(crate) fn check(bench: Bench, side: &Side, port: u16, size: Size) -> Result<()> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let answers = [raw::get(address, "/item"), raw::get(address, "/item")];
+    let path = size.path();
+    let answers = [raw::get(address, &path), raw::get(address, &path)];
     let [first, second] = answers.map(|answer| answer.with_context(|| side.label()));
     let (first, second) = (first?, second?);
     check_serials(bench, &first, &second).with_context(|| side.label())?;
-    check_one(&first).and_then(|()| check_one(&second)).with_context(|| side.label())
+    check_one(&first, size).and_then(|()| check_one(&second, size)).with_context(|| side.label())
 }
 
 fn check_serials(bench: Bench, first: &Response, second: &Response) -> Result<()> {
@@ -35,9 +36,13 @@ fn check_serials(bench: Bench, first: &Response, second: &Response) -> Result<()
     }
 }
 
-fn check_one(answer: &Response) -> Result<()> {
+fn check_one(answer: &Response, size: Size) -> Result<()> {
     ensure!(answer.status == 200, "status {} instead of 200", answer.status);
-    ensure!(answer.body == body().as_bytes(), "{} body bytes that are not the origin's", answer.body.len());
+    ensure!(
+        answer.body == size.body().as_bytes(),
+        "{} body bytes that are not the origin's",
+        answer.body.len()
+    );
     let expected = [("content-type", "text/plain"), ("cache-control", "max-age=86400"), ("etag", "\"one\"")];
     for (name, value) in expected {
         let found = answer.header(name);
@@ -61,7 +66,7 @@ mod tests {
             status: 200,
             reason: String::new(),
             fields: fields.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
-            body: body().into_bytes(),
+            body: Size::SMALL.body().into_bytes(),
             interim: Vec::new(),
             raw: Vec::new(),
             closes: false,
@@ -71,12 +76,12 @@ mod tests {
     #[test]
     fn other_work_is_refused() {
         let good = answer("a");
-        assert!(check_one(&good).is_ok());
-        assert!(check_one(&Response { status: 404, ..good.clone() }).is_err());
-        assert!(
-            check_one(&Response { body: body().replace('t', "T").into_bytes(), ..good.clone() }).is_err()
-        );
-        assert!(check_one(&Response { fields: good.fields[1..].to_vec(), ..good }).is_err());
+        let check = |answer: &Response| check_one(answer, Size::SMALL).is_ok();
+        assert!(check(&good));
+        assert!(!check(&Response { status: 404, ..good.clone() }));
+        let body = Size::SMALL.body().replace('t', "T").into_bytes();
+        assert!(!check(&Response { body, ..good.clone() }));
+        assert!(!check(&Response { fields: good.fields[1..].to_vec(), ..good }));
     }
 
     #[test]

@@ -16,6 +16,9 @@ pub(crate) enum Program {
     Tenfold,
     Nginx,
     Haproxy,
+    Varnish,
+    /// The least that answers: [`super::floor`].
+    Floor,
     Pgbouncer,
 }
 
@@ -24,7 +27,7 @@ pub(crate) enum Program {
 pub(crate) struct Side {
     pub(crate) program: Program,
     pub(crate) version: String,
-    /// In bench/peers/.
+    /// In bench/peers/; the floor has none.
     pub(crate) template: String,
     /// `@VARIANT@` in the template; names its files too.
     pub(crate) variant: &'static str,
@@ -49,16 +52,22 @@ impl Side {
                 note,
             })
         };
-        let nginx = |variant, note| side(Program::Nginx, "nginx.conf", variant, "", note);
+        let nginx = |variant, option, note| side(Program::Nginx, "nginx.conf", variant, option, note);
         let haproxy = |variant, option, note| side(Program::Haproxy, "haproxy.cfg", variant, option, note);
-        let us = side(Program::Tenfold, "tenfold.toml", "", "", "")?;
+        let us = side(Program::Tenfold, "tenfold.toml", "64MiB", "1", "")?;
         let peers = match bench {
-            Bench::CacheHit => {
-                vec![nginx("on", "sendfile on")?, nginx("off", "sendfile off")?, haproxy("cache", "", "")?]
-            }
+            Bench::CacheHit => vec![
+                nginx("on", "sendfile on; tcp_nopush on;", "sendfile on")?,
+                nginx("push", "sendfile on; tcp_nopush off;", "sendfile on, tcp_nopush off")?,
+                nginx("off", "sendfile off;", "sendfile off")?,
+                haproxy("cache", "", "")?,
+                side(Program::Varnish, "varnish.vcl", "", "", "")?,
+                side(Program::Floor, "", "write", "", "write")?,
+                side(Program::Floor, "", "sendfile", "", "sendfile")?,
+            ],
             Bench::Proxy => vec![
-                nginx("on", "buffering on")?,
-                nginx("off", "buffering off")?,
+                nginx("on", "", "buffering on")?,
+                nginx("off", "", "buffering off")?,
                 haproxy("copy", "", "")?,
                 haproxy("splice", "option splice-auto", "splice")?,
             ],
@@ -66,8 +75,23 @@ impl Side {
         Ok([vec![us], peers].concat())
     }
 
-    pub(crate) fn is_ours(&self) -> bool {
-        self.program == Program::Tenfold
+    /// nginx in another part than that of a peer.
+    pub(crate) fn nginx() -> Self {
+        Self {
+            program: Program::Nginx,
+            version: String::new(),
+            template: String::new(),
+            variant: "",
+            option: "",
+            note: "",
+        }
+    }
+
+    /// Tenfold as a cache with so much memory and so many workers.
+    pub(crate) fn ours(memory: &'static str, workers: &'static str, note: &'static str) -> Result<Self> {
+        let program = Program::Tenfold;
+        let template = format!("{}.tenfold.toml", Bench::CacheHit.name());
+        Ok(Self { program, version: program.version()?, template, variant: memory, option: workers, note })
     }
 
     /// The program and what was set.
@@ -76,6 +100,8 @@ impl Side {
             Program::Tenfold => "Tenfold",
             Program::Nginx => "nginx",
             Program::Haproxy => "HAProxy",
+            Program::Varnish => "Varnish",
+            Program::Floor => "bare loop (floor)",
             Program::Pgbouncer => "PgBouncer",
         };
         if self.note.is_empty() { name.to_owned() } else { format!("{name}, {}", self.note) }
@@ -94,12 +120,19 @@ impl Program {
             }
             Self::Nginx => installed("nginx"),
             Self::Haproxy => installed("haproxy"),
+            Self::Varnish => installed("varnishd"),
+            Self::Floor => Ok(std::env::current_exe()?),
             Self::Pgbouncer => installed("pgbouncer"),
         }
     }
 
     pub(crate) fn version(self) -> Result<String> {
-        let flag = if matches!(self, Self::Tenfold | Self::Pgbouncer) { "--version" } else { "-v" };
+        let flag = match self {
+            Self::Tenfold | Self::Pgbouncer => "--version",
+            Self::Nginx | Self::Haproxy => "-v",
+            Self::Varnish => "-V",
+            Self::Floor => return Ok("–".to_owned()),
+        };
         let path = self.path()?;
         let output =
             Command::new(&path).arg(flag).output().with_context(|| format!("cannot run {path:?}"))?;
@@ -117,15 +150,14 @@ fn installed(program: &str) -> Result<PathBuf> {
     let mut places = folders.map(|folder| folder.join(program));
     places
         .find(|place| place.is_file())
-        .with_context(|| format!("{program} is not installed: apt-get install {program}"))
+        .with_context(|| format!("{program} is not installed; the script of this benchmark installs it"))
 }
 
 /// The first word that looks like 1.2 or 1.2.3.
 fn version_in(text: &str) -> Option<String> {
-    let words = text.split(|c: char| c.is_whitespace() || c == '/');
-    let mut versions = words.map(|word| word.split(['-', '+']).next().unwrap_or_default());
+    let mut words = text.split(|c: char| c.is_whitespace() || matches!(c, '/' | '(' | '-' | '+'));
     let is_version = |word: &&str| word.contains('.') && word.chars().all(|c| c.is_ascii_digit() || c == '.');
-    versions.find(is_version).map(str::to_owned)
+    words.find(is_version).map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -138,6 +170,7 @@ mod tests {
             ("nginx version: nginx/1.22.1\n", "1.22.1"),
             ("HAProxy version 2.6.12-1+deb12u4 2026/10/17 - https://haproxy.org/\n", "2.6.12"),
             ("tenfold 0.1.0\n", "0.1.0"),
+            ("varnishd (varnish-7.1.1 revision 7cee1c581bead20e88d101ab3d72afb29f14d87a)\n", "7.1.1"),
             ("PgBouncer 1.18.0\nlibevent 2.1.12-stable\n", "1.18.0"),
         ] {
             assert_eq!(version_in(text).as_deref(), Some(version));

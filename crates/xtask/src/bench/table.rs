@@ -1,24 +1,23 @@
 //! The table a benchmark prints: medians with their range, and the ratio to each peer.
 //!
 //! A ratio is taken within a round, where both sides saw the same machine, and the median of those is what counts; it
-//! is below 1 where we cost less. The table is Markdown, ready for bench/README.md.
+//! is below 1 where the first side costs less, or is faster. The table is Markdown, ready for bench/README.md.
 
 use std::fmt::Write as _;
 
 use super::sides::Side;
-use super::{Bench, Options, Sample};
+use super::{Options, Sample};
 
 /// One side's rounds.
 pub(crate) struct Row {
     label: String,
     version: String,
-    is_ours: bool,
     samples: Vec<Sample>,
 }
 
 impl Row {
     pub(crate) fn new(side: &Side, samples: Vec<Sample>) -> Self {
-        Self { label: side.label(), version: side.version.clone(), is_ours: side.is_ours(), samples }
+        Self { label: side.label(), version: side.version.clone(), samples }
     }
 
     fn spread(&self, of: impl Fn(&Sample) -> f64) -> Spread {
@@ -54,20 +53,23 @@ impl Spread {
     }
 }
 
-/// The whole table.
-pub(crate) fn render(bench: Bench, options: Options, rows: &[Row]) -> String {
+/// The whole table. The first row is the one that the others are compared with.
+pub(crate) fn render(title: &str, options: &Options, rows: &[Row]) -> String {
     let mut out = format!(
-        "{}: 1 KiB, {} connections, {} rounds of {} s, servers on one core each in turn; median (min–max)\n\n",
-        bench.name(),
+        "{title}, {} connections, {} rounds of {} s, in turn; median (min–max)\n\n",
         options.connections,
         options.rounds,
         options.round.as_secs(),
     );
-    out.push_str("| | version | CPU µs/request | requests/s | p99 ms | RSS MiB | our CPU ÷ theirs |\n");
-    out.push_str("|---|---|---|---|---|---|---|\n");
-    let ours = rows.iter().find(|row| row.is_ours);
-    for row in rows {
-        let ratio = ours.filter(|_| !row.is_ours).map_or_else(String::new, |ours| ratio(ours, row).text(2));
+    out.push_str(
+        "| | version | CPU µs/request | requests/s | p99 ms | RSS MiB | our CPU ÷ its | our p99 ÷ its |\n",
+    );
+    out.push_str("|---|---|---|---|---|---|---|---|\n");
+    for (index, row) in rows.iter().enumerate() {
+        let compared = |of: fn(&Sample) -> f64| match rows.first() {
+            Some(first) if index > 0 => ratio(first, row, of).text(2),
+            _ => String::new(),
+        };
         let columns = [
             row.label.clone(),
             row.version.clone(),
@@ -75,31 +77,27 @@ pub(crate) fn render(bench: Bench, options: Options, rows: &[Row]) -> String {
             row.spread(|sample| sample.requests_per_second).text(0),
             row.spread(|sample| sample.p99_ms).text(2),
             row.spread(|sample| sample.rss_mib).text(0),
-            ratio,
+            compared(|sample| sample.cpu_us_per_request),
+            compared(|sample| sample.p99_ms),
         ];
         let _ = writeln!(out, "| {} |", columns.join(" | "));
     }
     out
 }
 
-fn ratio(ours: &Row, theirs: &Row) -> Spread {
-    let rounds = ours.samples.iter().zip(&theirs.samples);
-    Spread::of(rounds.map(|(ours, theirs)| ours.cpu_us_per_request / theirs.cpu_us_per_request))
+fn ratio(first: &Row, other: &Row, of: fn(&Sample) -> f64) -> Spread {
+    let rounds = first.samples.iter().zip(&other.samples);
+    Spread::of(rounds.map(|(first, other)| of(first) / of(other)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn row(label: &str, is_ours: bool, costs: &[f64]) -> Row {
+    fn row(label: &str, costs: &[f64]) -> Row {
         let sample =
             |&cost| Sample { cpu_us_per_request: cost, requests_per_second: 1e5, p99_ms: 1.0, rss_mib: 9.0 };
-        Row {
-            label: label.into(),
-            version: "1.0".into(),
-            is_ours,
-            samples: costs.iter().map(sample).collect(),
-        }
+        Row { label: label.into(), version: "1.0".into(), samples: costs.iter().map(sample).collect() }
     }
 
     #[test]
@@ -112,9 +110,9 @@ mod tests {
     #[test]
     fn ratios_are_taken_within_a_round() {
         // The machine was three times slower in round two, for both alike.
-        let rows = [row("Tenfold", true, &[8.0, 24.0, 8.0]), row("nginx", false, &[10.0, 30.0, 10.0])];
-        let table = render(Bench::CacheHit, Options::FULL, &rows);
+        let rows = [row("Tenfold", &[8.0, 24.0, 8.0]), row("nginx", &[10.0, 30.0, 10.0])];
+        let table = render("cache-hit: 1KiB", &Options::FULL, &rows);
         assert!(table.contains("| nginx | 1.0 | 10.00 (10.00–30.00) | 100000 (100000–100000) |"), "{table}");
-        assert!(table.contains("| 0.80 (0.80–0.80) |"), "{table}");
+        assert!(table.contains("| 0.80 (0.80–0.80) | 1.00 (1.00–1.00) |"), "{table}");
     }
 }

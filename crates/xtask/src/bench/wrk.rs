@@ -3,12 +3,32 @@
 //! wrk is a closed loop, which is right here and wrong for latency under load: here the question is what a request
 //! costs a busy server. A run with a failed or refused request is an error, because its cost would not be comparable.
 
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
 use super::server::CLIENT_CORE;
+
+/// What is asked for, by how many, from where.
+#[derive(Clone, Debug)]
+pub(crate) struct Asking {
+    pub(crate) connections: u32,
+    pub(crate) threads: u32,
+    pub(crate) path: String,
+    /// A wrk script that asks for something else than `path`.
+    pub(crate) script: Option<PathBuf>,
+    /// As `taskset` names them.
+    pub(crate) cores: &'static str,
+}
+
+impl Asking {
+    /// For one path, from the client's core.
+    pub(crate) fn for_path(path: String, connections: u32) -> Self {
+        Self { connections, threads: 1, path, script: None, cores: CLIENT_CORE }
+    }
+}
 
 /// What wrk says it did.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -19,11 +39,17 @@ pub(crate) struct Load {
 }
 
 /// Loads the server on this port for about `length`.
-pub(crate) fn run(port: u16, connections: u32, length: Duration) -> Result<Load> {
+pub(crate) fn run(port: u16, asking: &Asking, length: Duration) -> Result<Load> {
     let mut command = Command::new("taskset");
-    command.args(["-c", CLIENT_CORE, "wrk", "--latency", "-t", "1", "-c", &connections.to_string()]);
+    let connections = asking.connections.to_string();
+    command.args(["-c", asking.cores, "wrk", "--latency", "-t", &asking.threads.to_string()]);
+    command.args(["-c", &connections]);
     command.args(["-d", &format!("{}s", length.as_secs().max(1))]);
-    let output = command.arg(format!("http://127.0.0.1:{port}/item")).output().context("cannot run wrk")?;
+    if let Some(script) = &asking.script {
+        command.arg("-s").arg(script);
+    }
+    let url = format!("http://127.0.0.1:{port}{}", asking.path);
+    let output = command.arg(url).output().context("cannot run wrk")?;
     let text = String::from_utf8_lossy(&output.stdout);
     if !output.status.success() {
         bail!("wrk failed: {}{text}", String::from_utf8_lossy(&output.stderr));
