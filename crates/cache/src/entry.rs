@@ -278,7 +278,7 @@ impl Entry {
     }
 
     /// Asks for the memory of the entry, its head and its body: with many keys it is in no cache of the processor, and
-    /// what is asked for at once comes at once. A million keys cost a tenth less so.
+    /// what is asked for together comes together.
     #[inline]
     pub(crate) fn touch(&self) {
         let own =

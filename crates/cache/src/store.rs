@@ -36,7 +36,7 @@ pub(crate) struct Store {
 }
 
 /// A short key lies in its slot of the store, where comparing it costs no further miss of the processor's caches: with a
-/// million keys a hit took 5 % less.
+/// million keys, comparing keys that lay apart took 5 % of a hit.
 type Key = SmallVec<[u8; KEY_INLINE_BYTES]>;
 
 /// What is stored under one key.
