@@ -146,7 +146,8 @@ pub struct PoolSettings {
     pub transaction_timeout: Duration,
     /// A client may say nothing for this long; zero: for ever.
     pub client_idle: Duration,
-    /// A server must have taken a connection and the login after this long.
+    /// A server must have taken a connection and the login after this long, and have answered what the pooler itself
+    /// asks on one (checks, replays, probes, ROLLBACK, DISCARD).
     pub connect_timeout: Duration,
     /// After a failed login, this long until the next try.
     pub connect_retry: Duration,

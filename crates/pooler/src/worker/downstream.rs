@@ -182,7 +182,7 @@ impl Worker {
         if matches!(fate, Fate::Pass | Fate::Ready) && server.client.is_some() {
             batch.pass(range);
         }
-        if matches!(server.due.front(), Some(Due::ParseInvented(_) | Due::CloseInvented(_))) {
+        if matches!(server.due.front(), Some(Due::ParseInvented(_) | Due::CloseInvented(_) | Due::CopyEnd)) {
             self.stage_invented(key, batch);
         }
         fate
@@ -376,6 +376,8 @@ impl Worker {
                 Some(Due::ParseInvented(_)) if is_heard => write::parse_complete(batch.stage()),
                 Some(Due::CloseInvented(_)) if is_heard => write::close_complete(batch.stage()),
                 Some(Due::ParseInvented(_) | Due::CloseInvented(_)) => {}
+                // What it stands behind was no COPY. In session mode that is not known of all that it stands behind.
+                Some(Due::CopyEnd) if !is_heard || !server.is_session() => {}
                 _ => return,
             }
             server.due.pop_front();
@@ -397,6 +399,12 @@ impl Worker {
         if server.is_session() {
             self.deliver(key, batch);
             self.session_idle(key);
+            return;
+        }
+        let client = server.client.and_then(|client| self.clients.get(client));
+        if client.is_some_and(|client| client.passing > 0 && !client.dropping) {
+            // What is left of its message would be taken for the next client's.
+            server.torn = true;
             return;
         }
         if server.effects.intersects(Effects::LISTEN) {
@@ -430,11 +438,15 @@ fn must_be_whole(header: Header) -> bool {
 fn ready(server: &mut Server, body: &[u8]) -> Fate {
     let &[status @ (b'I' | b'T' | b'E')] = body else { return Fate::Broken("a malformed ReadyForQuery") };
     server.status = status;
+    while matches!(server.due.front(), Some(Due::CopyEnd)) {
+        server.due.pop_front();
+    }
     match server.due.front() {
         Some(Due::Ours(_)) => Fate::OurReady,
         Some(Due::Query | Due::Sync) => {
             server.due.pop_front();
             server.copying_in = false;
+            server.torn = false;
             if server.client.is_none() { Fate::NobodysReady } else { Fate::Ready }
         }
         _ => Fate::Broken("a ReadyForQuery that nobody asked for"),
@@ -515,21 +527,11 @@ fn notice(server: &Server) -> Fate {
     if server.client.is_none() || is_ours { Fate::Swallow } else { Fate::Pass }
 }
 
-/// COPY from the client begins: what was sent ahead as Sync is dropped by the server.
 fn copy_in(server: &mut Server) -> Fate {
     if matches!(server.due.front(), Some(Due::Ours(_))) {
         return Fate::Broken("copy mode that nobody asked for");
     }
-    server.copying_in = true;
-    if matches!(server.due.front(), Some(Due::Execute)) {
-        while matches!(server.due.get(1), Some(Due::Sync)) {
-            server.due.remove(1);
-            server.in_series = true;
-        }
-    } else if server.is_session() && matches!(server.due.front(), Some(Due::Sync)) {
-        server.due.pop_front();
-        server.in_series = true;
-    }
+    server.begin_copy();
     Fate::Pass
 }
 

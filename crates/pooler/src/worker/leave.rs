@@ -23,6 +23,7 @@ use super::{
     refuse,
     server::{Due, Ours, Phase, Pins, Server, Why},
     slab::Key,
+    wire::{Got, Wire},
 };
 use crate::{
     counters::Counter, image::Image, mailbox::Ask, refusal::Refusal, report::Pause, shared::Database,
@@ -41,6 +42,9 @@ impl Worker {
 
     fn client_ends(&mut self, key: Key, is_goodbye: bool) {
         let Some(mut client) = self.clients.remove(key) else { return };
+        if client.unread {
+            drop_unread(&mut client.wire);
+        }
         // Closing the socket, below, takes it out of the event loop as well.
         client.wire.close_notify();
         if let Some(seat) = &client.seat
@@ -152,6 +156,9 @@ impl Worker {
 
     /// An abandoned server connection has answered: the next step of cleaning it.
     pub(super) fn abandoned_goes_on(&mut self, key: Key) {
+        if let Some(server) = self.servers.get_mut(key) {
+            server.touched = self.now;
+        }
         self.clean(key, false);
     }
 
@@ -196,6 +203,7 @@ impl Worker {
     fn ask_server(&mut self, key: Key, sql: &[u8], why: Why) {
         let Some(server) = self.servers.get_mut(key) else { return };
         server.push_ours(why);
+        server.touched = self.now;
         let mut out = Vec::new();
         write::query(&mut out, sql);
         self.send_server(key, &out);
@@ -235,6 +243,15 @@ impl Worker {
         self.lose(key, last_words.as_deref());
     }
 
+    /// A server does not answer what we ask of it.
+    pub(super) fn server_hangs(&mut self, key: Key) {
+        let Some(server) = self.servers.get(key) else { return };
+        self.shared.log_server_broken(&server.pool, refuse::SERVER_HANGS);
+        // If it waits for a lock it would go on doing so, though nobody is there any more.
+        self.cancel_server(key, None);
+        self.lose(key, Some(&refuse::error_body(Refusal::ServerLost, refuse::SERVER_HANGS)));
+    }
+
     fn lose(&mut self, key: Key, last_words: Option<&[u8]>) {
         self.leave_hot(key);
         let Some(mut server) = self.servers.remove(key) else { return };
@@ -261,16 +278,23 @@ impl Worker {
             self.client_gone_from(key);
             return;
         }
+        if matches!(client.state, State::Login(_)) {
+            // Its startup parameters are tried on another one, as long as its login may take.
+            self.wait_to_start(key);
+            return;
+        }
         let ends = server.due.iter().filter(|due| matches!(due, Due::Query | Due::Sync)).count();
         // What was set is told nobody: the client would go on without it.
         let is_unsettled =
             server.unsettled || matches!(server.phase, Phase::Settling(_) | Phase::Unsure { .. });
-        let is_own =
-            is_unsettled || !server.pins.is_empty() || client.seat.as_ref().is_none_or(|seat| seat.session);
+        // A BEGIN that is still held goes with its first statement, to another server.
+        let is_unbegun = matches!(server.phase, Phase::Preparing) && ends == 0 && !server.owes_ready;
+        let is_session = client.seat.as_ref().is_none_or(|seat| seat.session);
+        let is_own = is_unsettled || server.pins.holds_anything() || is_session && !is_unbegun;
         // A client that believes in its transaction would go on outside of any.
         let has_begun = server.status != b'I'
             || server.due.iter().any(|due| matches!(due, Due::Ours(ours) if matches!(ours.why, Why::Begin)));
-        if is_own || has_begun || ends > 1 || !client.is_logged_in() {
+        if is_own || has_begun || ends > 1 {
             let mut out = Vec::new();
             refuse::write_error(&mut out, error, true);
             self.send_client(key, &out);
@@ -279,8 +303,6 @@ impl Worker {
         }
         client.state = State::Idle;
         client.since = self.now;
-        // A BEGIN that is still held goes with its first statement, to another server.
-        let is_unbegun = matches!(server.phase, Phase::Preparing) && ends == 0 && !server.owes_ready;
         if !is_unbegun {
             client.held = None;
         }
@@ -401,6 +423,18 @@ impl Worker {
             if is_idle {
                 self.refuse_and_end(key, Refusal::ShuttingDown, "the pooler is shutting down");
             }
+        }
+    }
+}
+
+/// Reads what a client sent and nobody will look at: a socket that is closed with something unread is reset, and its
+/// last words with it.
+fn drop_unread(wire: &mut Wire) {
+    const READS_MAX: usize = 64;
+    let mut unread = [0; 4_096];
+    for _ in 0..READS_MAX {
+        if !matches!(wire.read(&mut unread), Ok(Got::Bytes { .. })) {
+            return;
         }
     }
 }

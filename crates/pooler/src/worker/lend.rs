@@ -679,6 +679,11 @@ impl Server {
 
     /// Whether it stays with its client only for what `currval()` might say.
     fn is_softly_pinned(&self) -> bool {
-        self.pins.is_soft() && self.due.is_empty() && self.status == b'I' && matches!(self.phase, Phase::Lent)
+        self.pins.is_soft()
+            && self.due.is_empty()
+            && self.status == b'I'
+            && !self.in_series
+            && !self.torn
+            && matches!(self.phase, Phase::Lent)
     }
 }

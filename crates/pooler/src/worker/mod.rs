@@ -18,6 +18,7 @@ mod cancel;
 mod certificate;
 mod client;
 mod connect;
+mod copying;
 mod doubt;
 mod downstream;
 mod fitting;

@@ -16,6 +16,9 @@ use crate::refusal::Refusal;
 /// What is said of a server that said nothing.
 pub(super) const SERVER_LOST: &str = "the server closed the connection unexpectedly";
 
+/// What is said of a server that does not answer what the pooler itself asks of it.
+pub(super) const SERVER_HANGS: &str = "the server did not answer in time (connect_timeout)";
+
 /// What BEGIN is told in statement mode.
 pub(super) const NO_TRANSACTIONS: &str = "transaction blocks are not allowed in statement mode";
 

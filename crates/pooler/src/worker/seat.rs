@@ -104,6 +104,11 @@ impl Worker {
             self.welcome(key, started);
             return;
         }
+        self.wait_to_start(key);
+    }
+
+    /// Puts a client in the queue of those whose startup parameters are to be tried.
+    pub(super) fn wait_to_start(&mut self, key: Key) {
         let now = self.now;
         let Some(client) = self.clients.get_mut(key) else { return };
         let Some(seat) = &client.seat else { return };

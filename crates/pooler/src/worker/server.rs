@@ -43,6 +43,8 @@ pub(crate) struct Server {
     pub(crate) in_series: bool,
     /// COPY data is expected from the client.
     pub(crate) copying_in: bool,
+    /// Its exchange ended while a message of its client was still on its way (a COPY that failed): the rest comes first.
+    pub(crate) torn: bool,
     /// What this transaction may have left.
     pub(crate) effects: Effects,
     /// Settings that its statements named.
@@ -192,6 +194,8 @@ pub(crate) enum Due {
     Close,
     /// CloseComplete that we say ourselves.
     CloseInvented(Option<Box<Named>>),
+    /// No reply: here the client ended a COPY that the server had not begun yet.
+    CopyEnd,
     /// A Parse of ours: the client never sees its answer.
     OurParse {
         id: u64,
@@ -292,6 +296,11 @@ impl Pins {
         self.0 == 0
     }
 
+    /// Reasons that go by what was done on the connection, rather than by how its client is served.
+    pub(crate) fn holds_anything(self) -> bool {
+        self.0 & !(1 << Pin::Session as u16) != 0
+    }
+
     /// Only reasons that may be given up when others wait.
     pub(crate) fn is_soft(self) -> bool {
         self.0 == 1 << Pin::Sequence as u16
@@ -336,7 +345,8 @@ impl Due {
     pub(crate) fn is_clients(&self) -> bool {
         !matches!(
             self,
-            Self::OurParse { .. }
+            Self::CopyEnd
+                | Self::OurParse { .. }
                 | Self::OurClose
                 | Self::OurBind
                 | Self::OurDescribe(_)
@@ -373,6 +383,7 @@ impl Server {
             skipping: false,
             in_series: false,
             copying_in: false,
+            torn: false,
             effects: Effects::NONE,
             names: Vec::new(),
             prepared_now: Vec::new(),

@@ -90,6 +90,7 @@ impl Worker {
         server.close_aliases(&mut out);
         write::query(&mut out, &wanted.sql());
         server.phase = Phase::Settling(Box::new(Probing { wanted, reader: Reader::default() }));
+        server.touched = self.now;
         server.push_ours(Why::Probe);
         self.send_server(key, &out);
     }
@@ -125,6 +126,7 @@ impl Worker {
         let Some(server) = self.servers.get_mut(key) else { return };
         let Some(Due::Ours(_)) = server.due.front() else { return };
         let Some(Due::Ours(ours)) = server.due.pop_front() else { return };
+        server.touched = self.now;
         if server.client.is_none() && matches!(server.phase, Phase::Abandoned) {
             self.abandoned_answered(key, &ours);
         } else {
@@ -288,6 +290,7 @@ impl Worker {
         let Some(server) = self.servers.get_mut(key) else { return };
         let mut out = Vec::new();
         write::query(&mut out, b"UNLISTEN *");
+        server.touched = self.now;
         server.push_ours(Why::Unlisten);
         self.send_server(key, &out);
     }
@@ -371,6 +374,7 @@ impl Worker {
             return false;
         };
         server.phase = Phase::Preparing;
+        server.touched = self.now;
         // Nobody waits for it, so that a failure is the connection's end rather than anybody's error.
         server.push_replay(&Replay { confirm: false, ..replay.clone() });
         self.send_server(key, &replay.messages);
@@ -387,6 +391,7 @@ impl Worker {
         server.in_series = false;
         server.skipping = false;
         server.copying_in = false;
+        server.torn = false;
         if let Some(client) = client
             && let Some(client_entry) = self.clients.get_mut(client)
         {

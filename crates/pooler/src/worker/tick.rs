@@ -1,7 +1,8 @@
 //! Limits of time, looked at twenty times a second: logins, waits, statements, transactions, idleness.
 //!
 //! **Mechanism.** Whoever waits stands in a queue in the order of its deadline, so only the first is looked at; those
-//! that hold a server are few, so all are; idle clients are looked at a slice per tick.
+//! that hold a server are few, so all are; idle clients are looked at a slice per tick. What the pooler itself asks of a
+//! server (checks, replays, probes, ROLLBACK, DISCARD) has to be answered within `connect_timeout`, as its login has.
 
 use std::{sync::Arc, sync::atomic::Ordering, time::Duration};
 
@@ -10,7 +11,7 @@ use super::{
     client::State,
     login::is_overdue,
     refuse,
-    server::{Due, Phase},
+    server::{Due, Phase, Server},
     slab::Key,
 };
 use crate::refusal::Refusal;
@@ -127,10 +128,18 @@ impl Worker {
                     }
                 }
                 Phase::Idle => {}
+                _ if self.is_silent(server) => self.server_hangs(key),
                 Phase::Abandoned => self.tick_abandoned(key),
                 _ => self.tick_lent(key),
             }
         }
+    }
+
+    /// Whether it has not answered in time what we ask of it ourselves. A client's own statement has all its time.
+    fn is_silent(&self, server: &Server) -> bool {
+        let is_asked = matches!(server.due.front(), Some(Due::Ours(_)));
+        let limit = || server.pool.settings.load().connect_timeout;
+        is_asked && self.now.saturating_duration_since(server.touched) >= limit()
     }
 
     fn tick_abandoned(&mut self, key: Key) {
@@ -159,11 +168,11 @@ impl Worker {
         let times = client.seat.as_ref()?.times;
         let since = |at| self.now.saturating_duration_since(at);
         let is_over = |limit: Duration, at| !limit.is_zero() && since(at) >= limit;
-        let runs = server.owes_client();
+        let runs = server.owes_client() || matches!(server.phase, Phase::Describing);
         if runs && is_over(times.query, server.touched) {
             return Some((Refusal::QueryTimeout, "query timeout"));
         }
-        let is_in_transaction = server.status != b'I' || server.in_series;
+        let is_in_transaction = server.status != b'I' || server.in_series || server.torn;
         if !runs && is_in_transaction && is_over(times.idle_in_transaction, server.touched) {
             return Some((Refusal::IdleInTransaction, "idle transaction timeout"));
         }

@@ -92,6 +92,7 @@ impl Worker {
         let mut at = 0;
         let mut served = None;
         let mut leaves = false;
+        let mut is_mended = false;
         while let Some(client) = self.clients.get_mut(key) {
             served = client.server();
             if client.passing > 0 {
@@ -100,6 +101,7 @@ impl Worker {
                     break;
                 }
                 client.passing -= take;
+                is_mended |= client.passing == 0;
                 if client.server().is_some() && !client.dropping {
                     batch.pass(at..at + take);
                 }
@@ -143,6 +145,9 @@ impl Worker {
             }
         }
         self.send_batch(key, served, batch);
+        if let (true, Some(server)) = (is_mended, served) {
+            self.end_torn(key, server);
+        }
         if leaves {
             self.client_leaves(key);
         }
@@ -499,7 +504,7 @@ impl Worker {
                 Step::Used
             }
             tag::COPY_DONE | tag::COPY_FAIL => {
-                server.copying_in = false;
+                server.end_copy();
                 batch.pass(range);
                 Step::Used
             }
@@ -533,7 +538,7 @@ impl Worker {
                 server.in_series = false;
             }
             tag::PARSE | tag::BIND | tag::EXECUTE => server.in_series = true,
-            tag::COPY_DONE | tag::COPY_FAIL => server.copying_in = false,
+            tag::COPY_DONE | tag::COPY_FAIL => server.end_copy(),
             _ => {}
         }
         batch.pass(message.start..message.end);

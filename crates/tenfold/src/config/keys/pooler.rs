@@ -201,7 +201,7 @@ const POOL_OF_ALL: [Key; 19] = [
     IDLE_IN_TRANSACTION.or("\"0s\""),
     TRANSACTION_TIMEOUT.or("\"0s\""),
     CLIENT_IDLE.or("\"0s\""),
-    key("connect_timeout", duration(10, HOUR), "For a connection to a server, its login included.", "\"5s\"")
+    key("connect_timeout", duration(10, HOUR), "For a connection to a server, its login included; and for the answer to what the pooler itself asks on one.", "\"5s\"")
     .or("\"5s\""),
     key(
         "connect_retry",
