@@ -28,7 +28,8 @@ pub struct Config {
     pub stats_users: Vec<String>,
     /// Clients at most, over all databases.
     pub clients_max: usize,
-    /// Clients logging in at once, at most; others wait their turn in the accept order.
+    /// Logins worked on at once, at most (who the user is, a password's proof); others wait their turn in the order in
+    /// which they came. One that waits for its client's next message is not worked on.
     pub logins_max: usize,
     /// From accept to the end of authentication.
     pub login_timeout: Duration,

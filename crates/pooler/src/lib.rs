@@ -32,4 +32,4 @@ pub mod statements;
 mod worker;
 
 pub use pooler::{Deps, Pooler, PoolerThreads, Pressure, ProcessAsk};
-pub use worker::{ClientRow, ClientState, Pin, ServerRow, ServerState, Stats, WorkerRows};
+pub use worker::{ClientRow, ClientState, Pin, ServerRow, ServerState, Stat, Stats, WorkerRows};

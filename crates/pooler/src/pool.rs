@@ -24,7 +24,7 @@ use crate::{
     auth::Credential,
     config::{Mode, PoolSettings},
     shared::{Database, Reports, STARTUPS_MAX, Started, Startup, UserCount},
-    worker::{Report, Stats},
+    worker::{Report, Stat, Stats},
 };
 
 /// No one waits.
@@ -72,7 +72,7 @@ struct Slot {
     idle: AtomicUsize,
     waiting: AtomicUsize,
     oldest_ms: AtomicU64,
-    stats: [AtomicU64; Stats::FIELDS],
+    stats: [AtomicU64; Stat::COUNT],
 }
 
 /// The right to one open server connection.
@@ -211,7 +211,7 @@ impl Pool {
 
     /// Tells what happened in one worker's part.
     pub(crate) fn publish(&self, worker: usize, stats: &Stats) {
-        for (cell, value) in self.slots[worker].stats.iter().zip(stats.values()) {
+        for (cell, value) in self.slots[worker].stats.iter().zip(stats.0) {
             cell.store(value, Ordering::Relaxed);
         }
     }
@@ -219,13 +219,13 @@ impl Pool {
     /// What happened in all parts, up to a tick ago.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        let mut sums = [0_u64; Stats::FIELDS];
+        let mut sums = Stats::default();
         for slot in &self.slots {
-            for (sum, cell) in sums.iter_mut().zip(&slot.stats) {
+            for (sum, cell) in sums.0.iter_mut().zip(&slot.stats) {
                 *sum = sum.wrapping_add(cell.load(Ordering::Relaxed));
             }
         }
-        Stats::of(sums)
+        sums
     }
 
     /// Why the last connection could not be opened, while none can.

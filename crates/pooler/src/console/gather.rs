@@ -21,6 +21,7 @@ use crate::{
     report::{DatabaseRow, HostRow, MemoryRow, PoolRow, Report, StatsRow, UserRow},
     shared::{Database, Endpoint, Shared},
     statements::Statement,
+    worker::Stat,
 };
 
 /// Workers answer within a turn of their loop.
@@ -78,17 +79,17 @@ pub(crate) fn totals(shared: &Shared) -> Vec<StatsRow> {
         for stats in pools.iter().map(|pool| pool.stats()) {
             row.add(&StatsRow {
                 database: Arc::clone(&database.name),
-                transactions: stats.transactions,
-                queries: stats.queries,
-                assignments: stats.assignments,
-                bytes_received: stats.bytes_received,
-                bytes_sent: stats.bytes_sent,
-                transaction_us: stats.transaction_us,
-                query_us: stats.query_us,
-                wait_us: stats.wait_us,
-                client_parses: stats.prepared_hits.wrapping_add(stats.prepared_misses),
-                server_parses: stats.prepared_misses,
-                binds: stats.binds,
+                transactions: stats[Stat::Transactions],
+                queries: stats[Stat::Queries],
+                assignments: stats[Stat::Assignments],
+                bytes_received: stats[Stat::BytesReceived],
+                bytes_sent: stats[Stat::BytesSent],
+                transaction_us: stats[Stat::TransactionUs],
+                query_us: stats[Stat::QueryUs],
+                wait_us: stats[Stat::WaitUs],
+                client_parses: stats[Stat::PreparedHits].wrapping_add(stats[Stat::PreparedMisses]),
+                server_parses: stats[Stat::PreparedMisses],
+                binds: stats[Stat::Binds],
             });
         }
         (!pools.is_empty()).then_some(row)

@@ -15,7 +15,7 @@
 
 use std::{ops::Range, sync::Arc};
 
-use tenfold_pgwire::{frontend, write};
+use tenfold_pgwire::{backend::TransactionStatus, frontend, write};
 use tenfold_sql::{Decision, Effects, Shape};
 
 use super::{
@@ -56,7 +56,7 @@ impl Worker {
         }
         let Some(client) = self.clients.get(key) else { return };
         let Some(server) = self.servers.get_mut(server_key) else { return };
-        if server.status == b'E' || server.skipping {
+        if server.status == TransactionStatus::Failed || server.skipping {
             return;
         }
         let sees_all = decision.effects.intersects(Effects::SQL_EXECUTE) && holds(sql, VIEW);

@@ -12,6 +12,7 @@ use std::{sync::Arc, sync::atomic::Ordering, time::Duration};
 
 use socket2::{Domain, Protocol, SockAddr, Socket as RawSocket, Type};
 use tenfold_pgwire::{
+    backend::TransactionStatus,
     frame::{self, HEADER_BYTES},
     write,
 };
@@ -280,7 +281,7 @@ impl Worker {
                 let Some(server) = self.servers.get_mut(key) else { return };
                 server.process_id = ready.process_id;
                 server.key = ready.key;
-                server.status = b'I';
+                server.status = TransactionStatus::Idle;
                 self.logged_in(key, ready.params);
             }
             ServerStep::Failed { error, kind } => self.login_refused(key, &error, kind),

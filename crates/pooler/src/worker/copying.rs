@@ -12,6 +12,8 @@
 //! dropped by the server, or by us once it is another client's; half a message keeps the connection where it is until
 //! the rest has come ([`Worker::end_torn`]).
 
+use tenfold_pgwire::backend::TransactionStatus;
+
 use super::{
     Worker,
     server::{Due, Server},
@@ -28,7 +30,7 @@ impl Worker {
         if server.client != Some(key) || !std::mem::take(&mut server.torn) {
             return;
         }
-        if server.status == b'I' && !server.in_series && !server.owes_client() {
+        if server.status == TransactionStatus::Idle && !server.in_series && !server.owes_client() {
             self.transaction_ended(server_key);
         }
     }

@@ -13,21 +13,22 @@
 use std::sync::Arc;
 
 use tenfold_pgwire::{
-    backend,
+    backend::{self, TransactionStatus},
     frame::{self, HEADER_BYTES, Header, backend as tag},
     sqlstate, write,
 };
 use tenfold_sql::Effects;
 
-use crate::statements;
+use crate::{config::Mode, refusal::Refusal, statements};
 
 use super::{
     Worker,
     batch::Batch,
-    fitting,
+    fitting, refuse,
     server::{Due, Named, Ours, Phase, Server, Why},
     settle::NOTHING_TO_ASK,
     slab::Key,
+    stats::Stat,
 };
 
 /// Messages that must be seen whole are no larger than this; larger ones are passed on unread, or refused.
@@ -134,7 +135,7 @@ impl Worker {
         {
             let local = server.local;
             let bytes = batch.bytes();
-            self.pools[local].stats.bytes_sent += bytes.len() as u64;
+            self.pools[local].stats[Stat::BytesSent] += bytes.len() as u64;
             self.send_client(client, bytes);
         }
         batch.clear();
@@ -202,7 +203,7 @@ impl Worker {
         }
         let Some(server) = self.servers.get_mut(key) else { return Fate::Pass };
         if let Some(Due::Query | Due::Execute) = server.due.front() {
-            self.pools[server.local].stats.queries += 1;
+            self.pools[server.local].stats[Stat::Queries] += 1;
         }
         executed(server)
     }
@@ -389,7 +390,16 @@ impl Worker {
         let Some(server) = self.servers.get_mut(key) else { return };
         let now = self.now;
         server.touched = now;
-        if server.status != b'I' {
+        if server.status != TransactionStatus::Idle {
+            let client = server.client;
+            if !server.is_session() && self.pools[server.local].mode() == Mode::Statement {
+                // A BEGIN among several statements: as of one alone, but what was said of the others stands.
+                batch.unpass(HEADER_BYTES + 1);
+                self.deliver(key, batch);
+                if let Some(client) = client {
+                    self.refuse_and_end(client, Refusal::StatementMode, refuse::NO_TRANSACTIONS);
+                }
+            }
             return;
         }
         if server.in_series || server.due.iter().any(Due::is_clients) {
@@ -436,8 +446,10 @@ fn must_be_whole(header: Header) -> bool {
 }
 
 fn ready(server: &mut Server, body: &[u8]) -> Fate {
-    let &[status @ (b'I' | b'T' | b'E')] = body else { return Fate::Broken("a malformed ReadyForQuery") };
-    server.status = status;
+    let Ok(ready) = backend::ReadyForQuery::parse(body) else {
+        return Fate::Broken("a malformed ReadyForQuery");
+    };
+    server.status = ready.status;
     while matches!(server.due.front(), Some(Due::CopyEnd)) {
         server.due.pop_front();
     }

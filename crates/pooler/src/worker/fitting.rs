@@ -16,7 +16,8 @@
 use std::sync::Arc;
 
 use tenfold_pgwire::{
-    backend, frontend, sqlstate,
+    backend::{self, TransactionStatus},
+    frontend, sqlstate,
     write::{self, Report},
 };
 
@@ -65,7 +66,7 @@ impl Worker {
         let may_have_changed = statement.definitions() != definitions || server.has_changed_definitions();
         let is_asked_for = may_have_changed
             && statement.has_told_rows()
-            && server.status != b'E'
+            && server.status != TransactionStatus::Failed
             && server.misfit != statement.id
             && !server.statements.contains(statement.id);
         if !is_asked_for {

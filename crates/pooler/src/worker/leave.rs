@@ -23,6 +23,7 @@ use super::{
     refuse,
     server::{Due, Ours, Phase, Pins, Server, Why},
     slab::Key,
+    stats::Stat,
     wire::{Got, Wire},
 };
 use crate::{
@@ -167,7 +168,7 @@ impl Worker {
         if !server.due.is_empty() {
             return;
         }
-        if server.status != b'I' {
+        if server.status != TransactionStatus::Idle {
             self.ask_server(key, b"ROLLBACK", Why::Rollback);
             return;
         }
@@ -292,7 +293,7 @@ impl Worker {
         let is_session = client.seat.as_ref().is_none_or(|seat| seat.session);
         let is_own = is_unsettled || server.pins.holds_anything() || is_session && !is_unbegun;
         // A client that believes in its transaction would go on outside of any.
-        let has_begun = server.status != b'I'
+        let has_begun = server.status != TransactionStatus::Idle
             || server.due.iter().any(|due| matches!(due, Due::Ours(ours) if matches!(ours.why, Why::Begin)));
         if is_own || has_begun || ends > 1 {
             let mut out = Vec::new();
@@ -364,7 +365,7 @@ impl Worker {
         let Some(server) = self.servers.get_mut(key) else { return };
         server.transaction_since = None;
         let local = server.local;
-        self.pools[local].stats.transactions += 1;
+        self.pools[local].stats[Stat::Transactions] += 1;
     }
 
     /// Closes a database's clients and servers at once.
@@ -414,7 +415,7 @@ impl Worker {
             let is_idle = self.clients.get(key).is_some_and(|client| match client.state {
                 State::Idle => client.held.is_none() && client.stash.is_empty(),
                 State::Active(server) => self.servers.get(server).is_some_and(|server| {
-                    server.status == b'I' && server.due.is_empty() && !server.in_series
+                    server.status == TransactionStatus::Idle && server.due.is_empty() && !server.in_series
                 }),
                 State::Login(_) => true,
                 // It waits for what will not come.

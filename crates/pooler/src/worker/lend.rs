@@ -16,7 +16,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use tenfold_pgwire::write;
+use tenfold_pgwire::{backend::TransactionStatus, write};
 use tenfold_sql::{Catalogue, Decision, Effects};
 
 use super::{
@@ -25,7 +25,7 @@ use super::{
     client::State,
     server::{Phase, Server, Why},
     slab::{Key, Kind},
-    stats::Stats,
+    stats::{Stat, Stats},
     waiters::{First, Read, Waiter, Waiters},
 };
 use crate::{
@@ -240,8 +240,8 @@ impl Worker {
         server.touched = now;
         server.transaction_since = Some(now);
         let stats = &mut self.pools[server.local].stats;
-        stats.assignments += 1;
-        stats.wait_us += u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
+        stats[Stat::Assignments] += 1;
+        stats[Stat::WaitUs] += u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
         self.shared.counters.waited(self.index, waited);
     }
 
@@ -562,6 +562,10 @@ impl Worker {
     fn hand_over(&mut self, server_key: Key, to: usize) {
         let Some(mut server) = self.servers.remove(server_key) else { return };
         if server.wire.deregister(self.poll.registry()).is_err() {
+            // It is closed, and its place is free; whoever asked for it is not to wait for it.
+            let pool = Arc::clone(&server.pool);
+            drop(server);
+            self.shared.tell(to, Order::NothingToLend { pool });
             return;
         }
         server.phase = Phase::Idle;
@@ -579,6 +583,7 @@ impl Worker {
         let Some(server) = self.servers.get_mut(key) else { return };
         if server.wire.register(registry, key.token(Kind::Server), false).is_err() {
             self.servers.remove(key);
+            self.seek(local);
             return;
         }
         // Whatever came while it was on its way is found by reading.
@@ -681,7 +686,7 @@ impl Server {
     fn is_softly_pinned(&self) -> bool {
         self.pins.is_soft()
             && self.due.is_empty()
-            && self.status == b'I'
+            && self.status == TransactionStatus::Idle
             && !self.in_series
             && !self.torn
             && matches!(self.phase, Phase::Lent)

@@ -29,8 +29,8 @@ use super::{
 };
 use crate::{
     auth::{
-        self, Authenticated, ClientFacts, LoginSeeds, Lookup, LookupKey, SaltedPassword, Step, TlsFacts,
-        UnixPeer,
+        self, Authenticated, ClientFacts, Derivation, LoginSeeds, Lookup, LookupKey, SaltedPassword, Step,
+        TlsFacts, UnixPeer,
         hba::{HbaFacts, Verdict},
     },
     config::{ANY_DATABASE, AuthMethod, CONSOLE_DATABASES, TlsMode},
@@ -54,8 +54,9 @@ pub(crate) struct Login {
     pub(super) tls_done: bool,
     /// Also once it is being seated: refusals name whom they concern.
     pub(super) asked_for: Option<Arc<AskedFor>>,
-    /// Counts it among those that log in.
-    _turn: Option<LoginTurn>,
+    /// Counts it among those whose login is being worked on. One that waits for its client takes no turn, so that
+    /// strangers who stall keep nobody out.
+    turn: Option<LoginTurn>,
     /// Waits for a server of this pool, to try the startup parameters.
     pub(super) waiting_in: Option<usize>,
 }
@@ -76,8 +77,8 @@ pub(super) struct AskedFor {
 pub(super) enum LoginPhase {
     /// The startup packet, or a request before it.
     Packet,
-    /// Others log in; it is this one's turn after them.
-    Queued,
+    /// Others log in; it is this one's turn after them, to do this.
+    Queued(Errand),
     /// The control side was asked who the user is.
     LookingUp,
     /// Messages of the authentication.
@@ -88,7 +89,16 @@ pub(super) enum LoginPhase {
     Starting(Arc<auth::Credential>),
 }
 
-/// Counts one login that is under way.
+/// What a login takes a turn for: work of the control side.
+#[derive(Debug)]
+pub(super) enum Errand {
+    /// To ask who the user is.
+    LookUp,
+    /// To compute a password's proof.
+    Derive(Box<(auth::Login, Derivation)>),
+}
+
+/// Counts one login that is being worked on.
 #[derive(Debug)]
 pub(super) struct LoginTurn(Arc<Shared>);
 
@@ -159,7 +169,7 @@ impl Worker {
             peer,
             tls_done: false,
             asked_for: None,
-            _turn: None,
+            turn: None,
             waiting_in: None,
         };
         let deadline = self.now + config.login_timeout;
@@ -371,7 +381,7 @@ impl Worker {
         let Some(client) = self.clients.get_mut(key) else { return };
         let State::Login(login) = &mut client.state else { return };
         login.asked_for = Some(Arc::new(asked_for));
-        login.phase = LoginPhase::Queued;
+        login.phase = LoginPhase::Queued(Errand::LookUp);
         self.login_queue.push_back(key);
         self.next_logins();
     }
@@ -390,20 +400,47 @@ impl Worker {
         let max = self.shared.config.load().logins_max;
         while let Some(&key) = self.login_queue.front() {
             let is_there = self.clients.get(key).is_some_and(
-                |client| matches!(&client.state, State::Login(login) if matches!(login.phase, LoginPhase::Queued)),
+                |client| matches!(&client.state, State::Login(login) if matches!(login.phase, LoginPhase::Queued(_))),
             );
             if is_there {
                 let Some(turn) = LoginTurn::take(&self.shared, max) else { return };
-                if let Some(client) = self.clients.get_mut(key)
-                    && let State::Login(login) = &mut client.state
-                {
-                    login._turn = Some(turn);
-                }
                 self.login_queue.pop_front();
-                self.look_up(key);
+                self.has_turn(key, turn);
             } else {
                 self.login_queue.pop_front();
             }
+        }
+    }
+
+    /// It is a login's turn: it does what it waited for.
+    fn has_turn(&mut self, key: Key, turn: LoginTurn) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        let State::Login(login) = &mut client.state else { return };
+        login.turn = Some(turn);
+        match std::mem::replace(&mut login.phase, LoginPhase::LookingUp) {
+            LoginPhase::Queued(Errand::Derive(derive)) => {
+                let (proving, derivation) = *derive;
+                login.phase = LoginPhase::Deriving(Box::new(proving));
+                self.derive(key, derivation);
+            }
+            _ => self.look_up(key),
+        }
+    }
+
+    /// Has a password's proof computed.
+    fn derive(&mut self, key: Key, derivation: Derivation) {
+        let of = Deriving::Client(ClientKey(key));
+        if !self.shared.ask(Ask::Derive { worker: self.index, of, derivation }) {
+            self.refuse_and_end(key, Refusal::LoginTimeout, "too many logins at once; try again");
+        }
+    }
+
+    /// The next step is the client's, or a server's: others have their turn.
+    fn leave_turn(&mut self, key: Key) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        let State::Login(login) = &mut client.state else { return };
+        if login.turn.take().is_some() && !self.login_queue.is_empty() {
+            self.next_logins();
         }
     }
 
@@ -659,20 +696,25 @@ impl Worker {
 
     fn after_step(&mut self, key: Key, step: Step) {
         match step {
-            Step::Continue => {}
+            Step::Continue => self.leave_turn(key),
             Step::Derive(derivation) => {
                 let Some(client) = self.clients.get_mut(key) else { return };
                 let State::Login(login) = &mut client.state else { return };
                 let phase = std::mem::replace(&mut login.phase, LoginPhase::LookingUp);
-                if let LoginPhase::Proving(proving) = phase {
+                let LoginPhase::Proving(proving) = phase else { return };
+                if login.turn.is_some() {
                     login.phase = LoginPhase::Deriving(proving);
+                    self.derive(key, derivation);
+                    return;
                 }
-                let of = Deriving::Client(ClientKey(key));
-                if !self.shared.ask(Ask::Derive { worker: self.index, of, derivation }) {
-                    self.refuse_and_end(key, Refusal::LoginTimeout, "too many logins at once; try again");
-                }
+                login.phase = LoginPhase::Queued(Errand::Derive(Box::new((*proving, derivation))));
+                self.login_queue.push_back(key);
+                self.next_logins();
             }
-            Step::Done(Authenticated { credential }) => self.proven(key, credential),
+            Step::Done(Authenticated { credential }) => {
+                self.leave_turn(key);
+                self.proven(key, credential);
+            }
             Step::Refused(denial) => {
                 if denial.refusal == Refusal::Authentication {
                     self.spoil(key);

@@ -60,7 +60,7 @@ pub(crate) use self::reports::Report;
 pub use self::rows::{ClientRow, ClientState, ServerRow, ServerState, WorkerRows};
 pub use self::server::Pin;
 pub(crate) use self::server::Server;
-pub use self::stats::Stats;
+pub use self::stats::{Stat, Stats};
 use self::{
     cancel::Cancel,
     client::Client,

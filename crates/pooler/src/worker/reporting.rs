@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, sync::atomic::Ordering};
 
-use super::{Worker, client::State, slab::Key};
+use tenfold_pgwire::backend::TransactionStatus;
+
+use super::{Worker, client::State, slab::Key, stats::Stat};
 use crate::{
     hot::HotPermit,
     mailbox::Order,
@@ -80,7 +82,9 @@ impl Worker {
         let server = client.server().and_then(|server| self.servers.get(server));
         match &client.state {
             State::Idle => client.held.is_none() && !client.skipping,
-            State::Active(_) => server.is_some_and(|server| server.status == b'I' && server.due.is_empty()),
+            State::Active(_) => {
+                server.is_some_and(|server| server.status == TransactionStatus::Idle && server.due.is_empty())
+            }
             _ => false,
         }
     }
@@ -121,8 +125,8 @@ impl Worker {
 
     pub(super) fn count_transaction(&mut self, key: Key) {
         if let Some(seat) = self.clients.get(key).and_then(|client| client.seat.as_ref()) {
-            self.pools[seat.local].stats.transactions += 1;
-            self.pools[seat.local].stats.queries += 2;
+            self.pools[seat.local].stats[Stat::Transactions] += 1;
+            self.pools[seat.local].stats[Stat::Queries] += 2;
         }
     }
 
@@ -130,9 +134,9 @@ impl Worker {
         if let Some(server) = self.servers.get(server) {
             let stats = &mut self.pools[server.local].stats;
             if was_there {
-                stats.prepared_hits += 1;
+                stats[Stat::PreparedHits] += 1;
             } else {
-                stats.prepared_misses += 1;
+                stats[Stat::PreparedMisses] += 1;
             }
         }
     }

@@ -10,7 +10,7 @@
 
 use std::sync::Arc;
 
-use tenfold_pgwire::{frame::frontend as tag, frontend, write};
+use tenfold_pgwire::{backend::TransactionStatus, frame::frontend as tag, frontend, write};
 use tenfold_sql::{Catalogue, Decision, Effects, Shape};
 
 use super::{
@@ -20,6 +20,7 @@ use super::{
     refuse,
     server::{Due, Named, Server},
     slab::Key,
+    stats::Stat,
     upstream::{Message, READ_BYTES_MAX, Step},
 };
 use crate::{
@@ -74,7 +75,7 @@ impl Worker {
             self.parse_twice(server_key, parse.name, body, batch);
             return Step::Used;
         }
-        if server.effects.intersects(Effects::SQL_PREPARE) && server.status != b'E' {
+        if server.effects.intersects(Effects::SQL_PREPARE) && server.status != TransactionStatus::Failed {
             // The image does not have it yet.
             server.try_name(parse.name, batch.stage());
         }
@@ -148,7 +149,7 @@ impl Worker {
         let Some(server) = self.servers.get_mut(server_key) else { return };
         let id = named.statement.id;
         if server.statements.touch(id) {
-            if server.status != b'E' {
+            if server.status != TransactionStatus::Failed {
                 server.due.push_back(Due::ParseInvented(named));
                 self.count_prepared(server_key, true);
                 self.say_invented(key, server_key);
@@ -272,7 +273,7 @@ impl Worker {
             self.pass_unknown(message, data, names.statement, batch);
         }
         let Some(server) = self.servers.get_mut(server_key) else { return Step::Wait };
-        self.pools[server.local].stats.binds += 1;
+        self.pools[server.local].stats[Stat::Binds] += 1;
         server.in_series = true;
         server.due.push_back(Due::Bind(id));
         Step::Used

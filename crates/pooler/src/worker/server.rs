@@ -2,6 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
+use tenfold_pgwire::backend::TransactionStatus;
 use tenfold_sql::{Effects, Fingerprint};
 
 use super::{slab::Key, wire::Wire};
@@ -28,8 +29,8 @@ pub(crate) struct Server {
     pub(crate) client: Option<Key>,
     /// Replies due, in order.
     pub(crate) due: VecDeque<Due>,
-    /// Its transaction status in the last ReadyForQuery: `I`, `T` or `E`.
-    pub(crate) status: u8,
+    /// Its transaction status in the last ReadyForQuery.
+    pub(crate) status: TransactionStatus,
     /// Bytes of a large message still to come, and whether the client gets them.
     pub(crate) passing: usize,
     pub(crate) passing_on: bool,
@@ -375,7 +376,7 @@ impl Server {
             phase: Phase::Connecting(Box::new(opening)),
             client: None,
             due: VecDeque::new(),
-            status: b'I',
+            status: TransactionStatus::Idle,
             passing: 0,
             passing_on: false,
             partial: Vec::new(),

@@ -19,6 +19,7 @@ use super::{
     downstream::image_after,
     server::{Due, Ours, Phase, Pin, Probing, Server, Why},
     slab::Key,
+    stats::Stat,
 };
 use crate::{
     config::Sequences,
@@ -43,11 +44,11 @@ impl Worker {
         let now = self.now;
         let Some(server) = self.servers.get_mut(key) else { return };
         let stats = &mut self.pools[server.local].stats;
-        stats.transactions += 1;
+        stats[Stat::Transactions] += 1;
         if let Some(since) = server.transaction_since {
             let us = u64::try_from(now.saturating_duration_since(since).as_micros()).unwrap_or(u64::MAX);
-            stats.transaction_us += us;
-            stats.query_us += us;
+            stats[Stat::TransactionUs] += us;
+            stats[Stat::QueryUs] += us;
         }
         server.in_series = false;
         if server.effects.is_empty() && server.pins.is_empty() {

@@ -1,78 +1,55 @@
 //! What one worker has done for one pool, counted where it is done and added up when somebody asks.
 
-/// What happened in one worker's part of a pool, ever.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Stats {
+use std::ops::{Index, IndexMut};
+
+/// What happened in one worker's part of a pool, ever; or in all of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats(pub(crate) [u64; Stat::COUNT]);
+
+/// What is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stat {
     /// Transactions ended.
-    pub transactions: u64,
+    Transactions,
     /// Statements ended.
-    pub queries: u64,
+    Queries,
     /// Bytes from clients.
-    pub bytes_received: u64,
+    BytesReceived,
     /// Bytes to clients.
-    pub bytes_sent: u64,
+    BytesSent,
     /// Microseconds in transactions.
-    pub transaction_us: u64,
+    TransactionUs,
     /// Microseconds in statements.
-    pub query_us: u64,
+    QueryUs,
     /// Microseconds clients waited for a server connection.
-    pub wait_us: u64,
+    WaitUs,
     /// Prepared statements the server had already.
-    pub prepared_hits: u64,
+    PreparedHits,
     /// Prepared statements that were prepared.
-    pub prepared_misses: u64,
+    PreparedMisses,
     /// Times a client got a server connection.
-    pub assignments: u64,
+    Assignments,
     /// Binds of clients.
-    pub binds: u64,
+    Binds,
 }
 
-impl Stats {
-    /// How many there are.
-    pub(crate) const FIELDS: usize = 11;
+impl Stat {
+    /// How many there are: the last one's place, and one.
+    pub(crate) const COUNT: usize = Self::Binds as usize + 1;
+}
 
-    pub(crate) fn values(&self) -> [u64; Self::FIELDS] {
-        [
-            self.transactions,
-            self.queries,
-            self.bytes_received,
-            self.bytes_sent,
-            self.transaction_us,
-            self.query_us,
-            self.wait_us,
-            self.prepared_hits,
-            self.prepared_misses,
-            self.assignments,
-            self.binds,
-        ]
+impl Index<Stat> for Stats {
+    type Output = u64;
+
+    #[inline]
+    fn index(&self, stat: Stat) -> &u64 {
+        &self.0[stat as usize]
     }
+}
 
-    pub(crate) fn of(values: [u64; Self::FIELDS]) -> Self {
-        let [
-            transactions,
-            queries,
-            bytes_received,
-            bytes_sent,
-            transaction_us,
-            query_us,
-            wait_us,
-            prepared_hits,
-            prepared_misses,
-            assignments,
-            binds,
-        ] = values;
-        Self {
-            transactions,
-            queries,
-            bytes_received,
-            bytes_sent,
-            transaction_us,
-            query_us,
-            wait_us,
-            prepared_hits,
-            prepared_misses,
-            assignments,
-            binds,
-        }
+impl IndexMut<Stat> for Stats {
+    #[inline]
+    fn index_mut(&mut self, stat: Stat) -> &mut u64 {
+        &mut self.0[stat as usize]
     }
 }

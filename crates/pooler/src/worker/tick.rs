@@ -6,6 +6,8 @@
 
 use std::{sync::Arc, sync::atomic::Ordering, time::Duration};
 
+use tenfold_pgwire::backend::TransactionStatus;
+
 use super::{
     Worker,
     client::State,
@@ -172,7 +174,7 @@ impl Worker {
         if runs && is_over(times.query, server.touched) {
             return Some((Refusal::QueryTimeout, "query timeout"));
         }
-        let is_in_transaction = server.status != b'I' || server.in_series || server.torn;
+        let is_in_transaction = server.status != TransactionStatus::Idle || server.in_series || server.torn;
         if !runs && is_in_transaction && is_over(times.idle_in_transaction, server.touched) {
             return Some((Refusal::IdleInTransaction, "idle transaction timeout"));
         }

@@ -28,6 +28,7 @@ use super::{
     lend::Lending,
     server::{Due, Phase, Why},
     slab::Key,
+    stats::Stat,
     waiters::First,
 };
 use crate::{
@@ -177,7 +178,7 @@ impl Worker {
             let bytes = batch.bytes();
             if let Some(pool) = self.pools.get_mut(self.servers.get(server).map_or(0, |server| server.local))
             {
-                pool.stats.bytes_received += bytes.len() as u64;
+                pool.stats[Stat::BytesReceived] += bytes.len() as u64;
             }
             self.send_server(server, bytes);
         }
@@ -589,7 +590,10 @@ impl Worker {
     fn deallocate_active(&mut self, key: Key, server_key: Key, name: &[u8]) -> Option<Step> {
         let client = self.clients.get_mut(key)?;
         let server = self.servers.get_mut(server_key)?;
-        if server.status == b'E' || !server.due.is_empty() || client.statements.get(name).is_none() {
+        if server.status == TransactionStatus::Failed
+            || !server.due.is_empty()
+            || client.statements.get(name).is_none()
+        {
             return None;
         }
         client.statements.remove(name);
@@ -597,10 +601,9 @@ impl Worker {
             return None;
         }
         client.unnamed = None;
-        let in_transaction = server.status != b'I';
+        let status = server.status;
         let mut out = self.spare();
         write::command_complete(&mut out, b"DEALLOCATE");
-        let status = if in_transaction { TransactionStatus::InTransaction } else { TransactionStatus::Idle };
         write::ready_for_query(&mut out, status);
         Some(self.answer(key, out))
     }
@@ -630,7 +633,7 @@ impl Worker {
     /// What has to go ahead of a statement because of what it can see.
     pub(super) fn ahead(&mut self, key: Key, server_key: Key, effects: Effects, batch: &mut Batch<'_>) {
         let Some(server) = self.servers.get(server_key) else { return };
-        if server.status == b'E' || server.skipping {
+        if server.status == TransactionStatus::Failed || server.skipping {
             return;
         }
         if effects.intersects(Effects::SEQUENCE_READ | Effects::DOUBT) {

@@ -8,6 +8,7 @@
 //! **Failure.** A value that cannot be found is a row that is not capped.
 
 use tenfold_pgwire::{
+    backend::TransactionStatus,
     frame::{HEADER_BYTES, frontend as tag, frontend_header},
     frontend,
 };
@@ -38,7 +39,10 @@ impl Worker {
         decision: &Decision,
         statement: Option<&Statement>,
     ) {
-        let is_counted = self.servers.get(server_key).is_some_and(|server| server.status == b'T');
+        let is_counted = self
+            .servers
+            .get(server_key)
+            .is_some_and(|server| server.status == TransactionStatus::InTransaction);
         if !is_counted || decision.hot.is_none() {
             return;
         }

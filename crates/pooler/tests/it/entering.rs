@@ -1,11 +1,14 @@
 //! Coming in through the pooler with psql: each method, each kind of secret, and what reaches the server.
 
 use std::{
+    io::Write as _,
+    net::TcpStream,
     process::{Command, Stdio},
     sync::{Arc, OnceLock, atomic::Ordering},
     time::Duration,
 };
 
+use tenfold_pgwire::{startup::append_startup, write};
 use tenfold_pooler::config::{AuthMethod, AuthQuery, Config, Database, Host, Password, Users};
 use tenfold_pooler::shared::WILDCARD_DATABASES_MAX;
 use tenfold_testkit::{
@@ -130,6 +133,29 @@ fn a_failed_look_up_is_logged_and_reads_like_a_wrong_password() {
     check_refused(&refused, "password authentication failed for user \"app\"");
     let log = pooled.log.lock().unwrap();
     assert!(log.iter().any(|line| line.contains("relation \"nowhere\" does not exist")), "{log:?}");
+}
+
+#[test]
+fn strangers_who_stall_in_their_proof_keep_nobody_out() {
+    const LOGINS_MAX: usize = 2;
+    let mut config = config(AuthMethod::ScramSha256, &[("app", "pencil")], database("postgres"));
+    config.logins_max = LOGINS_MAX;
+    let pooled = Pooled::start(config);
+    let mut startup = Vec::new();
+    append_startup(&mut startup, 0, [(&b"user"[..], &b"app"[..]), (b"database", b"postgres")]);
+    let mut begun = startup.clone();
+    write::sasl_initial_response(&mut begun, "SCRAM-SHA-256", Some(b"n,,n=,r=stranger"));
+    let strangers: Vec<_> = (0..10 * LOGINS_MAX)
+        .map(|index| {
+            let mut stranger = TcpStream::connect(("127.0.0.1", pooled.port())).unwrap();
+            stranger.write_all(if index % 2 == 0 { &startup } else { &begun }).unwrap();
+            stranger
+        })
+        .collect();
+    for _ in 0..3 {
+        assert_eq!(enter(&pooled, "app", "pencil", "postgres").as_deref(), Ok("app"));
+    }
+    drop(strangers);
 }
 
 #[test]

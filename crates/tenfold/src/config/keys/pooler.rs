@@ -26,7 +26,7 @@ pub(super) const POOLER: &[Key] = &[
     key("admin_users", Kind::List(&Kind::Text(Form::Label)), "Users who may command at the console (`psql -d tenfold`, or `-d pgbouncer`).", "[\"admin\"]").or("[]"),
     key("stats_users", Kind::List(&Kind::Text(Form::Label)), "Users who may only look (`SHOW …`) at the console.", "[\"metrics\"]").or("[]"),
     key("clients_max", connections(1), "Clients at most, over all databases.", "16384").or("16384"),
-    key("logins_max", Kind::Integer { min: 1, max: 100_000 }, "Logins under way at once; others wait their turn.", "256").or("256"),
+    key("logins_max", Kind::Integer { min: 1, max: 100_000 }, "Logins worked on at once; others wait their turn. One that waits for its client takes none.", "256").or("256"),
     key("login_timeout", duration(100, HOUR), "From accept to the end of the login.", "\"60s\"").or("\"60s\""),
     key("cancel_wait", duration(0, HOUR), "How long a cancel request may wait for a connection of its own to the server; 0s is for ever.", "\"10s\"").or("\"10s\""),
     key("query_wait_notify", duration(0, HOUR), "A client that waits this long for a server connection is told so by a NOTICE; 0s is never.", "\"5s\"").or("\"5s\""),
