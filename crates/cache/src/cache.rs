@@ -86,12 +86,12 @@ pub enum Lookup {
 impl Lookup {
     /// Who wants nothing that has to be fetched gets nothing of the kind.
     fn unless_only_if_cached(self, facts: &RequestFacts<'_>) -> Self {
-        match self {
-            Self::Revalidate { .. } | Self::Miss(_) if facts.directives.only_if_cached => {
-                Self::GatewayTimeout
-            }
-            found => found,
-        }
+        let would_fetch = match self {
+            Self::Revalidate { .. } | Self::Miss(_) => true,
+            Self::Bypass(reason) => !matches!(reason, BypassReason::Off | BypassReason::Method),
+            Self::Hit(_) | Self::Stale { .. } | Self::GatewayTimeout => false,
+        };
+        if would_fetch && facts.directives.only_if_cached { Self::GatewayTimeout } else { self }
     }
 
     /// The stored response that it is about.
@@ -175,7 +175,7 @@ impl Cache {
             return Lookup::Bypass(BypassReason::Off);
         }
         if let Some(reason) = facts.bypass() {
-            return Lookup::Bypass(reason);
+            return Lookup::Bypass(reason).unless_only_if_cached(facts);
         }
         self.find(key.as_bytes(), facts, rule, now).unless_only_if_cached(facts)
     }
@@ -378,7 +378,7 @@ impl Cache {
     /// What is stored for other requests than the one that missed, and can be asked about by its tag.
     fn candidates(&self, key: &[u8]) -> SmallVec<[Arc<Entry>; 2]> {
         let mut stored = self.all_stored(key);
-        stored.retain(|entry| entry.part.is_none() && entry.etag().is_some() && !self.is_purged(entry));
+        stored.retain(|entry| entry.may_answer_others() && !self.is_purged(entry));
         stored.truncate(CANDIDATES_MAX);
         stored
     }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use bytes::Bytes;
 
 use crate::encoded::Encoded;
-use crate::policy::encoding::Transform;
+use crate::policy::encoding::{Transform, is_encoded};
 use crate::policy::freshen::{merge_heads, read_head};
 use crate::policy::range::{RangePlan, number, plan_range, split_once};
 use crate::policy::response::StoredFacts;
@@ -263,6 +263,15 @@ impl Entry {
     #[must_use]
     pub fn etag(&self) -> Option<&[u8]> {
         self.etag.as_deref()
+    }
+
+    /// Whether the origin may find it to be the answer to a request that its `Vary` tells apart from its own. A strong tag
+    /// names one representation byte for byte; a weak one several codings may share, of which the other request may know
+    /// none (RFC 9110 §8.8.1), and no browser asks with what it was told under other credentials.
+    pub(crate) fn may_answer_others(&self) -> bool {
+        let is_strong = self.etag().is_some_and(|etag| !etag.starts_with(b"W/"));
+        let of_user = || self.vary.as_ref().is_some_and(Vary::names_credentials);
+        is_strong && self.part.is_none() && !of_user() && !is_encoded(&read_head(&self.head))
     }
 
     /// `Last-Modified` as the origin sent it.

@@ -199,6 +199,12 @@ fn is_read_as(name: &[u8], keyed: &[u8], alike: &[u8]) -> bool {
     name.len() == keyed.len() && name.iter().zip(keyed).all(same)
 }
 
+/// Whether some origins would read one field's name as another's that it isn't: gateways to CGI, WSGI and Rack turn both
+/// `X-Tenant` and `X_Tenant` into `X_TENANT`. Any case.
+pub(crate) fn is_alias(name: &[u8], of: &[u8]) -> bool {
+    is_read_as(name, of, b"-_") && !name.eq_ignore_ascii_case(of)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

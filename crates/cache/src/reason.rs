@@ -142,6 +142,8 @@ reasons! {
         NoFreshness = "no_freshness",
         /// `Vary: *`, or more names than are compared.
         Vary = "vary",
+        /// The request spells a field of `Vary` in another way (`X_Country`), which the origin may have read.
+        FieldAlias = "field_alias",
         /// A part of something, where the whole was asked for.
         Partial = "partial",
         /// A status that may not be stored: interim, 304 to nobody's question, `must-understand` and not understood.

@@ -25,13 +25,14 @@ use crate::fill::Class;
 use crate::policy::conditional::strong_validator_agrees;
 use crate::policy::encoding::is_encoded;
 use crate::policy::fields;
-use crate::policy::freshness::{drops_cookies, storable_part};
+use crate::policy::freshen::HeadSays;
+use crate::policy::freshness::{drops_cookies, is_the_request_s, storable_part};
 use crate::policy::request::MethodKind;
 use crate::policy::response::StoredFacts;
 use crate::policy::vary::Vary;
 use crate::policy::{RequestFacts, ResponseFacts, Timestamp, freshen, invalidation, storable};
 use crate::purge::{Slots, Standing};
-use crate::{Entry, Field, Head, KeyBuf, Rule};
+use crate::{Entry, Field, Head, KeyBuf, Rule, Uncacheable};
 
 /// A request that fetches for itself, as the cache remembers it.
 #[derive(Clone, Debug)]
@@ -115,6 +116,10 @@ impl Cache {
             self.on_head_response(watch, facts, rule, &response, observed.content_length);
             return None;
         }
+        // What a range met is its sender's alone, unless it is a part or, the range ignored, the whole: no key holds it.
+        if facts.range.is_some() && !matches!(response.status, 200 | 206) {
+            return None;
+        }
         let (stored, part) = match response.status {
             206 => (storable_part(facts, rule, &response).ok()?, Some(Part::of(response.fields)?)),
             _ => (storable(facts, rule, &response).ok()?, None),
@@ -186,7 +191,8 @@ impl Cache {
         })
     }
 
-    /// RFC 9111 §4.3.5: each stored response that the HEAD could have been answered from is freshened, or is out of date.
+    /// RFC 9111 §4.3.5: each stored response that the HEAD could have been answered from is freshened, or is out of date, or
+    /// stays what it is where the HEAD has no validator.
     fn on_head_response(
         &self,
         watch: &Watch,
@@ -201,12 +207,15 @@ impl Cache {
         }
         let facts = RequestFacts { method: MethodKind::Get, ..*facts };
         for old in self.stored_for(watch.key.as_bytes(), facts.fields) {
-            let agrees = freshen::agrees(&old.validators(), response)
-                && content_length.is_none_or(|length| length == old.body.len() as u64);
-            if agrees && old.status == 200 {
-                self.freshen_stored(watch, &facts, rule, response, &old);
-            } else {
-                self.forget(watch.key.as_bytes(), &old);
+            let body_bytes = old.body.len() as u64;
+            match freshen::head_says(&old.validators(), body_bytes, response, content_length) {
+                HeadSays::Same if old.status == 200 => {
+                    self.freshen_stored(watch, &facts, rule, response, &old);
+                }
+                HeadSays::Nothing if old.status == 200 => {}
+                HeadSays::Same | HeadSays::Nothing | HeadSays::Other => {
+                    self.forget(watch.key.as_bytes(), &old);
+                }
             }
         }
     }
@@ -227,18 +236,19 @@ impl Cache {
         let stored_fields = freshen::read_head(&old.head);
         let merged = freshen::merge(&stored_fields, response.fields);
         let merged = ResponseFacts::read(old.status, &merged, watch.requested, response.received);
-        let freshened = || {
-            let stored = storable(facts, rule, &merged).ok()?;
-            let head = freshen::write_head(&merged, true, drops_cookies(facts, rule, &merged)).ok()?;
-            let vary = Vary::select_under(rule, merged.fields, facts.fields).ok()?;
-            let tags = self.tag_slots_of(key, rule, merged.fields).ok()?;
+        let freshened = || -> Result<Entry, Uncacheable> {
+            let stored = storable(facts, rule, &merged)?;
+            let head = freshen::write_head(&merged, true, drops_cookies(facts, rule, &merged))?;
+            let vary = Vary::select_under(rule, merged.fields, facts.fields)?;
+            let tags = self.tag_slots_of(key, rule, merged.fields)?;
             let head = Head::new(&merged, head, None, vary, true);
             let entry = Entry::new(&head, old.body.clone(), stored, tags, (watch.began, watch.url_slots));
-            Some(entry.with_encodings_of(old))
+            Ok(entry.with_encodings_of(old))
         };
         match freshened() {
-            Some(entry) => self.freshened(key, old, &Arc::new(entry)),
-            None => self.forget(key, old),
+            Ok(entry) => self.freshened(key, old, &Arc::new(entry)),
+            Err(reason) if is_the_request_s(facts, reason) => {}
+            Err(_) => self.forget(key, old),
         }
     }
 }

@@ -12,6 +12,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use tenfold_cache::policy::path::decode_unreserved;
 use tenfold_http1::Field;
 
 use crate::reason::Reason;
@@ -49,7 +50,7 @@ pub fn normalise<'t>(
         path
     } else {
         scratch.clear();
-        decode(path, scratch)?;
+        decode_unreserved(path, scratch).ok_or(Reason::BadTarget)?;
         resolve_dots(scratch)?;
         scratch
     };
@@ -70,41 +71,6 @@ fn is_normal(path: &[u8]) -> bool {
         previous = byte;
     }
     true
-}
-
-fn decode(path: &[u8], out: &mut Vec<u8>) -> Result<(), Reason> {
-    let mut rest = path;
-    while let Some((&byte, tail)) = rest.split_first() {
-        rest = tail;
-        match byte {
-            b'\\' => out.extend_from_slice(b"%5C"),
-            b'%' => {
-                let value = encoded_byte(rest)?;
-                rest = &rest[2..];
-                push_decoded(value, out);
-            }
-            _ => out.push(byte),
-        }
-    }
-    Ok(())
-}
-
-fn encoded_byte(digits: &[u8]) -> Result<u8, Reason> {
-    let digit = |at: usize| digits.get(at).and_then(|&d| char::from(d).to_digit(16));
-    match (digit(0), digit(1)) {
-        (Some(0), Some(0)) => Err(Reason::BadTarget),
-        (Some(high), Some(low)) => u8::try_from(high * 16 + low).map_err(|_| Reason::BadTarget),
-        _ => Err(Reason::BadTarget),
-    }
-}
-
-fn push_decoded(value: u8, out: &mut Vec<u8>) {
-    const HEX: &[u8; 16] = b"0123456789ABCDEF";
-    if value.is_ascii_alphanumeric() || matches!(value, b'-' | b'.' | b'_' | b'~') {
-        out.push(value);
-    } else {
-        out.extend_from_slice(&[b'%', HEX[usize::from(value >> 4)], HEX[usize::from(value & 15)]]);
-    }
 }
 
 /// RFC 3986 §5.2.4 in place, except that climbing above the root is refused instead of cut off.

@@ -432,9 +432,14 @@ fn write_parts(out: &mut Vec<u8>, entry: &Entry, ranges: &[(u64, u64)], id: &Req
     (206, body.into())
 }
 
+/// What this range met says nothing of the representation's lifetime: a cache behind us would take it for the answer to all.
 fn write_unsatisfiable(out: &mut Vec<u8>, entry: &Entry) -> (u16, Bytes) {
     write_status(out, 416);
-    write_fields_but_content(out, &entry.head);
+    for line in entry.head.split_inclusive(|&byte| byte == b'\n') {
+        if !is_content_line(line) && !gives_lifetime(line) {
+            out.extend_from_slice(line);
+        }
+    }
     out.extend_from_slice(format!("Content-Range: bytes */{}\r\n", entry.complete_length()).as_bytes());
     (416, Bytes::new())
 }
@@ -447,15 +452,27 @@ fn write_age(out: &mut Vec<u8>, age_s: u64) {
 
 /// A 304 repeats what says which representation is meant, not what describes a body that isn't there (RFC 9110 §15.4.5).
 fn write_fields_but_content(out: &mut Vec<u8>, head: &[u8]) {
-    const CONTENT: &[u8] = b"content-";
-    const LOCATION: &[u8] = b"content-location";
-    let starts =
-        |line: &[u8], name: &[u8]| line.get(..name.len()).is_some_and(|s| s.eq_ignore_ascii_case(name));
-    for line in head.split_inclusive(|&byte| byte == b'\n') {
-        if !starts(line, CONTENT) || starts(line, LOCATION) {
-            out.extend_from_slice(line);
-        }
+    for line in head.split_inclusive(|&byte| byte == b'\n').filter(|line| !is_content_line(line)) {
+        out.extend_from_slice(line);
     }
+}
+
+fn is_content_line(line: &[u8]) -> bool {
+    const CONTENT: &[u8] = b"content-";
+    let starts = line.get(..CONTENT.len()).is_some_and(|start| start.eq_ignore_ascii_case(CONTENT));
+    starts && !is_line_of(line, b"content-location")
+}
+
+/// `Expires`, `Cache-Control` and the fields that replace it for some caches (RFC 9213).
+fn gives_lifetime(line: &[u8]) -> bool {
+    const CONTROL: &[u8] = b"cache-control";
+    let name = line.split(|&byte| byte == b':').next().unwrap_or_default();
+    let is_control = name
+        .len()
+        .checked_sub(CONTROL.len())
+        .and_then(|at| name.get(at..))
+        .is_some_and(|end| end.eq_ignore_ascii_case(CONTROL));
+    is_control || name.eq_ignore_ascii_case(b"expires") || name.eq_ignore_ascii_case(b"surrogate-control")
 }
 
 /// Writes the head of a response that is being fetched. The framing of what follows, and whether the client must be left

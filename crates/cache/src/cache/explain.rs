@@ -75,7 +75,7 @@ impl Cache {
     pub fn explain(&self, key: &KeyBuf, facts: &RequestFacts<'_>, rule: &Rule, now: Timestamp) -> Explained {
         let bypass = if *rule == Rule::Off { Some(BypassReason::Off) } else { facts.bypass() };
         if let Some(reason) = bypass {
-            let found = Lookup::Bypass(reason);
+            let found = Lookup::Bypass(reason).unless_only_if_cached(facts);
             return Explained { found, uncacheable_s: 0, failing_s: 0, fills: 0, stored: Vec::new() };
         }
         let bytes = key.as_bytes();

@@ -2,6 +2,7 @@
 
 mod early;
 mod hard_cases;
+mod one_request;
 
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -595,8 +596,10 @@ fn a_write_makes_its_url_out_of_date_and_only_cached_urls_cost_a_purge() {
     assert_eq!(site.cache.stats().purges, 0);
     assert!(!write("POST", b"/b", 201, &[(b"Location", b"https://shop.example/a")])); // RFC 9111 §4.4
     site.fill(&[], &[FRESH], b"new", NOW);
+    assert!(!write("POST", b"/b", 201, &[(b"Location", b"http://shop.example:80/b/../%61")]));
+    site.fill(&[], &[FRESH], b"new", NOW);
     assert!(!write("DELETE", b"/a", 204, &[]));
-    assert_eq!(site.cache.stats().purges, 2);
+    assert_eq!(site.cache.stats().purges, 3);
 }
 
 #[test]

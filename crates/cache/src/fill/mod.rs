@@ -41,12 +41,13 @@ pub(crate) use table::{FILLS_PER_KEY_MAX, Fills, Place};
 use crate::cache::Cache;
 use crate::policy::conditional::{write_conditional, write_none_match};
 use crate::policy::freshness::{
-    Decision, decide, drops_cookies, is_error, is_shareable, standing, usable_on_error,
+    Decision, decide, drops_cookies, is_error, is_shareable, is_the_request_s, speaks_of_the_resource,
+    standing, usable_on_error,
 };
 use crate::policy::response::StoredFacts;
 use crate::policy::vary::Vary;
 use crate::policy::{RequestFacts, ResponseFacts, Timestamp, freshen, storable};
-use crate::purge::Slots;
+use crate::purge::{Slots, Standing};
 use crate::stats::count;
 use crate::tier::Lease;
 use crate::{Entry, FailReason, Field, Head, Interim, ReleaseReason, Rule, Uncacheable};
@@ -59,7 +60,9 @@ pub struct Fill {
     key: Box<[u8]>,
     rule: Rule,
     revalidating: Option<Arc<Entry>>,
-    /// Other variants that the origin may find to be the answer.
+    /// It is asked for without the condition, which met a 304 about something else; the entry may still stand in.
+    is_unconditional: bool,
+    /// Other variants that the origin may find to be the answer, each [for others too](Entry::may_answer_others).
     candidates: SmallVec<[Arc<Entry>; 2]>,
     /// When the request is sent, for the age of what comes back.
     requested: Timestamp,
@@ -147,6 +150,7 @@ impl Fill {
             key,
             rule,
             revalidating,
+            is_unconditional: false,
             candidates,
             requested,
             storing: None,
@@ -172,13 +176,13 @@ impl Fill {
     /// The entry whose validators make the request conditional, if any.
     #[must_use]
     pub fn revalidating(&self) -> Option<&Arc<Entry>> {
-        self.revalidating.as_ref()
+        self.revalidating.as_ref().filter(|_| !self.is_unconditional)
     }
 
     /// Appends the fields that make the request conditional: on what is being revalidated, or on any of the variants that
     /// are stored for other requests. Nothing where there is nothing to ask about.
     pub fn write_conditional(&self, out: &mut Vec<u8>) {
-        if let Some(entry) = &self.revalidating {
+        if let Some(entry) = self.revalidating() {
             write_conditional(&entry.validators(), out);
             return;
         }
@@ -247,16 +251,7 @@ impl Fill {
     /// An error that only the operator gives a lifetime takes no place of a copy that may still be served, now or in its
     /// stead.
     fn would_replace_what_serves(&self, response: &ResponseFacts<'_>, now: Timestamp) -> bool {
-        let Some(entry) = &self.revalidating else { return false };
-        let request_fields = self.shared.request.fields();
-        let facts =
-            RequestFacts { directives: Default::default(), ..RequestFacts::read("GET", &request_fields) };
-        let serves = || match decide(&facts, &self.rule, &entry.facts, false, now) {
-            Decision::Fresh(_) | Decision::Stale { .. } => true,
-            Decision::Revalidate { serve_if_error, .. } => serve_if_error,
-            Decision::Guarded => false,
-        };
-        response.status >= 500 && response.lifetime_ms().is_none() && serves() && !self.cache.is_purged(entry)
+        response.status >= 500 && response.lifetime_ms().is_none() && self.what_serves(now).is_some()
     }
 
     /// A fetch for what is stored has failed.
@@ -364,27 +359,55 @@ impl Fill {
         HeadOutcome::Stream(reason)
     }
 
-    /// Remembers the key as uncacheable, and drops what the new response has replaced.
+    /// Remembers the key as uncacheable, and drops what the new response has replaced: not for what this request alone met,
+    /// or each odd one would take everybody's copy, and send everybody to the origin.
     fn remember(&self, reason: Uncacheable, facts: &RequestFacts<'_>, response: &ResponseFacts<'_>) {
-        // Nobody waits for a refresh, so one that is turned away may come again.
-        let turned_away = response.status == 429 && self.shared.lock().background;
-        let is_error = response.status >= 500 || turned_away;
-        let seconds = if is_error { REMEMBERED_ERROR_S } else { REMEMBERED_S };
-        if facts.directives.no_store || matches!(reason, Uncacheable::Off | Uncacheable::Method) {
+        if facts.directives.no_store
+            || matches!(reason, Uncacheable::Off | Uncacheable::Method | Uncacheable::FieldAlias)
+        {
             return;
         }
-        self.cache.remember_uncacheable(&self.key, self.shared.class, response.received, seconds);
-        if let Some(entry) = self.revalidating.as_ref().filter(|_| !is_error) {
+        let speaks = speaks_of_the_resource(response.status);
+        let serves = self.what_serves(response.received);
+        // Who finds the copy fresh doesn't ask, and who misses another variant shares the next fetch.
+        if !matches!(serves, Some(Decision::Fresh(_))) {
+            let seconds = if speaks { REMEMBERED_S } else { REMEMBERED_ERROR_S };
+            self.cache.remember_uncacheable(&self.key, self.shared.class, response.received, seconds);
+        }
+        // A copy of no more use makes all wait for an answer that they can't share.
+        let stays = !speaks
+            || reason == Uncacheable::Authorization
+            || serves.is_some() && is_the_request_s(facts, reason);
+        if let Some(entry) = self.revalidating.as_ref().filter(|_| !stays) {
             self.cache.store().remove(&self.key, entry);
         }
+    }
+
+    /// What the copy under revalidation would be used for without the request's own directives; none if for nothing.
+    fn what_serves(&self, now: Timestamp) -> Option<Decision> {
+        let entry = self.revalidating.as_ref().filter(|entry| !self.cache.is_purged(entry))?;
+        let request_fields = self.shared.request.fields();
+        let facts =
+            RequestFacts { directives: Default::default(), ..RequestFacts::read("GET", &request_fields) };
+        let softened = self.cache.standing(entry) == Standing::Soft;
+        let decision = decide(&facts, &self.rule, &entry.facts, softened, now);
+        let serves = match decision {
+            Decision::Fresh(_) | Decision::Stale { .. } => true,
+            Decision::Revalidate { serve_if_error, .. } => serve_if_error,
+            Decision::Guarded => false,
+        };
+        serves.then_some(decision)
     }
 
     /// A 304: freshens the stored response. RFC 9111 §4.3.4.
     fn on_not_modified(&mut self, facts: &RequestFacts<'_>, response: &ResponseFacts<'_>) -> HeadOutcome {
         let candidates = std::mem::take(&mut self.candidates);
-        let (old, is_own) = match self.revalidating.take() {
+        let (old, is_own) = match self.revalidating().cloned() {
             Some(old) if freshen::is_about(&old.validators(), response) => (old, true),
-            Some(_) => return HeadOutcome::Refetch,
+            Some(_) => {
+                self.is_unconditional = true;
+                return HeadOutcome::Refetch;
+            }
             None if candidates.is_empty() => return HeadOutcome::Invalid,
             None => match freshen::named_by(&candidates, response) {
                 Some(variant) => (variant, false),
@@ -394,17 +417,18 @@ impl Fill {
         let stored_fields = freshen::read_head(&old.head);
         let merged = freshen::merge(&stored_fields, response.fields);
         let merged = ResponseFacts::read(old.status, &merged, self.requested, response.received);
-        let stored = self.storable(facts, &merged);
+        let vary = Vary::select_under(&self.rule, merged.fields, facts.fields);
+        let is_alias = matches!(vary, Err(Uncacheable::FieldAlias));
+        let vary = if is_alias { Ok(old.vary.clone()) } else { vary };
+        let stored = match self.storable(facts, &merged) {
+            Ok(_) if is_alias => Err(Uncacheable::FieldAlias),
+            stored => stored,
+        };
         // What may not be stored is the lead's alone, as in `start_streaming`.
         let for_all = stored.is_ok();
         let head =
             freshen::write_head(&merged, for_all, for_all && drops_cookies(facts, &self.rule, &merged));
-        let (Ok(head), Ok(vary), Ok(tags)) = (
-            head,
-            Vary::select_under(&self.rule, merged.fields, facts.fields),
-            self.tag_slots(merged.fields),
-        ) else {
-            self.revalidating = Some(old).filter(|_| is_own);
+        let (Ok(head), Ok(vary), Ok(tags)) = (head, vary, self.tag_slots(merged.fields)) else {
             return HeadOutcome::Invalid;
         };
         let facts_now = stored.unwrap_or(StoredFacts { received: response.received, ..old.facts });
@@ -426,6 +450,8 @@ impl Fill {
             Ok(_) if is_own => self.cache.freshened(&self.key, &old, &entry),
             // Another request's copy stays what it was; this is one more of its kind.
             Ok(_) => drop(self.cache.filled(&self.key, &entry)),
+            // It holds, says the 304; only this answer is not for others.
+            Err(reason) if !is_own || is_the_request_s(facts, reason) => {}
             Err(_) => self.cache.store().remove(&self.key, &old),
         }
         if for_all {

@@ -130,10 +130,10 @@ pub fn is_about(stored: &Validators<'_>, not_modified: &ResponseFacts<'_>) -> bo
     }
 }
 
-/// The stored variant that a 304 names by its tag. RFC 9111 §4.3.4.
+/// The stored variant that a 304 names by its tag, strongly: it is to answer another request than its own. RFC 9111 §4.3.4.
 pub(crate) fn named_by(variants: &[Arc<Entry>], not_modified: &ResponseFacts<'_>) -> Option<Arc<Entry>> {
     let etag = not_modified.etag?;
-    let named = |entry: &&Arc<Entry>| entry.etag().is_some_and(|old| weakly_equal(old, etag));
+    let named = |entry: &&Arc<Entry>| entry.etag().is_some_and(|old| strongly_equal(old, etag));
     variants.iter().find(named).cloned()
 }
 
@@ -142,7 +142,9 @@ pub(crate) fn merge<'a>(stored: &[Field<'a>], not_modified: &[Field<'a>]) -> Vec
     let replaces = |name: &[u8]| !describes_the_body(name) && !is_hop_by_hop(name);
     let replaced = |name: &[u8]| {
         // Without a Date of its own the 304 was made when it arrived; the stored one would make it old.
+        // Nor did it set a cookie again that it doesn't repeat: that one was somebody else's.
         name.eq_ignore_ascii_case(b"date")
+            || name.eq_ignore_ascii_case(b"set-cookie")
             || not_modified.iter().any(|(new, _)| replaces(new) && new.eq_ignore_ascii_case(name))
     };
     let kept = stored.iter().filter(|(name, _)| !replaced(name));
@@ -166,11 +168,33 @@ pub(crate) fn merge_heads(old: &[u8], new: &[u8]) -> Bytes {
     head.into()
 }
 
-/// Whether a HEAD's 200 is of the stored response: each validator it has is the stored one's. RFC 9111 §4.3.5.
+/// What a HEAD's 200 says of a stored response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeadSays {
+    /// It is still that one: a validator is on both sides, and all that the HEAD has are the stored ones.
+    Same,
+    /// It is another one.
+    Other,
+    /// Nothing: no validator that could differ. The body may have changed all the same.
+    Nothing,
+}
+
+/// Whether a HEAD's 200 is of the stored response. RFC 9111 §4.3.5, which lets one without a validator freshen, too; then
+/// a HEAD a minute would keep a body for ever that nobody has compared.
 #[must_use]
-pub fn agrees(stored: &Validators<'_>, head: &ResponseFacts<'_>) -> bool {
-    let etag = head.etag.is_none_or(|new| stored.etag.is_some_and(|old| weakly_equal(new, old)));
-    etag && (head.last_modified.is_none() || head.last_modified == stored.last_modified)
+pub fn head_says(
+    stored: &Validators<'_>,
+    body_bytes: u64,
+    head: &ResponseFacts<'_>,
+    content_length: Option<u64>,
+) -> HeadSays {
+    let etag = head.etag.map(|new| stored.etag.is_some_and(|old| weakly_equal(new, old)));
+    let date = head.last_modified.map(|new| stored.last_modified == Some(new));
+    let length = content_length.map(|length| length == body_bytes);
+    if [etag, date, length].contains(&Some(false)) {
+        return HeadSays::Other;
+    }
+    if etag.or(date).is_some() { HeadSays::Same } else { HeadSays::Nothing }
 }
 
 /// Fields that speak of a body the 304 did not carry.
@@ -259,9 +283,10 @@ mod tests {
 
     #[test]
     fn a_304_replaces_what_it_repeats_and_keeps_the_body_as_it_is() {
-        let stored: [Field<'_>; 6] = [
+        let stored: [Field<'_>; 7] = [
             DATE,
             (b"X-Kept", b"1"),
+            (b"Set-Cookie", b"sid=another's"),
             (b"Cache-Control", b"max-age=1"),
             (b"Content-Encoding", b"gzip"),
             (b"ETag", b"\"a\""),

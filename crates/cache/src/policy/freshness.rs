@@ -244,7 +244,10 @@ fn fits_respect(
         return Err(Uncacheable::Authorization);
     }
     let cookies_allowed = rule.options().is_some_and(|options| options.set_cookie);
-    if response.has_set_cookie && !for_all && !cookies_allowed {
+    // Each who asks again is told by the origin itself, which may set another cookie each time, or none.
+    let cookie_for_all = !directives.no_cache
+        && (directives.public || directives.s_maxage_s.is_some_and(|seconds| seconds > 0));
+    if response.has_set_cookie && !cookie_for_all && !cookies_allowed {
         return Err(Uncacheable::SetCookie);
     }
     let added = if let Effective::Respect(added) = rule.effective(facts) { added } else { None };
@@ -474,6 +477,26 @@ pub fn is_shareable(facts: &RequestFacts<'_>, rule: &Rule, stored: &StoredFacts)
         let usable_ms = judged.lifetime_ms.saturating_add(judged.windows.revalidate_ms);
         !judged.no_cache && usable_ms > judged.spent_ms
     })
+}
+
+/// Whether a response may not be stored because of who asked, or how: it says nothing of what others are given.
+#[must_use]
+pub fn is_the_request_s(facts: &RequestFacts<'_>, reason: Uncacheable) -> bool {
+    match reason {
+        Uncacheable::Authorization
+        | Uncacheable::SetCookie
+        | Uncacheable::RequestNoStore
+        | Uncacheable::FieldAlias => true,
+        Uncacheable::Private | Uncacheable::NoStore => facts.has_authorization || facts.has_cookie,
+        _ => false,
+    }
+}
+
+/// Statuses that speak of the resource, whoever asks: not what a node says to a request that it can't read, won't serve or
+/// fails at.
+#[must_use]
+pub const fn speaks_of_the_resource(status: u16) -> bool {
+    matches!(status, 200..=399 | 404 | 410 | 451)
 }
 
 /// Statuses that count as the origin failing. RFC 5861 §4.

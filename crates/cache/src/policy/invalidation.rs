@@ -1,11 +1,12 @@
 //! What an unsafe method makes out of date. RFC 9111 §4.4.
 //!
 //! A successful write changes its own URL, and what `Location` and `Content-Location` name if they are of the same
-//! authority. Other authorities' URLs are left alone: a response must not be able to empty somebody else's cache.
-
-use std::borrow::Cow;
+//! authority. Other authorities' URLs are left alone: a response must not be able to empty somebody else's cache. What is
+//! named comes in the origin's own spelling and is brought to the normal form that keys have; what has none names nothing
+//! that could be stored.
 
 use super::fields;
+use super::path::decode_unreserved;
 use super::request::MethodKind;
 use crate::Field;
 
@@ -15,8 +16,8 @@ pub const fn invalidates(method: MethodKind, status: u16) -> bool {
     matches!(method, MethodKind::Unsafe) && matches!(status, 200..=399)
 }
 
-/// A path and a query on the same authority.
-pub type Target<'a> = (Cow<'a, [u8]>, Option<&'a [u8]>);
+/// A path in normal form and a query on the same authority.
+pub type Target<'a> = (Vec<u8>, Option<&'a [u8]>);
 
 /// What `Location` and `Content-Location` name on the same authority.
 pub fn named_targets<'a>(
@@ -30,7 +31,8 @@ pub fn named_targets<'a>(
         .filter_map(move |reference| resolve(reference, authority, base_path))
 }
 
-/// Resolves a reference against the request's URL; `None` for another authority. RFC 3986 §5.2.
+/// Resolves a reference against the request's URL, with its path in normal form; `None` for another authority, and for a
+/// path that has no normal form. RFC 3986 §5.2.
 pub(crate) fn resolve<'a>(reference: &'a [u8], authority: &[u8], base_path: &[u8]) -> Option<Target<'a>> {
     let reference = reference.split(|&byte| byte == b'#').next()?;
     let rest = strip_authority(reference, authority)?;
@@ -38,29 +40,40 @@ pub(crate) fn resolve<'a>(reference: &'a [u8], authority: &[u8], base_path: &[u8
         Some(at) => (&rest[..at], Some(&rest[at + 1..])),
         None => (rest, None),
     };
-    if path.starts_with(b"/") {
-        return Some((Cow::Borrowed(path), query));
-    }
     if path.is_empty() {
         let root = rest.len() != reference.len();
-        return Some((Cow::Owned(if root { b"/".to_vec() } else { base_path.to_vec() }), query));
+        return Some((if root { b"/".to_vec() } else { base_path.to_vec() }, query));
     }
-    let folder = memchr::memrchr(b'/', base_path).map_or(&b"/"[..], |at| &base_path[..=at]);
-    Some((Cow::Owned(without_dots(&[folder, path].concat())), query))
+    let folder = if path.starts_with(b"/") {
+        &b""[..]
+    } else {
+        memchr::memrchr(b'/', base_path).map_or(&b"/"[..], |at| &base_path[..=at])
+    };
+    let mut decoded = folder.to_vec();
+    decode_unreserved(path, &mut decoded)?;
+    Some((without_dots(&decoded), query))
 }
 
 /// What follows the authority, if that is ours or not given.
 fn strip_authority<'a>(reference: &'a [u8], authority: &[u8]) -> Option<&'a [u8]> {
-    let after_scheme = ["http://", "https://", "//"].into_iter().find_map(|prefix| {
+    let named = [("http://", ":80"), ("https://", ":443"), ("//", ":80")];
+    let after_scheme = named.into_iter().find_map(|(prefix, port)| {
         let (start, rest) = reference.split_at_checked(prefix.len())?;
-        start.eq_ignore_ascii_case(prefix.as_bytes()).then_some(rest)
+        start.eq_ignore_ascii_case(prefix.as_bytes()).then_some((rest, port.as_bytes()))
     });
-    let Some(rest) = after_scheme else {
+    let Some((rest, port)) = after_scheme else {
         let first = reference.split(|&byte| byte == b'/').next().unwrap_or_default();
         return (!first.contains(&b':')).then_some(reference);
     };
     let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len());
-    rest[..end].eq_ignore_ascii_case(authority).then_some(&rest[end..])
+    let (named, rest) = rest.split_at(end);
+    without_port(named, port).eq_ignore_ascii_case(without_port(authority, port)).then_some(rest)
+}
+
+/// An authority without what may be left out of it: its scheme's own port, and a last dot. RFC 3986 §6.2.3.
+fn without_port<'h>(authority: &'h [u8], port: &[u8]) -> &'h [u8] {
+    let host = authority.strip_suffix(port).or_else(|| authority.strip_suffix(b":")).unwrap_or(authority);
+    host.strip_suffix(b".").unwrap_or(host)
 }
 
 /// Removes dot segments. RFC 3986 §5.2.4.
@@ -91,10 +104,7 @@ mod tests {
         let fields: [Field<'_>; 1] = [(b"Location", reference.as_bytes())];
         let found = named_targets(&fields, b"shop.example", b"/cart/items?").next();
         let found = found.map(|(path, query)| {
-            (
-                String::from_utf8(path.into_owned()).unwrap(),
-                query.map(|q| String::from_utf8(q.to_vec()).unwrap()),
-            )
+            (String::from_utf8(path).unwrap(), query.map(|q| String::from_utf8(q.to_vec()).unwrap()))
         });
         let expected = expected.map(|(path, query)| (path.to_owned(), query.map(str::to_owned)));
         assert_eq!(found, expected, "{reference}");
@@ -111,6 +121,20 @@ mod tests {
         check("../orders/7", Some(("/orders/7", None)));
         check("./", Some(("/cart/", None)));
         check("../../../x", Some(("/x", None)));
+    }
+
+    #[test]
+    fn what_is_named_has_the_spelling_of_keys() {
+        check("/items/caf%c3%a9", Some(("/items/caf%C3%A9", None))); // RFC 3986 §6.2.2
+        check("/items/%7e7/%2fx", Some(("/items/~7/%2Fx", None)));
+        check("/a/./b/../c", Some(("/a/c", None)));
+        check("/a/%2e%2e/b?x=/../%7e", Some(("/b", Some("x=/../%7e"))));
+        check("caf%c3%a9/../7", Some(("/cart/7", None)));
+        check("http://shop.example:80/x", Some(("/x", None))); // §6.2.3
+        check("https://shop.example:443/x", Some(("/x", None)));
+        check("//Shop.Example.:/x", Some(("/x", None)));
+        check("http://shop.example:443/x", None);
+        check("/%zz", None);
     }
 
     #[test]

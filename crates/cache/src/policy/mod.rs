@@ -4,7 +4,7 @@
 //! [`freshness`] says whether a response may be stored ([`freshness::storable`]) and what a stored one may be used for
 //! ([`freshness::decide`]); [`early`] renews what is about to be stale; [`vary`] selects among variants, with [`accept`] for spellings that mean the same; [`conditional`] answers a client's `If-None-Match` and
 //! `If-Modified-Since` and asks the origin's; [`freshen`] applies a 304; [`encoding`] negotiates content codings; [`range`] plans a 206 from a complete body;
-//! [`invalidation`] says what an unsafe method makes out of date.
+//! [`invalidation`] says what an unsafe method makes out of date; [`path`] spells paths in one way.
 //!
 //! Times are [`Timestamp`]s given by the caller. Arithmetic saturates: `Age: 99999999999999` is very old, not a panic.
 //! No other crate decides freshness.
@@ -19,6 +19,7 @@ pub mod fields;
 pub mod freshen;
 pub mod freshness;
 pub mod invalidation;
+pub mod path;
 pub mod range;
 pub mod request;
 pub mod response;

@@ -26,12 +26,16 @@ pub enum RangePlan {
 
 /// Ranges answered of one request; with more, the whole is the better answer (§14.2).
 pub const RANGES_MAX: usize = 16;
+/// Several ranges are answered by a copy of their bytes, which each slow client holds for itself; beyond this the whole,
+/// which all share, is the better answer.
+const SEVERAL_BYTES_MAX: u64 = 64 << 10;
 /// What a part of several costs beside its bytes, about: its boundary and two fields.
 const PART_OVERHEAD_BYTES: u64 = 128;
 
 /// Plans the answer to a GET with `Range` from a complete 200 of `length` bytes.
 ///
-/// Ranges that overlap, or that together are no shorter than the whole, get the whole response, as §14.2 allows.
+/// Ranges that overlap, or that together are no shorter than the whole or above 64 KiB, get the whole response, as §14.2
+/// allows.
 #[must_use]
 pub fn plan_range(
     facts: &RequestFacts<'_>,
@@ -83,7 +87,7 @@ fn is_worth_splitting(ranges: &[(u64, u64)], length: u64) -> bool {
     let apart =
         ranges.iter().enumerate().all(|(at, one)| !ranges[..at].iter().any(|other| overlap(one, other)));
     let cost: u64 = ranges.iter().map(|(start, end)| end - start + PART_OVERHEAD_BYTES).sum();
-    apart && cost < length
+    apart && cost < length.min(SEVERAL_BYTES_MAX)
 }
 
 /// `0-9`, `9-` or `-5`: what of the body that is, if any is there; `None` if it is no range.
@@ -170,6 +174,16 @@ mod tests {
         check("bytes=0-1,5-6", 100, RangePlan::Full);
         let many = (0..17).map(|n| format!("{}-{0}", n * 10)).collect::<Vec<_>>().join(",");
         check(&format!("bytes={many}"), 1 << 20, RangePlan::Full);
+    }
+
+    #[test]
+    fn several_ranges_are_parts_only_where_few_bytes_are_copied() {
+        let length = 4 << 20;
+        let most = SEVERAL_BYTES_MAX - 2 * PART_OVERHEAD_BYTES;
+        let plan = |bytes: u64| plan(&[(b"Range", format!("bytes=0-{},-1", bytes - 2).as_bytes())], length);
+        assert!(matches!(plan(most - 1), RangePlan::Several(_)));
+        assert_eq!(plan(most), RangePlan::Full); // RFC 9110 §14.2
+        check("bytes=0-2000000,2000200-4194303", length, RangePlan::Full);
     }
 
     #[test]

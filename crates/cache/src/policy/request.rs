@@ -1,6 +1,7 @@
 //! A request as the cache sees it: read once, in one pass over the fields.
 
 use super::directives::RequestDirectives;
+use crate::key::is_alias;
 use crate::{BypassReason, Field, Rule};
 
 /// What of a request matters to the cache. Borrows the fields, for `Vary` and conditionals.
@@ -20,7 +21,8 @@ pub struct RequestFacts<'a> {
     pub has_if_none_match: bool,
     /// The first `If-Modified-Since`, as it stands.
     pub if_modified_since: Option<&'a [u8]>,
-    /// `If-Match` or `If-Unmodified-Since` is present: only the origin may evaluate those.
+    /// `If-Match` or `If-Unmodified-Since` is present, or what an origin may read as one (`If_Match`): only the origin may
+    /// evaluate those.
     pub has_precondition: bool,
     /// `Range`, as it stands; only for GET (RFC 9110 §14.2).
     pub range: Option<&'a [u8]>,
@@ -76,11 +78,13 @@ impl<'a> RequestFacts<'a> {
         let (mut has_cache_control, mut pragma_no_cache) = (false, false);
         for &(name, value) in fields {
             let is = |other: &[u8]| name.eq_ignore_ascii_case(other);
+            // An origin may evaluate what we would not, and its 412 is this request's alone.
+            let is_read_as = |other: &[u8]| is(other) || is_alias(name, other);
             match name.len() {
                 5 if is(b"range") && facts.method == MethodKind::Get => facts.range = Some(value),
                 6 if is(b"cookie") => facts.has_cookie = true,
                 6 if is(b"pragma") => pragma_no_cache |= value.eq_ignore_ascii_case(b"no-cache"),
-                8 if is(b"if-match") => facts.has_precondition = true,
+                8 if is_read_as(b"if-match") => facts.has_precondition = true,
                 8 if is(b"if-range") => facts.if_range = Some(value),
                 13 if is(b"if-none-match") => facts.has_if_none_match = true,
                 13 if is(b"authorization") => facts.has_authorization = true,
@@ -93,7 +97,7 @@ impl<'a> RequestFacts<'a> {
                     facts.if_modified_since = facts.if_modified_since.or(Some(value));
                 }
                 17 if is(b"transfer-encoding") => facts.has_body = true,
-                19 if is(b"if-unmodified-since") => facts.has_precondition = true,
+                19 if is_read_as(b"if-unmodified-since") => facts.has_precondition = true,
                 _ => {}
             }
         }
@@ -149,6 +153,9 @@ mod tests {
         check("GET", &[(b"Transfer-Encoding", b"chunked")], Some(BypassReason::Body));
         check("GET", &[(b"If-Match", b"\"a\"")], Some(BypassReason::Precondition)); // RFC 9111 §4.3.2
         check("GET", &[(b"If-Unmodified-Since", b"x")], Some(BypassReason::Precondition));
+        check("GET", &[(b"If_Match", b"\"a\"")], Some(BypassReason::Precondition));
+        check("GET", &[(b"if-unmodified_since", b"x")], Some(BypassReason::Precondition));
+        check("GET", &[(b"If_None_Match", b"\"a\"")], None);
         check("GET", &[(b"Cache-Control", b"no-store")], Some(BypassReason::NoStore)); // §5.2.1.5
         check("GET", &[(b"Cache-Control", b"no-cache")], None);
     }

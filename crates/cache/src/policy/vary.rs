@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 
 use super::encoding::is_encoded;
 use super::{accept, fields};
+use crate::key::is_alias;
 use crate::{Field, Rule, Uncacheable};
 
 /// Names in one `Vary` that are compared; a response with more is not stored.
@@ -37,7 +38,8 @@ struct Selecting {
 }
 
 impl Vary {
-    /// What a response to a request varies by; `None` if by nothing. Refuses `*` and too many names.
+    /// What a response to a request varies by; `None` if by nothing. Refuses `*` and too many names, and a request that says
+    /// under another spelling (`X_Country`) what may have chosen the response and is not compared.
     pub fn select(
         response_fields: &[Field<'_>],
         request_fields: &[Field<'_>],
@@ -77,6 +79,9 @@ impl Vary {
         }
         names.sort_unstable();
         names.dedup();
+        if request_fields.iter().any(|(name, _)| names.iter().any(|selecting| is_alias(name, selecting))) {
+            return Err(Uncacheable::FieldAlias);
+        }
         let by_language = names.iter().any(|name| **name == *ACCEPT_LANGUAGE);
         let selecting = names.into_iter().map(|name| Selecting::new(name, request_fields)).collect();
         let vary = Self { selecting, language: by_language.then(|| language_of(response_fields)).flatten() };
@@ -126,6 +131,11 @@ impl Vary {
         let wanted = joined(request_fields, ACCEPT_LANGUAGE);
         let best = wanted.as_deref().and_then(accept::best_language);
         best.is_some_and(|best| best.eq_ignore_ascii_case(language))
+    }
+
+    /// Whether it is told apart by who asks.
+    pub(crate) fn names_credentials(&self) -> bool {
+        self.selecting.iter().any(|one| matches!(&*one.name, b"cookie" | b"authorization"))
     }
 
     /// The names it varies by, each with the value that the response is for; `None` for a request without the header.
@@ -290,6 +300,17 @@ mod tests {
         let many = (0..=VARY_NAMES_MAX).map(|n| format!("x{n}")).collect::<Vec<_>>().join(",");
         assert!(refused(many.as_bytes()));
         assert!(!refused(b""));
+    }
+
+    #[test]
+    fn a_request_that_spells_a_selecting_field_in_two_ways_is_not_stored_for() {
+        let select = |vary: &[u8], asked: &[Field<'_>]| Vary::select(&[(b"Vary", vary)], asked);
+        let alias = Err(Uncacheable::FieldAlias);
+        assert_eq!(select(b"X-Country", &[(b"X_Country", b"evil")]), alias);
+        assert_eq!(select(b"X-Country", &[(b"X-Country", b"de"), (b"x_country", b"evil")]), alias);
+        assert_eq!(select(b"Accept, X_Country", &[(b"x-country", b"evil")]), alias);
+        assert!(select(b"X-Country", &[(b"x-country", b"de"), (b"X_Other", b"x")]).is_ok());
+        assert_eq!(select(b"", &[(b"X_Country", b"x")]), Ok(None));
     }
 
     #[test]

@@ -51,6 +51,8 @@ fn a_hit_answers_head_conditions_and_ranges() {
     assert_eq!(part.header("content-range"), Some("bytes 2-4/10"));
     let beyond = client.request("GET", "/a", &[("Range", "bytes=20-")]).unwrap();
     assert_eq!((beyond.status, beyond.header("content-range")), (416, Some("bytes */10")));
+    // Nor is it, for a cache below us, everybody's answer.
+    assert_eq!((beyond.header("cache-control"), beyond.header("etag")), (None, Some("\"v1\"")));
     assert_eq!(origin.requests(), 1);
 }
 

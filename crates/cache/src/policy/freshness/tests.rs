@@ -150,6 +150,11 @@ fn cookies_are_stored_only_when_explicitly_for_all() {
     respects("", 200, "Cache-Control: max-age=60 | Set-Cookie: a=b", Err(Uncacheable::SetCookie));
     respects("", 200, "Cache-Control: public, max-age=60 | Set-Cookie: a=b", Ok(()));
     respects("", 200, "Cache-Control: s-maxage=60 | Set-Cookie: a=b", Ok(()));
+    // What is stored for validation only would be A's cookie in B's 304.
+    for says in ["public, no-cache", "s-maxage=0", "s-maxage=oops", "s-maxage=60, no-cache"] {
+        let response = format!("Cache-Control: {says} | ETag: \"a\" | Set-Cookie: a=b");
+        respects("", 200, &response, Err(Uncacheable::SetCookie));
+    }
     respects("Cookie: a=b", 200, "Cache-Control: max-age=60", Ok(())); // §3: a Cookie alone forbids nothing
 }
 
