@@ -7,13 +7,15 @@
 //! **Mechanism.** One thread, level-triggered readiness, one read for each request. Each answer lies ready in one piece,
 //! head and body together, and goes out with one `write` (the copying floor) or, from a file in memory, with one
 //! `sendfile`, which hands pages over instead of copying them. Where the socket takes less than all, the rest follows
-//! once it takes more.
+//! once it takes more. For the row of many keys it holds a copy of the small answer for each key, at the place that the
+//! key's number says: no index, no lock, no freshness, but memory that is in no cache of the processor.
 //!
 //! **Failure.** It knows `wrk` and our own checks and no one else: a request must come in one piece and one at a time.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::Range;
 
 use anyhow::{Context as _, Result};
 use mio::net::{TcpListener, TcpStream};
@@ -21,7 +23,8 @@ use mio::{Events, Interest, Poll, Registry, Token};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::sendfile::sendfile;
 
-use super::rows::Size;
+use super::Options;
+use super::rows::{KEY_REQUEST, Size};
 
 const EVENTS_MAX: usize = 1024;
 const REQUEST_BYTES_MAX: usize = 4096;
@@ -32,6 +35,8 @@ const LISTENER: Token = Token(usize::MAX);
 pub(crate) enum Way {
     Write,
     Sendfile,
+    /// As `Write`, each of a million keys from memory of its own.
+    Keys,
 }
 
 impl Way {
@@ -39,6 +44,7 @@ impl Way {
         match name {
             "write" => Some(Self::Write),
             "sendfile" => Some(Self::Sendfile),
+            "keys" => Some(Self::Keys),
             _ => None,
         }
     }
@@ -47,7 +53,10 @@ impl Way {
 /// Serves the sizes of [`Size::ALL`] until it is stopped.
 pub(crate) fn run(way: Way, port: u16) -> Result<()> {
     let mut poll = Poll::new()?;
-    let answers = Size::ALL.map(Answer::new).into_iter().collect::<Result<Vec<_>>>()?;
+    let answers = match way {
+        Way::Keys => vec![Answer::of_keys()?],
+        Way::Write | Way::Sendfile => Size::ALL.into_iter().map(Answer::new).collect::<Result<Vec<_>>>()?,
+    };
     let mut floor = Floor { way, answers, connections: Vec::new(), free: Vec::new() };
     let mut listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
@@ -73,9 +82,34 @@ struct Answer {
     request: Vec<u8>,
     bytes: Vec<u8>,
     file: File,
+    /// How many answers stand in `bytes`, one behind the other.
+    copies: usize,
 }
 
 impl Answer {
+    /// One for each key.
+    fn of_keys() -> Result<Self> {
+        let copies = Options::FULL.keys as usize;
+        let one = Self::new(Size::SMALL)?;
+        Ok(Self { request: KEY_REQUEST.to_vec(), bytes: one.bytes.repeat(copies), copies, ..one })
+    }
+
+    fn len(&self) -> usize {
+        self.bytes.len() / self.copies
+    }
+
+    /// The place of the answer that is asked for, if it is one of these.
+    fn place(&self, request: &[u8]) -> Option<usize> {
+        let rest = request.strip_prefix(&self.request[..])?;
+        if self.copies == 1 {
+            return Some(0);
+        }
+        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit());
+        let number =
+            digits.fold(0, |number: usize, digit| number.wrapping_mul(10) + usize::from(digit - b'0'));
+        (number < self.copies).then(|| number * self.len())
+    }
+
     fn new(size: Size) -> Result<Self> {
         let body = size.body();
         let mut bytes = format!(
@@ -87,14 +121,14 @@ impl Answer {
         bytes.extend_from_slice(body.as_bytes());
         let mut file = File::from(memfd_create(c"answer", MFdFlags::empty()).context("a file in memory")?);
         file.write_all(&bytes)?;
-        Ok(Self { request: format!("GET {} ", size.path()).into_bytes(), bytes, file })
+        Ok(Self { request: format!("GET {} ", size.path()).into_bytes(), bytes, file, copies: 1 })
     }
 }
 
 struct Connection {
     stream: TcpStream,
-    /// The answer under way and how much of it is out.
-    under_way: Option<(usize, usize)>,
+    /// The answer under way: which, and the rest of it.
+    under_way: Option<(usize, Range<usize>)>,
     /// The kernel may hold a request, and may take more bytes.
     token: usize,
 }
@@ -138,12 +172,12 @@ impl Connection {
     /// Goes on until the socket would block. Any error ends the connection, its orderly end too.
     fn serve(&mut self, answers: &[Answer], way: Way) -> std::io::Result<()> {
         loop {
-            if let Some((which, done)) = self.under_way {
-                let Some(sent) = unless_blocked(self.send(&answers[which], done, way))? else {
+            if let Some((which, rest)) = self.under_way.clone() {
+                let Some(sent) = unless_blocked(self.send(&answers[which], rest.clone(), way))? else {
                     return Ok(());
                 };
-                let done = done + sent;
-                self.under_way = (done < answers[which].bytes.len()).then_some((which, done));
+                let rest = rest.start + sent..rest.end;
+                self.under_way = (!rest.is_empty()).then_some((which, rest));
                 continue;
             }
             let mut request = [0; REQUEST_BYTES_MAX];
@@ -151,18 +185,20 @@ impl Connection {
             if read == 0 {
                 return Err(ErrorKind::UnexpectedEof.into());
             }
-            let asked = answers.iter().position(|answer| request.starts_with(&answer.request));
-            self.under_way = Some((asked.ok_or(ErrorKind::InvalidData)?, 0));
+            let mut asked = answers.iter().enumerate().filter_map(|(which, answer)| {
+                let place = answer.place(&request[..read])?;
+                Some((which, place..place + answer.len()))
+            });
+            self.under_way = Some(asked.next().ok_or(ErrorKind::InvalidData)?);
         }
     }
 
-    fn send(&mut self, answer: &Answer, done: usize, way: Way) -> std::io::Result<usize> {
+    fn send(&mut self, answer: &Answer, rest: Range<usize>, way: Way) -> std::io::Result<usize> {
         match way {
-            Way::Write => self.stream.write(&answer.bytes[done..]),
+            Way::Write | Way::Keys => self.stream.write(&answer.bytes[rest]),
             Way::Sendfile => {
-                let mut offset = i64::try_from(done).expect("answers are small");
-                let left = answer.bytes.len() - done;
-                Ok(sendfile(&self.stream, &answer.file, Some(&mut offset), left)?)
+                let mut offset = i64::try_from(rest.start).expect("answers are small");
+                Ok(sendfile(&self.stream, &answer.file, Some(&mut offset), rest.len())?)
             }
         }
     }

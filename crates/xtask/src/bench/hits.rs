@@ -6,7 +6,7 @@
 //!
 //! **Mechanism.** Many keys: both servers have the same room and are asked by the same wrk script, which draws a key
 //! for each request, from all of them or from one; paths are equally long. The keys are stored by asking for each once
-//! ([`fill`]). Two workers have two cores, which they share with a client of two threads. A core that has to serve a
+//! ([`fill`]). Beside them the floor is asked the same, since memory that no processor's cache holds is slower for anybody. Two workers have two cores, which they share with a client of two threads. A core that has to serve a
 //! client besides costs its server time in itself (switches between the two, and a processor cache for both), so the
 //! like of it is one worker on one core, beside a client of one thread and half as many connections; one worker that may
 //! choose between both cores is shown too. How requests were split is read from Tenfold's own metrics.
@@ -20,7 +20,7 @@ use tenfold_testkit::raw::Client;
 
 use super::rows::Size;
 use super::server::{SERVER_CORE, Server};
-use super::sides::Side;
+use super::sides::{Program, Side};
 use super::wrk::Asking;
 use super::{Bench, Options, Place, compete, same_work, table};
 
@@ -35,18 +35,22 @@ const TWO_CORES: &str = "0-1";
 pub(super) fn run_keys(place: &Place<'_>, options: &Options) -> Result<()> {
     let many = place.start(Side::ours(MEMORY, "1", "many keys")?, SERVER_CORE)?;
     let one = place.start(Side::ours(MEMORY, "1", "one key")?, SERVER_CORE)?;
-    let running = [many, one];
-    let keys = [options.keys, 1];
+    let floor_many = place.start(Side::floor_of_keys("write, many keys"), SERVER_CORE)?;
+    let floor_one = place.start(Side::floor_of_keys("write, one key"), SERVER_CORE)?;
+    let running = [many, one, floor_many, floor_one];
+    let keys = [options.keys, 1, options.keys, 1];
     let mut askings = Vec::new();
-    for ((_, server), keys) in running.iter().zip(keys) {
-        eprintln!("storing {keys} keys");
-        fill(server.port(), keys)?;
+    for ((side, server), keys) in running.iter().zip(keys) {
+        if side.program == Program::Tenfold {
+            eprintln!("{}: storing {keys} keys", side.label());
+            fill(server.port(), keys)?;
+        }
         let script = place.scratch.folder.join(format!("keys-{keys}.lua"));
         std::fs::write(&script, draw_script(keys))?;
         askings.push(Asking { script: Some(script), ..Asking::for_path(key_path(0), options.connections) });
     }
     let misses = || -> Result<f64> {
-        let all = running.iter().map(|(_, server)| {
+        let all = running.iter().take(2).map(|(_, server)| {
             let (all, hits) = (server.metric("tenfold_edge_cache_total", "")?, hits(server)?);
             anyhow::Ok(all - hits)
         });
@@ -57,6 +61,7 @@ pub(super) fn run_keys(place: &Place<'_>, options: &Options) -> Result<()> {
     let missed = misses()? - before;
     ensure!(missed == 0.0, "{missed} requests were no hits");
     println!("{}", table::render(&format!("cache-hit: {} keys beside one", options.keys), options, &rows));
+    println!("Many keys ÷ one, of the floor: {}\n", table::cost_ratio(&rows[2], &rows[3]));
     Ok(())
 }
 

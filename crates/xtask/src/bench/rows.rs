@@ -23,6 +23,9 @@ impl Size {
     }
 }
 
+/// How a request for one of many keys begins; its number in decimal follows.
+pub(crate) const KEY_REQUEST: &[u8] = b"GET /key-";
+
 /// One table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Row {

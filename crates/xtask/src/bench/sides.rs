@@ -94,6 +94,18 @@ impl Side {
         Ok(Self { program, version: program.version()?, template, variant: memory, option: workers, note })
     }
 
+    /// The least that answers, for keys of its own.
+    pub(crate) fn floor_of_keys(note: &'static str) -> Self {
+        Self {
+            program: Program::Floor,
+            version: "–".to_owned(),
+            template: String::new(),
+            variant: "keys",
+            option: "",
+            note,
+        }
+    }
+
     /// The program and what was set.
     pub(crate) fn label(&self) -> String {
         let name = match self.program {

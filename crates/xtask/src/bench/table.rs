@@ -85,6 +85,11 @@ pub(crate) fn render(title: &str, options: &Options, rows: &[Row]) -> String {
     out
 }
 
+/// What one side costs beside another.
+pub(super) fn cost_ratio(first: &Row, other: &Row) -> String {
+    ratio(first, other, |sample| sample.cpu_us_per_request).text(2)
+}
+
 fn ratio(first: &Row, other: &Row, of: fn(&Sample) -> f64) -> Spread {
     let rounds = first.samples.iter().zip(&other.samples);
     Spread::of(rounds.map(|(first, other)| of(first) / of(other)))
