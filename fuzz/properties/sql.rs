@@ -57,11 +57,11 @@ pub(crate) fn lex(input: &[u8]) {
     assert_eq!(told(&tokens, text), told(&again, &spaced), "spaces between tokens change nothing");
     if found.is_some() {
         let print = |text: &[u8]| fingerprint(text, dialect, &SEED).map(|reading| reading.fingerprint);
-        assert_eq!(print(text), print(&spaced));
-        assert_eq!(
-            print(text),
-            print(&text.to_ascii_uppercase()).filter(|_| !has_quotes(&tokens)).or(print(text))
-        );
+        // Comments are gone with the spaces, and what one of them asked for.
+        let is_hinted = found.is_some_and(|reading| reading.hint.is_some());
+        assert!(is_hinted || print(text) == print(&spaced), "spaces change nothing");
+        let in_capitals = print(&text.to_ascii_uppercase()).filter(|_| !has_quotes(&tokens));
+        assert!(is_hinted || print(text) == in_capitals.or(print(text)), "case changes nothing");
     }
 }
 
@@ -79,11 +79,26 @@ fn catalogue() -> &'static Catalogue {
         let mut builder = CatalogueBuilder::new();
         let mut row =
             |query, columns: &[Option<&str>]| builder.row(query, columns).expect("a row of that query");
-        row(0, &[Some("lower count now nextval")]);
-        row(1, &[Some("f"), Some("plpgsql"), Some("v"), None, Some("BEGIN SET a = 1; END"), None, None]);
+        row(0, &[Some("lower count now nextval"), Some("nextval"), Some("pg_class pg_locks")]);
+        row(
+            1,
+            &[
+                Some("f"),
+                Some("plpgsql"),
+                Some("v"),
+                None,
+                Some("BEGIN SET a = 1; END"),
+                None,
+                None,
+                Some("s"),
+                Some("false"),
+            ],
+        );
         row(3, &[Some("@@@"), Some("f")]);
-        row(5, &[Some("t"), Some("w"), Some("f()")]);
-        row(5, &[Some("v"), Some("v"), Some("SELECT f() FROM t")]);
+        row(5, &[Some("t"), Some("o"), Some("16400 r p"), Some("s"), None]);
+        row(5, &[Some("t"), Some("w"), Some("f()"), Some("s"), None]);
+        row(5, &[Some("v"), Some("o"), Some("16401 v p"), Some("s"), None]);
+        row(5, &[Some("v"), Some("v"), Some("SELECT f() FROM t"), Some("s"), None]);
         builder.build(1)
     })
 }
@@ -125,10 +140,10 @@ fn bodies(body: &str) {
     let mut builder = CatalogueBuilder::new();
     let mut row = |query, columns: &[Option<&str>]| builder.row(query, columns).expect("a row of that query");
     for language in ["sql", "plpgsql"] {
-        row(1, &[Some(language), Some(language), Some("v"), None, Some(body), None, Some(body)]);
+        row(1, &[Some(language), Some(language), Some("v"), None, Some(body), None, Some(body), None, None]);
     }
-    row(5, &[Some("t"), Some("w"), Some(body)]);
-    row(5, &[Some("v"), Some("v"), Some(body)]);
+    row(5, &[Some("t"), Some("w"), Some(body), None, None]);
+    row(5, &[Some("v"), Some("v"), Some(body), None, None]);
     let made = builder.build(2);
     let function = made.function_effects("plpgsql");
     let (read, write) = made.relation_effects("v");

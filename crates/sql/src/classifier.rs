@@ -18,7 +18,8 @@ use crate::catalogue::Catalogue;
 use crate::decision::Decision;
 use crate::fingerprint::{Fingerprint, Seed, fingerprint};
 use crate::lex::Dialect;
-use crate::read::{read, unreadable};
+use crate::path::SearchPath;
+use crate::read::{Scope, read, unreadable};
 use crate::template::{Templates, Under};
 
 /// Decisions kept in one generation; a worker keeps at most twice as many, about 300 bytes each.
@@ -58,17 +59,33 @@ impl Classifier {
 
     /// What `sql`, a whole query string of one Query or Parse message, does.
     pub fn classify(&mut self, sql: &[u8], dialect: Dialect, catalogue: &Catalogue) -> Arc<Decision> {
+        self.classify_in(sql, dialect, catalogue, None)
+    }
+
+    /// The same for a session whose search path is known, so that names without schema are of its schemas only. The
+    /// path must be the one that the statement runs with: within a transaction that may have changed it, give none.
+    pub fn classify_in(
+        &mut self,
+        sql: &[u8],
+        dialect: Dialect,
+        catalogue: &Catalogue,
+        path: Option<&SearchPath>,
+    ) -> Arc<Decision> {
         if !dialect.ascii_safe {
             return Arc::clone(&self.unreadable);
         }
-        let under = Under { dialect, catalogue: (catalogue.version(), catalogue.is_stale()) };
+        let under = Under {
+            dialect,
+            catalogue: (catalogue.version(), catalogue.is_stale()),
+            path: path.map_or(0, SearchPath::id),
+        };
         if let Some(decision) = self.templates.find(sql, under) {
             return Arc::clone(decision);
         }
         let Some(reading) = fingerprint(sql, dialect, &self.seed) else {
             return Arc::clone(&self.unreadable);
         };
-        let key = key(reading.fingerprint, under.catalogue);
+        let key = key(reading.fingerprint, under);
         if let Some(decision) = self.remembered(key) {
             self.lexed += 1;
             if self.lexed >= LEXED_PER_TEMPLATE {
@@ -77,7 +94,7 @@ impl Classifier {
             }
             return decision;
         }
-        let Some(decision) = read(sql, dialect, &self.seed, catalogue) else {
+        let Some(decision) = read(sql, &self.seed, Scope { dialect, catalogue, path }) else {
             let unread = Arc::new(Decision::unknown(reading.fingerprint));
             self.keep(key, Arc::clone(&unread));
             return unread;
@@ -118,9 +135,10 @@ impl Classifier {
     }
 }
 
-/// What a decision is kept under: a fingerprint, and the catalogue's version with whether it was stale.
-fn key(fingerprint: Fingerprint, (version, is_stale): (u64, bool)) -> u128 {
-    fingerprint.0 ^ (u128::from(version) << 1 | u128::from(is_stale)) << 63
+/// What a decision is kept under: a fingerprint, the catalogue's version with whether it was stale, and the search path.
+fn key(fingerprint: Fingerprint, under: Under) -> u128 {
+    let (version, is_stale) = under.catalogue;
+    fingerprint.0 ^ (u128::from(version) << 1 | u128::from(is_stale)) << 63 ^ u128::from(under.path)
 }
 
 /// A fingerprint is a keyed hash already.

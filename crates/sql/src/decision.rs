@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::effects::Effects;
 use crate::fingerprint::Fingerprint;
 use crate::hot::HotKey;
+use crate::route::{Reason, Route};
 
 /// A name as written by the client in its encoding, folded and unquoted as PostgreSQL does, cut at 63 bytes.
 pub type Name = Box<[u8]>;
@@ -28,6 +29,8 @@ pub struct Decision {
     pub hot: Option<HotKey>,
     /// The decision depends on names or literals, and is read afresh for each text.
     pub needs_text: bool,
+    /// Where it may run, what it reads and writes.
+    pub route: Route,
 }
 
 impl Decision {
@@ -41,6 +44,7 @@ impl Decision {
             settings: Vec::new(),
             hot: None,
             needs_text: false,
+            route: Route::unread(Reason::NotUnderstood),
         }
     }
 }

@@ -16,7 +16,7 @@
 
 use std::fmt;
 
-use crate::lex::{Dialect, Kind, Lexer, Token};
+use crate::lex::{Dialect, Hint, Kind, Lexer, Token};
 
 /// 128 bits that stand for a statement without its literals.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -39,6 +39,8 @@ pub struct Reading {
     pub fingerprint: Fingerprint,
     /// Elements of lists were dropped as repetitions.
     pub is_condensed: bool,
+    /// What a comment asks for. Texts that differ in it have different fingerprints.
+    pub hint: Option<Hint>,
 }
 
 /// Work that one text may take, about a nanosecond each: a token counts six, its bytes one each, those of a
@@ -150,6 +152,7 @@ const TAG_UNICODE: u64 = 0x50 << 56;
 const TAG_OPERATOR: u64 = 0x60 << 56;
 const TAG_OTHER: u64 = 0x30 << 56;
 const TAG_ELEMENT: u64 = 0x40 << 56;
+const TAG_HINT: u64 = 0x70 << 56;
 /// The token's length follows, and then its bytes.
 const TAG_LENGTH: u64 = 0x08 << 56;
 
@@ -169,7 +172,8 @@ pub(crate) fn condense<S: Sink>(sql: &[u8], dialect: Dialect, seed: &Seed, sink:
     };
     let mut work = 0;
     let mut end = 0;
-    for token in Lexer::new(sql, dialect) {
+    let mut lexer = Lexer::new(sql, dialect);
+    for token in lexer.by_ref() {
         let length = token.end - token.start;
         let is_long = length > 64 && (token.kind.is_string() || token.kind == Kind::Quoted);
         let bytes = if is_long { length / STRING_BYTES_PER_WORK } else { length };
@@ -184,9 +188,13 @@ pub(crate) fn condense<S: Sink>(sql: &[u8], dialect: Dialect, seed: &Seed, sink:
     while !condenser.lists.is_empty() {
         condenser.close_list();
     }
+    let hint = lexer.hint();
+    if let Some(hint) = hint {
+        condenser.lanes.mix(TAG_HINT | hint as u64, seed);
+    }
     let Lanes { a, b } = condenser.lanes;
     let fingerprint = Fingerprint(u128::from(a) << 64 | u128::from(b));
-    Some(Reading { fingerprint, is_condensed: condenser.is_condensed })
+    Some(Reading { fingerprint, is_condensed: condenser.is_condensed, hint })
 }
 
 impl<S: Sink> Condenser<'_, S> {

@@ -92,20 +92,34 @@ pub(crate) fn find(
     if !matches!(shape, Shape::Update | Shape::Delete | Shape::Select { locking: true }) {
         return None;
     }
-    let value = key_value(statement)?;
-    let index = text.tokens.binary_search_by_key(&value.start, |token| token.start).ok()?;
-    let ordinal = (*ordinals.get(index)?)?;
+    let (_, value) = key_value(statement)?;
+    let ordinal = ordinal_of(text, ordinals, value)?;
     Some(HotKey { ordinal })
 }
 
+/// The column and the key of the only statement of a text, whatever it is.
+pub(crate) fn named_key(text: Cursor<'_>, ordinals: &[Option<u32>]) -> Option<(Box<str>, HotKey)> {
+    let (column, value) = key_value(text)?;
+    let ordinal = ordinal_of(text, ordinals, value)?;
+    let column = std::str::from_utf8(column.as_bytes()).ok()?.into();
+    Some((column, HotKey { ordinal }))
+}
+
+/// Which value of the text a token is.
+fn ordinal_of(text: Cursor<'_>, ordinals: &[Option<u32>], value: Token) -> Option<u32> {
+    let index = text.tokens.binary_search_by_key(&value.start, |token| token.start).ok()?;
+    *ordinals.get(index)?
+}
+
 /// The token that is compared to the column that looks most like a key.
-fn key_value(statement: Cursor<'_>) -> Option<Token> {
+fn key_value(statement: Cursor<'_>) -> Option<(Ident, Token)> {
     let mut cursor = statement;
     cursor.until(|cursor| cursor.is("where"));
     if !cursor.eat("where") {
         return None;
     }
-    let mut condition = cursor.until(is_clause_end);
+    let mut condition =
+        cursor.until(|cursor| is_clause_end(cursor) || cursor.kind() == Some(Kind::Semicolon));
     for _ in 0..BRACKETS_MAX {
         let mut rest = condition;
         match rest.parenthesised() {
@@ -113,7 +127,7 @@ fn key_value(statement: Cursor<'_>) -> Option<Token> {
             _ => break,
         }
     }
-    let mut best: Option<(u8, Token)> = None;
+    let mut best: Option<(u8, Ident, Token)> = None;
     while !condition.is_done() {
         let term = condition.until(|cursor| cursor.is("and") || cursor.is("or"));
         if condition.is("or") {
@@ -122,11 +136,11 @@ fn key_value(statement: Cursor<'_>) -> Option<Token> {
         condition.bump();
         let Some((column, value)) = equality(term) else { continue };
         let rank = rank(column.as_bytes());
-        if best.is_none_or(|(other, _)| rank > other) {
-            best = Some((rank, value));
+        if best.is_none_or(|(other, ..)| rank > other) {
+            best = Some((rank, column, value));
         }
     }
-    best.map(|(_, value)| value)
+    best.map(|(_, column, value)| (column, value))
 }
 
 fn is_clause_end(cursor: &Cursor<'_>) -> bool {

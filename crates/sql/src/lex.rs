@@ -197,6 +197,29 @@ pub struct Lexer<'a> {
     backslashes: bool,
     /// Up to here there are only signs, each an operator of its own: a long run of them is looked through once.
     signs_until: usize,
+    hint: Option<Hint>,
+}
+
+/// What a comment asks for: `/*tenfold: primary*/` or `/*tenfold: replica*/`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Hint {
+    /// The primary, whatever the statement is.
+    Primary,
+    /// A replica, although a function or table in it may not be known to be harmless.
+    Replica,
+}
+
+impl Hint {
+    /// What follows `/*`, if it is a hint. One in capitals, with more in it, or within another comment is none.
+    fn of(comment: &[u8]) -> Option<Self> {
+        let rest = comment.trim_ascii_start().strip_prefix(b"tenfold:")?.trim_ascii_start();
+        let (hint, rest) = match (rest.strip_prefix(b"primary"), rest.strip_prefix(b"replica")) {
+            (Some(rest), _) => (Self::Primary, rest),
+            (_, Some(rest)) => (Self::Replica, rest),
+            _ => return None,
+        };
+        rest.trim_ascii_start().starts_with(b"*/").then_some(hint)
+    }
 }
 
 impl<'a> Lexer<'a> {
@@ -204,7 +227,20 @@ impl<'a> Lexer<'a> {
     #[must_use]
     #[inline]
     pub fn new(text: &'a [u8], dialect: Dialect) -> Self {
-        Self { text, at: 0, limit: 0, backslashes: !dialect.standard_conforming_strings, signs_until: 0 }
+        Self {
+            text,
+            at: 0,
+            limit: 0,
+            backslashes: !dialect.standard_conforming_strings,
+            signs_until: 0,
+            hint: None,
+        }
+    }
+
+    /// What the comments so far ask for; of several hints the primary's.
+    #[must_use]
+    pub fn hint(&self) -> Option<Hint> {
+        self.hint
     }
 
     #[inline]
@@ -232,7 +268,7 @@ impl<'a> Lexer<'a> {
 
     /// Past spaces and comments. `Err`: a comment that does not end begins there.
     #[inline]
-    fn skip_blank(&self, at: usize) -> Result<usize, usize> {
+    fn skip_blank(&mut self, at: usize) -> Result<usize, usize> {
         let at = self.skip_class(at, SPACE);
         if at >= self.limit {
             return Err(at);
@@ -245,12 +281,13 @@ impl<'a> Lexer<'a> {
     }
 
     #[cold]
-    fn skip_comments(&self, mut at: usize) -> Result<usize, usize> {
+    fn skip_comments(&mut self, mut at: usize) -> Result<usize, usize> {
         loop {
             at = self.skip_class(at, SPACE);
             if self.has(at, b'-') && self.has(at + 1, b'-') {
                 at = self.line_end(at).ok_or(at)?;
             } else if self.has(at, b'/') && self.has(at + 1, b'*') {
+                self.take_hint(at);
                 at = self.comment_end(at).ok_or(at)?;
             } else {
                 return Ok(at);
@@ -259,6 +296,16 @@ impl<'a> Lexer<'a> {
                 return Err(at);
             }
         }
+    }
+
+    /// Remembers what the comment that begins at `at` asks for.
+    fn take_hint(&mut self, at: usize) {
+        let end = self.text.len().min(at + HINT_BYTES_MAX);
+        let hint = self.text.get(at + 2..end).and_then(Hint::of);
+        self.hint = match (self.hint, hint) {
+            (Some(before), Some(hint)) => Some(before.min(hint)),
+            (before, hint) => before.or(hint),
+        };
     }
 
     /// The end of the comment to the line's end that begins at `at`; `None`: too long.
@@ -548,6 +595,8 @@ impl Iterator for Lexer<'_> {
 
 /// Bytes of one identifier, operator, number or run of spaces; a text with a longer one does not lex.
 const RUN_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of a comment that is a hint.
+const HINT_BYTES_MAX: usize = 64;
 /// Bytes of one comment.
 const COMMENT_BYTES_MAX: usize = 512 * 1024;
 /// Doubled quotes, backslashes and continuations in one string.

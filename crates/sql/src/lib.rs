@@ -18,17 +18,21 @@ pub mod hot;
 mod ident;
 mod keyword;
 pub mod lex;
+pub mod path;
 pub mod quote;
 mod read;
+pub mod route;
 mod template;
 
-pub use catalogue::{Catalogue, CatalogueBuilder};
+pub use catalogue::{Catalogue, CatalogueBuilder, RoleSetting};
 pub use classifier::Classifier;
 pub use decision::{Begin, Decision, Discard, Isolation, Name, Set, SetValue, Shape};
 pub use effects::Effects;
 pub use fingerprint::{Fingerprint, Reading, Seed, fingerprint};
 pub use hot::{HotKey, HotValue, hot_hash, hot_value};
-pub use lex::Dialect;
+pub use lex::{Dialect, Hint};
+pub use path::SearchPath;
+pub use route::{Destination, Key, Reason, Route, TableId, Tables};
 
 /// What can be wrong with what is given to this crate, other than SQL texts, which never fail.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

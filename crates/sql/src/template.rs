@@ -39,6 +39,8 @@ pub(crate) struct Under {
     pub(crate) dialect: Dialect,
     /// Version of the catalogue, and whether it was stale.
     pub(crate) catalogue: (u64, bool),
+    /// The search path's number; 0: none given.
+    pub(crate) path: u64,
 }
 
 /// A table of templates.
@@ -209,7 +211,7 @@ mod tests {
     const SEED: Seed = Seed([3, 5, 0x9e37_79b9_7f4a_7c15, 0xc2b2_ae3d_27d4_eb4f]);
 
     fn under() -> Under {
-        Under { dialect: Dialect::default(), catalogue: (1, false) }
+        Under { dialect: Dialect::default(), catalogue: (1, false), path: 0 }
     }
 
     fn learned(sql: &str) -> Templates {

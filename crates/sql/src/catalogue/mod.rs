@@ -16,18 +16,24 @@
 //! PostgreSQL's own functions; what calls others is [`Effects::UNSURE`], as is a call of what is not there. Not seen: a risky function that an implicit cast to a domain calls for a parameter
 //! whose type no name in the text gives.
 
+pub(crate) mod behind;
 mod builder;
 mod builtin;
+mod graph;
 mod queries;
+mod safety;
+mod trees;
 
 pub use builder::CatalogueBuilder;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::effects::Effects;
 use crate::ident::Ident;
 use crate::read::facts::{Call, Facts, Form};
+use crate::route::{Reason, TableId, Tables};
+use behind::{Behind, qualified};
 
 /// An immutable snapshot of one database's definitions, as far as they matter here.
 #[derive(Clone, Debug, Default)]
@@ -45,6 +51,10 @@ struct Definitions {
     functions: HashMap<Box<[u8]>, Entry>,
     /// The relations and domains that have effects.
     relations: HashMap<Box<[u8]>, Relation>,
+    /// What adding rows to a relation means for routing.
+    inserts: HashMap<Box<[u8]>, Behind>,
+    /// What changing rows of a relation means for routing; deleting them is what writing it means.
+    updates: HashMap<Box<[u8]>, Behind>,
     operators: HashMap<Box<[u8]>, Entry>,
     /// Of casts and index support functions, which any statement may call.
     anything: Entry,
@@ -54,6 +64,37 @@ struct Definitions {
     odd: Relation,
     /// Of all relations together.
     any_relation: Relation,
+    /// PostgreSQL's own functions that are VOLATILE; `None`: not read, so that all count as such.
+    volatiles: Option<HashSet<Box<[u8]>>>,
+    /// PostgreSQL's own relations.
+    system_relations: HashSet<Box<[u8]>>,
+    /// Keys of all relations, those without effects included.
+    known_relations: HashSet<Box<[u8]>>,
+    /// The domains that have effects.
+    domains: HashMap<Box<[u8]>, Entry>,
+    /// Types that users defined.
+    types: HashSet<Box<[u8]>>,
+    /// Schemas with relations or functions of users.
+    schemas: HashSet<Box<[u8]>>,
+    /// Functions that can be written like a column of a row.
+    row_functions: HashSet<Box<[u8]>>,
+    /// Keys of names that are of one table each, and whether a change of it changes nothing more: no trigger, no rule,
+    /// no cascade, no child.
+    plain_tables: HashMap<Box<[u8]>, bool>,
+    /// Each table's name with its schema, for people.
+    table_names: HashMap<TableId, Box<str>>,
+    settings: Vec<RoleSetting>,
+}
+
+/// A setting that sessions begin with, by ALTER ROLE or ALTER DATABASE.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoleSetting {
+    /// For whom; `None`: for everybody in the database.
+    pub role: Option<Box<str>>,
+    /// Lower case.
+    pub name: Box<str>,
+    /// As it would stand in `SET`, unquoted.
+    pub value: Box<str>,
 }
 
 /// Effects found behind a name.
@@ -61,6 +102,7 @@ struct Definitions {
 pub(crate) struct Entry {
     pub(crate) effects: Effects,
     pub(crate) settings: Vec<Box<str>>,
+    pub(crate) behind: Behind,
 }
 
 /// What reading and what writing a relation does.
@@ -73,18 +115,29 @@ pub(crate) struct Relation {
 impl Entry {
     /// Takes what another has; says whether that was anything new.
     pub(crate) fn merge(&mut self, other: &Self) -> bool {
+        let effects = self.merge_effects(other);
+        self.behind.merge(&other.behind) || effects
+    }
+
+    /// The same for effects and settings alone.
+    pub(crate) fn merge_effects(&mut self, other: &Self) -> bool {
         let before = (self.effects, self.settings.len());
         self.effects |= other.effects;
-        for name in &other.settings {
-            if !self.settings.contains(name) {
-                self.settings.push(name.clone());
+        self.note(other.settings.iter().cloned());
+        before != (self.effects, self.settings.len())
+    }
+
+    /// Remembers settings that may change.
+    pub(crate) fn note(&mut self, settings: impl Iterator<Item = Box<str>>) {
+        for name in settings {
+            if !self.settings.contains(&name) {
+                self.settings.push(name);
             }
         }
         if self.settings.len() > SETTINGS_MAX {
             self.settings.truncate(SETTINGS_MAX);
             self.effects |= Effects::SETTINGS_UNKNOWN;
         }
-        before != (self.effects, self.settings.len())
     }
 
     fn add_to(&self, facts: &mut Facts) {
@@ -95,7 +148,7 @@ impl Entry {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.effects.is_empty()
+        self.effects.is_empty() && self.behind.is_empty()
     }
 }
 
@@ -158,6 +211,43 @@ impl Catalogue {
         })
     }
 
+    /// What keeps a function of this name, in any schema, off replicas; for explanations and tests.
+    #[must_use]
+    pub fn function_hazard(&self, name: &str) -> Option<(Reason, Box<str>)> {
+        let mut behind = Behind::default();
+        if self.definitions.names.get(name.as_bytes()) == Some(&true) {
+            behind.builtin(name.as_bytes(), self.definitions.is_volatile(name.as_bytes()));
+        }
+        if let Some(entry) = self.definitions.functions.get(name.as_bytes()) {
+            behind.merge(&entry.behind);
+        }
+        behind.hazard.map(|hazard| (hazard.reason, hazard.name))
+    }
+
+    /// The tables of this name, with schema or in any, that reading and that writing it may touch.
+    #[must_use]
+    pub fn tables(&self, schema: Option<&str>, name: &str) -> Option<(&Tables, &Tables)> {
+        let key =
+            schema.map_or(name.as_bytes().into(), |schema| qualified(schema.as_bytes(), name.as_bytes()));
+        let relation = self.definitions.relations.get(&key)?;
+        Some((&relation.read.behind.reads, &relation.write.behind.writes))
+    }
+
+    /// A table's name with its schema: of a tree the name of the member that it is known by.
+    #[must_use]
+    pub fn table_name(&self, table: TableId) -> Option<&str> {
+        if table == TableId::CATALOGUE {
+            return Some("pg_catalog");
+        }
+        self.definitions.table_names.get(&table).map(|name| &**name)
+    }
+
+    /// What sessions of this database begin with, by ALTER ROLE and ALTER DATABASE.
+    #[must_use]
+    pub fn role_settings(&self) -> &[RoleSetting] {
+        &self.definitions.settings
+    }
+
     /// Adds what the names in `facts` hide.
     pub(crate) fn resolve(&self, facts: &mut Facts) {
         let definitions = Arc::clone(&self.definitions);
@@ -172,7 +262,7 @@ impl Catalogue {
             self.resolve_call(call, facts);
         }
         for name in std::mem::take(&mut facts.mentions) {
-            definitions.resolve_mention(&name, facts);
+            definitions.resolve_mention(&name.name, facts);
         }
         if !definitions.operators.is_empty() {
             for operator in std::mem::take(&mut facts.operators) {
@@ -220,6 +310,10 @@ impl Catalogue {
 }
 
 impl Definitions {
+    fn is_volatile(&self, name: &[u8]) -> bool {
+        self.volatiles.as_ref().is_none_or(|volatiles| volatiles.contains(name))
+    }
+
     fn resolve_mention(&self, name: &Ident, facts: &mut Facts) {
         if let Some((read, write)) = builtin::relation(name.as_bytes()) {
             facts.add(read);

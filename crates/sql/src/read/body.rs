@@ -3,7 +3,7 @@
 //! **Intuition.** A body is a string of statements with control words between them. Where a statement begins is enough
 //! to find SET, CREATE TEMP TABLE and their like; all other names are swept as in a query.
 //!
-//! **Mechanism.** The tokens are cut after `;`, THEN, ELSE, LOOP, BEGIN and labels. A piece that begins with the verb
+//! **Mechanism.** The tokens are cut after `;`, and in PL/pgSQL after THEN, ELSE, LOOP, BEGIN and labels. A piece that begins with the verb
 //! of a session statement is read as that statement; any other is swept. PL/pgSQL's EXECUTE is read as a template: its
 //! string literals put together, with names made by `%I` and `quote_ident` standing for any name, values by `%L`.
 //!
@@ -32,6 +32,14 @@ pub(crate) fn swept(reader: &mut Reader<'_>, text: &[u8], mode: Mode) {
     within(reader, text, mode, |reader, cursor| sweep(cursor, reader.mode, &mut reader.facts));
 }
 
+/// The same for a trigger, whose events and tables are no verbs and relations: what is run follows FOR EACH.
+pub(crate) fn trigger(reader: &mut Reader<'_>, text: &[u8], mode: Mode) {
+    within(reader, text, mode, |reader, mut cursor| {
+        cursor.until(|cursor| cursor.is("for") && cursor.is_at(1, "each"));
+        sweep(cursor, reader.mode, &mut reader.facts);
+    });
+}
+
 fn within(reader: &mut Reader<'_>, text: &[u8], mode: Mode, read: fn(&mut Reader<'_>, Cursor<'_>)) {
     if reader.level >= LEVELS_MAX {
         return reader.facts.add(Effects::UNKNOWN);
@@ -51,8 +59,15 @@ fn within(reader: &mut Reader<'_>, text: &[u8], mode: Mode, read: fn(&mut Reader
 
 /// Reads a body piece by piece.
 fn body(reader: &mut Reader<'_>, mut cursor: Cursor<'_>) {
+    reader.facts.is_cut |= reader.mode == Mode::Plpgsql;
+    let mut is_start = true;
     while !cursor.is_done() {
-        let piece = next_piece(&mut cursor);
+        let before = cursor;
+        let piece = next_piece(&mut cursor, reader.mode);
+        // In SQL nothing but statements stands at the start of one.
+        reader.facts.is_utility |= reader.mode == Mode::Sql && is_start && !is_query(&piece);
+        let last = before.tokens.len().checked_sub(cursor.tokens.len() + 1);
+        is_start = last.and_then(|last| before.kind_at(last)) == Some(Kind::Semicolon);
         let is_read = is_utility(&piece) && reader.statement(piece).is_some();
         if !is_read {
             sweep(piece, reader.mode, &mut reader.facts);
@@ -62,7 +77,7 @@ fn body(reader: &mut Reader<'_>, mut cursor: Cursor<'_>) {
 }
 
 /// Up to where the next statement may begin.
-fn next_piece<'a>(cursor: &mut Cursor<'a>) -> Cursor<'a> {
+fn next_piece<'a>(cursor: &mut Cursor<'a>, mode: Mode) -> Cursor<'a> {
     let start = *cursor;
     let mut length = 0;
     while let Some(token) = cursor.bump() {
@@ -72,11 +87,18 @@ fn next_piece<'a>(cursor: &mut Cursor<'a>) -> Cursor<'a> {
             break;
         }
         length += 1;
-        if is_label || word(&["then", "else", "loop", "begin"]) {
+        if mode == Mode::Plpgsql && (is_label || word(&["then", "else", "loop", "begin"])) {
             break;
         }
     }
     Cursor::new(start.text, start.tokens.get(..length).unwrap_or_default())
+}
+
+/// Whether a piece is empty, reads, or changes rows.
+fn is_query(piece: &Cursor<'_>) -> bool {
+    const VERBS: [&str; 9] =
+        ["select", "with", "values", "table", "insert", "update", "delete", "merge", "truncate"];
+    piece.is_done() || piece.kind() == Some(Kind::Open) || piece.is_any(&VERBS)
 }
 
 /// Whether a piece begins like a statement that sweeping would not understand.

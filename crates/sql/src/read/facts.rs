@@ -3,8 +3,10 @@
 //! The same reading serves a client's statement, resolved at once against a catalogue, and a function's body, resolved
 //! while the catalogue is built. So nothing here knows a catalogue.
 
+use crate::catalogue::behind::Behind;
 use crate::effects::Effects;
 use crate::ident::Ident;
+use crate::route::{Reason, Tables};
 
 /// Settings named by one text; with more, none is known.
 const SETTINGS_MAX: usize = 32;
@@ -32,14 +34,59 @@ pub(crate) struct Facts {
     pub(crate) any_relation: bool,
     pub(crate) calls: Vec<Call>,
     /// Names that may be relations or domains.
-    pub(crate) mentions: Vec<Ident>,
+    pub(crate) mentions: Vec<Mention>,
     pub(crate) operators: Vec<Ident>,
+    /// Relations that its verbs change.
+    pub(crate) targets: Vec<Target>,
+    /// A verb that changes rows of something not named where such a verb names it.
+    pub(crate) any_target: bool,
+    /// Relations read, as their place shows.
+    pub(crate) sources: Vec<Mention>,
+    /// The text was cut in the middle of statements: places show nothing, and every name may be read.
+    pub(crate) is_cut: bool,
+    /// Names of WITH queries, which are no relations.
+    pub(crate) with_names: Vec<Ident>,
+    /// Brackets that don't match, clauses out of order: the server would refuse it.
+    pub(crate) is_broken: bool,
+    /// Several statements of which one at least is no query.
+    pub(crate) is_mixed: bool,
+    /// A statement of a function's body that is neither a query nor a verb that changes rows.
+    pub(crate) is_utility: bool,
+    /// Something belongs to the transaction, like `now()`.
+    pub(crate) binds: bool,
+    /// Calls of `current_setting` seen, as with `set_configs`.
+    pub(crate) setting_reads: usize,
+    /// A setting asked for that may differ from server to server; empty: its name is not in the text.
+    pub(crate) server_setting: Option<Box<str>>,
+}
+
+/// A name that may be a relation's, with what stands before its dot.
+#[derive(Clone, Copy)]
+pub(crate) struct Mention {
+    pub(crate) name: Ident,
+    pub(crate) schema: Option<Ident>,
+}
+
+/// A relation that a verb changes.
+#[derive(Clone, Copy)]
+pub(crate) struct Target {
+    pub(crate) mention: Mention,
+    pub(crate) change: Change,
+}
+
+/// What is done to a relation's rows: what follows from each, by foreign keys, is more than from the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Change {
+    Insert,
+    Update,
+    Delete,
 }
 
 /// What may be a call.
 #[derive(Clone, Copy)]
 pub(crate) struct Call {
     pub(crate) name: Ident,
+    pub(crate) schema: Option<Ident>,
     pub(crate) form: Form,
 }
 
@@ -86,8 +133,106 @@ impl Facts {
     }
 
     pub(crate) fn call(&mut self, name: Ident, form: Form) {
-        self.calls.push(Call { name, form });
+        self.calls.push(Call { name, schema: None, form });
     }
+
+    /// What the words alone mean for routing; `unknown` is the reason for what could not be read.
+    pub(crate) fn behind(&self, unknown: Reason) -> Behind {
+        let mut behind = Behind { binds: self.binds, ..Behind::default() };
+        let mut add = |holds: bool, reason: Reason, name: &[u8]| {
+            if holds {
+                behind.add(reason, name);
+            }
+        };
+        add(self.writes || self.any_target, Reason::Writes, b"");
+        add(self.locks, Reason::Locks, b"");
+        add(self.defines || self.into, Reason::Defines, b"");
+        add(self.is_utility, unknown, b"");
+        add(self.set_configs > 0, Reason::Session, b"set_config");
+        if let Some(name) = &self.server_setting {
+            add(true, Reason::ServerState, name.as_bytes());
+        }
+        if let Some(reason) = effects_reason(self.effects, unknown) {
+            add(true, reason, b"");
+        }
+        let is_unknown = self.effects.intersects(UNKNOWN) || self.is_utility || self.defines;
+        if is_unknown {
+            behind.anything();
+        }
+        let any_target = self.any_target || (self.writes && self.targets.is_empty());
+        if any_target || (self.any_relation && self.writes) {
+            behind.writes = Tables::All;
+        }
+        if self.any_relation {
+            behind.reads = Tables::All;
+        }
+        behind
+    }
+
+    /// Remembers a setting whose value is asked for, unless every server of the session has the same.
+    pub(crate) fn read_setting(&mut self, name: Option<&[u8]>) {
+        let name = name.and_then(setting_name);
+        let is_session = name.as_deref().is_some_and(is_session_setting);
+        if !is_session && self.server_setting.is_none() {
+            self.server_setting = Some(name.unwrap_or_default());
+        }
+    }
+}
+
+/// Nothing is known of what such statements read and write.
+const UNKNOWN: Effects = Effects::DOUBT.with(Effects::SQL_EXECUTE).with(Effects::DDL);
+
+/// Why a statement with such effects needs the primary. `unknown`: what is said of those not recognised.
+pub(crate) fn effects_reason(effects: Effects, unknown: Reason) -> Option<Reason> {
+    const REASONS: [(Effects, Reason); 7] = [
+        (Effects::DDL, Reason::Defines),
+        (Effects::SEQUENCE_SET.with(Effects::SEQUENCE_READ).with(Effects::SEQUENCE_MAYBE), Reason::Sequence),
+        (Effects::ADVISORY.with(Effects::ADVISORY_UNLOCK), Reason::AdvisoryLock),
+        (Effects::TEMP.with(Effects::TEMP_DROP), Reason::Temporary),
+        (Effects::LISTEN.with(Effects::LISTEN_READ), Reason::Channel),
+        (Effects::WRITES, Reason::Writes),
+        (Effects::UNSURE, Reason::UnknownFunction),
+    ];
+    if effects.is_empty() {
+        return None;
+    }
+    let known =
+        REASONS.into_iter().filter(|(bits, _)| effects.intersects(*bits)).map(|(_, reason)| reason).min();
+    Some(known.unwrap_or(if effects.intersects(Effects::UNKNOWN) { unknown } else { Reason::Session }))
+}
+
+/// Settings whose value goes with the session to whichever server it is lent, or is the same on a primary and its
+/// replicas. Custom ones, with a dot in their names, are the session's.
+fn is_session_setting(name: &str) -> bool {
+    const SESSION: [&str; 26] = [
+        "application_name",
+        "block_size",
+        "bytea_output",
+        "client_encoding",
+        "client_min_messages",
+        "datestyle",
+        "default_text_search_config",
+        "extra_float_digits",
+        "integer_datetimes",
+        "intervalstyle",
+        "is_superuser",
+        "lc_collate",
+        "lc_ctype",
+        "lock_timeout",
+        "max_identifier_length",
+        "role",
+        "row_security",
+        "search_path",
+        "server_encoding",
+        "server_version",
+        "server_version_num",
+        "session_authorization",
+        "standard_conforming_strings",
+        "statement_timeout",
+        "timezone",
+        "xmloption",
+    ];
+    name.contains('.') || SESSION.binary_search(&name).is_ok()
 }
 
 /// A setting's name as PostgreSQL compares it: ASCII letters without case. `None`: one that no setting has.

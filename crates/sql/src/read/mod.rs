@@ -13,6 +13,8 @@
 pub(crate) mod body;
 pub(crate) mod cursor;
 pub(crate) mod facts;
+mod outline;
+mod routing;
 mod session;
 pub(crate) mod sweep;
 mod transaction;
@@ -26,8 +28,10 @@ use crate::fingerprint::{Fingerprint, Reading, Seed, Sink, condense};
 use crate::hot::{HotKey, find};
 use crate::ident::literal;
 use crate::lex::{Dialect, Kind, Token};
+use crate::path::SearchPath;
+use crate::route::{Destination, Reason, Route};
 use cursor::{Cursor, is_word};
-use facts::Facts;
+use facts::{Change, Facts, Target};
 use sweep::sweep;
 
 /// What kind of text is read.
@@ -43,6 +47,8 @@ pub(crate) enum Mode {
 
 /// Condensed tokens of one text that are read; more and it is unknown. 16 KiB of ordinary SQL has about as many.
 const TOKENS_MAX: usize = 4_096;
+/// Longer texts go to the primary: what reads that much text hardly ever only reads.
+pub(crate) const ROUTED_BYTES_MAX: usize = 16 * 1024;
 /// Texts within texts: a DO whose body executes a string that prepares a statement, and so on.
 const LEVELS_MAX: usize = 4;
 
@@ -85,19 +91,35 @@ pub(crate) fn tokens(text: &[u8], dialect: Dialect, seed: &Seed) -> Option<(Read
     (!tokens.overflowed).then_some((reading, tokens))
 }
 
+/// What a client's query string is read with.
+#[derive(Clone, Copy)]
+pub(crate) struct Scope<'c> {
+    pub(crate) dialect: Dialect,
+    pub(crate) catalogue: &'c Catalogue,
+    pub(crate) path: Option<&'c SearchPath>,
+}
+
 /// Reads a client's query string.
-pub(crate) fn read(sql: &[u8], dialect: Dialect, seed: &Seed, catalogue: &Catalogue) -> Option<Decision> {
-    let (reading, tokens) = tokens(sql, dialect, seed)?;
+pub(crate) fn read(sql: &[u8], seed: &Seed, scope: Scope<'_>) -> Option<Decision> {
+    let (reading, tokens) = tokens(sql, scope.dialect, seed)?;
     let mut reader = Reader {
         mode: Mode::Query,
-        catalogue: Some(catalogue),
-        dialect,
+        catalogue: Some(scope.catalogue),
+        path: scope.path,
+        dialect: scope.dialect,
         reading,
         facts: Facts::default(),
         level: 0,
     };
-    let (shape, hot) = reader.text(Cursor::new(sql, &tokens.tokens), &tokens.ordinals);
-    Some(reader.finish(shape, hot))
+    let cursor = Cursor::new(sql, &tokens.tokens);
+    let (shape, hot) = reader.text(cursor, &tokens.ordinals);
+    let key = routing::key(cursor, &tokens.ordinals, &reader.facts, &shape, scope);
+    let mut decision = reader.finish(shape, hot);
+    decision.route.key = key;
+    if sql.len() > ROUTED_BYTES_MAX && decision.route.destination == Destination::Replica {
+        decision.route.destination = Destination::Primary(Reason::TooLong);
+    }
+    Some(decision)
 }
 
 /// Reads one text.
@@ -105,6 +127,8 @@ pub(crate) struct Reader<'c> {
     pub(crate) mode: Mode,
     /// `None` while the catalogue itself is being built: facts stay unresolved.
     pub(crate) catalogue: Option<&'c Catalogue>,
+    /// Where names without schema are looked for; `None`: in all schemas.
+    pub(crate) path: Option<&'c SearchPath>,
     pub(crate) dialect: Dialect,
     pub(crate) reading: Reading,
     pub(crate) facts: Facts,
@@ -116,18 +140,24 @@ impl Reader<'_> {
     fn text(&mut self, cursor: Cursor<'_>, ordinals: &[Option<u32>]) -> (Shape, Option<HotKey>) {
         let mut shape = Shape::Empty;
         let mut hot = None;
+        let mut are_reads = true;
         for statement in statements(cursor) {
             let is_first = shape == Shape::Empty;
             let this = self.statement_or_unknown(statement);
+            are_reads &= routing::is_query(&this);
+            self.facts.any_target |= routing::may_change_anything(&this);
             hot = if is_first { find(cursor, ordinals, statement, &this) } else { None };
             shape = if is_first { this } else { Shape::Multi };
         }
+        self.facts.is_mixed = shape == Shape::Multi && !are_reads;
         (shape, hot)
     }
 
     /// Looks everything up and gives the decision.
     fn finish(mut self, shape: Shape, hot: Option<HotKey>) -> Decision {
+        let mut behind = self.facts.behind(Reason::NotUnderstood);
         if let Some(catalogue) = self.catalogue {
+            behind.merge(&catalogue.behind(&self.facts, self.path));
             catalogue.resolve(&mut self.facts);
         }
         if self.facts.writes || self.facts.locks {
@@ -136,8 +166,9 @@ impl Reader<'_> {
         if self.facts.set_configs > 0 && self.reading.is_condensed {
             self.facts.add(Effects::SETTINGS_UNKNOWN);
         }
+        let route = routing::route(&self.facts, &shape, behind, self.reading);
         let Facts { effects, settings, needs_text, .. } = self.facts;
-        Decision { fingerprint: self.reading.fingerprint, shape, effects, settings, hot, needs_text }
+        Decision { fingerprint: self.reading.fingerprint, shape, effects, settings, hot, needs_text, route }
     }
 
     pub(crate) fn statement_or_unknown(&mut self, statement: Cursor<'_>) -> Shape {
@@ -186,7 +217,11 @@ impl Reader<'_> {
             b"move" => Some(Shape::Move),
             b"lock" => Some(Shape::Lock),
             b"vacuum" | b"analyze" | b"analyse" | b"cluster" | b"reindex" => Some(Shape::Maintenance),
-            b"checkpoint" | b"refresh" => Some(Shape::Maintenance),
+            b"checkpoint" => Some(Shape::Maintenance),
+            b"refresh" => {
+                facts.any_target = true;
+                Some(Shape::Maintenance)
+            }
             b"prepare" => self.prepare(cursor),
             b"execute" => self.execute(cursor),
             b"declare" => self.declare(cursor),
@@ -227,7 +262,11 @@ impl Reader<'_> {
             self.facts.add(Effects::DDL);
             return Some(Shape::Ddl);
         }
-        Some(match main_verb(statement) {
+        let verb = main_verb(statement);
+        if verb.is_none() && statement.is("with") {
+            return None;
+        }
+        Some(match verb {
             Some("insert") => Shape::Insert,
             Some("update") => Shape::Update,
             Some("delete") => Shape::Delete,
@@ -257,6 +296,7 @@ impl Reader<'_> {
         let mut inner = Reader {
             mode: self.mode,
             catalogue: Some(catalogue),
+            path: self.path,
             dialect: self.dialect,
             reading: self.reading,
             facts: Facts::default(),
@@ -299,7 +339,8 @@ impl Reader<'_> {
         if cursor.is_done() || cursor.is("explain") {
             return None;
         }
-        self.statement(cursor)?;
+        let explained = self.statement(cursor)?;
+        self.facts.is_broken |= !routing::is_query(&explained);
         Some(Shape::Explain)
     }
 
@@ -310,8 +351,15 @@ impl Reader<'_> {
             self.query(query)?;
         } else {
             cursor.eat("binary");
+            let table = outline::mention(&cursor, outline::last_of_chain(&cursor, 0));
             cursor.until(|cursor| cursor.is_any(&["from", "to"]));
             self.sweep(statement);
+            match cursor.is("from") {
+                true => {
+                    self.facts.targets.extend(table.map(|mention| Target { mention, change: Change::Insert }))
+                }
+                false => self.facts.sources.extend(table),
+            }
         }
         let into_table = cursor.is("from");
         if !into_table && !cursor.is("to") {
@@ -460,5 +508,9 @@ fn next_statement<'a>(rest: &mut Cursor<'a>) -> Cursor<'a> {
 
 /// A decision for what could not be read.
 pub(crate) fn unreadable() -> Decision {
-    Decision { needs_text: true, ..Decision::unknown(Fingerprint::default()) }
+    Decision {
+        needs_text: true,
+        route: Route::unread(Reason::Unreadable),
+        ..Decision::unknown(Fingerprint::default())
+    }
 }

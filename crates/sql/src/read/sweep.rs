@@ -13,7 +13,8 @@
 
 use super::Mode;
 use super::cursor::{Cursor, is_word};
-use super::facts::{Facts, Form, setting_name};
+use super::facts::{Call, Facts, Form, Mention, setting_name};
+use super::outline::outline;
 use crate::effects::Effects;
 use crate::ident::{Ident, literal};
 use crate::keyword::{Category, category};
@@ -34,6 +35,7 @@ pub(crate) fn sweep(cursor: Cursor<'_>, mode: Mode, facts: &mut Facts) {
         sweep.token();
         sweep.at += 1;
     }
+    outline(cursor, mode, facts);
 }
 
 struct Sweep<'a, 'f> {
@@ -96,18 +98,28 @@ impl Sweep<'_, '_> {
         if name == b"pg_temp" || name.starts_with(b"pg_temp_") {
             self.facts.add(Effects::TEMP);
         }
-        self.facts.mentions.push(ident);
+        let schema = self.qualifier(is_qualified);
+        self.facts.mentions.push(Mention { name: ident, schema });
         match self.kind_after(1) {
-            Some(Kind::Open) => self.called(ident, category, is_qualified),
+            Some(Kind::Open) => self.called(ident, category, schema, is_qualified),
             Some(Kind::Dot) => {}
             _ if is_qualified => self.facts.call(ident, Form::Attribute),
             _ => {}
         }
     }
 
+    /// The name before the dot before this one.
+    fn qualifier(&self, is_qualified: bool) -> Option<Ident> {
+        let before = self.before(2).filter(|token| is_qualified && token.kind.is_name())?;
+        Ident::of(self.cursor.text, before)
+    }
+
     /// Words that say what kind of statement this is, or part of it.
     fn keyword(&mut self, ident: &Ident) {
         match ident.as_bytes() {
+            b"current_timestamp" | b"current_date" | b"current_time" | b"localtime" | b"localtimestamp" => {
+                self.facts.binds = true;
+            }
             b"update" if self.is_before(1, "for") || self.is_before(1, "key") => self.facts.locks = true,
             b"share" if self.is_before(1, "for") || self.is_before(1, "key") => self.facts.locks = true,
             b"insert" | b"update" | b"delete" | b"merge" | b"truncate" => self.facts.writes = true,
@@ -152,14 +164,19 @@ impl Sweep<'_, '_> {
     }
 
     /// A name before an opening bracket.
-    fn called(&mut self, ident: Ident, category: Option<Category>, is_qualified: bool) {
+    fn called(&mut self, name: Ident, category: Option<Category>, schema: Option<Ident>, is_qualified: bool) {
         if category == Some(Category::ColumnName) && !is_qualified {
             return;
         }
-        if ident.as_bytes() == b"set_config" {
-            // One of the user's own may have effects, too.
-            self.facts.call(ident, Form::Attribute);
-            return self.set_config();
+        match name.as_bytes() {
+            b"set_config" => {
+                // One of the user's own may have effects, too.
+                self.facts.calls.push(Call { name, schema, form: Form::Attribute });
+                return self.set_config();
+            }
+            b"current_setting" => self.current_setting(),
+            b"now" | b"transaction_timestamp" | b"age" => self.facts.binds = true,
+            _ => {}
         }
         let back = self.chain_start();
         if self.is_before(back, "into") {
@@ -167,7 +184,8 @@ impl Sweep<'_, '_> {
         }
         let is_keyword = category == Some(Category::Unreserved) && !is_qualified;
         let is_certain = self.mode == Mode::Query && !is_keyword && self.call_may_follow(back);
-        self.facts.call(ident, if is_certain { Form::Certain } else { Form::Perhaps });
+        let form = if is_certain { Form::Certain } else { Form::Perhaps };
+        self.facts.calls.push(Call { name, schema, form });
     }
 
     /// How far back the token before `a.b.name` is.
@@ -202,6 +220,19 @@ impl Sweep<'_, '_> {
         let word = before.of(self.cursor.text).to_ascii_lowercase();
         let is_keyword = category(&word).is_some();
         is_keyword && !NOT_BEFORE_CALLS.iter().any(|other| other.as_bytes() == word)
+    }
+
+    /// `current_setting(name)`, or with a second argument.
+    fn current_setting(&mut self) {
+        self.facts.setting_reads += 1;
+        self.facts.needs_text = true;
+        let argument = self.cursor.tokens.get(self.at + 2).copied();
+        // The server prints its type behind it.
+        let is_text = self.kind_after(3) == Some(Kind::Typecast) && self.cursor.is_at(self.at + 4, "text");
+        let after = self.kind_after(if is_text { 5 } else { 3 });
+        let is_alone = matches!(after, Some(Kind::Close | Kind::Comma));
+        let name = argument.filter(|_| is_alone).and_then(|token| literal(self.cursor.text, token));
+        self.facts.read_setting(name.as_deref());
     }
 
     /// `set_config(name, value, is_local)`.

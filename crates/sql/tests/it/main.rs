@@ -5,6 +5,7 @@ mod fingerprints;
 mod hidden;
 mod lexer;
 mod oracle;
+mod routes;
 mod server;
 mod statements;
 mod support;

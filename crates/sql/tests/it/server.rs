@@ -1,6 +1,7 @@
 //! A real PostgreSQL for the tests that need one, started once, with a database for each.
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use tenfold_sql::{Catalogue, CatalogueBuilder};
 use tenfold_testkit::postgres::{Cluster, Options};
@@ -8,8 +9,12 @@ use tenfold_testkit::postgres::{Cluster, Options};
 /// The server of this test binary. It ends with the process, by the kit's watcher.
 fn cluster() -> MutexGuard<'static, Cluster> {
     static CLUSTER: OnceLock<Mutex<Cluster>> = OnceLock::new();
-    let cluster =
-        CLUSTER.get_or_init(|| Mutex::new(Cluster::start(&Options::default()).expect("PostgreSQL starts")));
+    let cluster = CLUSTER.get_or_init(|| {
+        Mutex::new({
+            let options = Options { replica: true, ..Options::default() };
+            Cluster::start(&options).expect("PostgreSQL starts")
+        })
+    });
     // A test that failed while it held the server did not harm it.
     cluster.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -38,16 +43,36 @@ impl Database {
         cluster().primary().psql_in(self.name, sql)
     }
 
+    /// The same on the replica, once it has replayed all that the primary had written by now.
+    pub(crate) fn try_run_on_replica(&self, sql: &str) -> Result<String, tenfold_testkit::Error> {
+        let cluster = cluster();
+        let written = cluster.psql("SELECT pg_current_wal_insert_lsn()")?;
+        let replica = cluster.replica().expect("there is one");
+        let replayed = format!("SELECT pg_last_wal_replay_lsn() >= '{written}'");
+        tenfold_testkit::wait_for("the replica to replay", Duration::from_secs(30), || {
+            replica.psql(&replayed).is_ok_and(|answer| answer == "t")
+        });
+        replica.psql_in(self.name, sql)
+    }
+
     /// Its catalogue as the pooler loads it.
     pub(crate) fn catalogue(&self) -> Arc<Catalogue> {
         let mut builder = CatalogueBuilder::new();
-        for (query, sql) in Catalogue::QUERIES.iter().enumerate() {
-            let rows = self.run(&format!(
-                "SELECT coalesce(json_agg(to_json(q)), '[]') FROM ({sql}) AS q({})",
-                names(query)
-            ));
+        let queries: Vec<String> = Catalogue::QUERIES
+            .iter()
+            .enumerate()
+            .map(|(query, sql)| {
+                format!(
+                    "SELECT coalesce(json_agg(to_json(q)), '[]')::jsonb FROM ({sql}) AS q({})",
+                    names(query)
+                )
+            })
+            .collect();
+        let answers =
+            self.run(&format!("BEGIN ISOLATION LEVEL REPEATABLE READ; {}; COMMIT", queries.join(";\n")));
+        for (query, rows) in answers.lines().enumerate() {
             let rows: Vec<serde_json::Map<String, serde_json::Value>> =
-                serde_json::from_str(&rows).expect("rows");
+                serde_json::from_str(rows).expect("rows");
             for row in rows {
                 let columns: Vec<Option<String>> =
                     row.values().map(|value| value.as_str().map(str::to_owned)).collect();
@@ -65,6 +90,6 @@ impl Database {
 
 /// Column names for each query, in an order that sorting keeps.
 fn names(query: usize) -> String {
-    let count = [1, 7, 2, 2, 1, 3, 2, 1, 1][query];
+    let count = [3, 9, 2, 2, 1, 5, 2, 1, 1, 3][query];
     (0..count).map(|index| format!("c{index}")).collect::<Vec<_>>().join(", ")
 }

@@ -13,6 +13,9 @@ const BUILTINS: &str = "abs array_agg avg count coalesce current_setting date_tr
     pg_advisory_xact_lock pg_sleep pg_notify random regclass replace round row_number string_agg substr sum system \
     text timezone to_char unnest upper version nextval setval currval lastval pg_advisory_lock concat clock_timestamp";
 
+/// Those of them that are VOLATILE.
+const VOLATILES: &str = "pg_advisory_xact_lock pg_sleep pg_notify random system nextval setval currval lastval pg_advisory_lock clock_timestamp";
+
 /// A database: functions (name, language, source), relations (name, kind, text).
 pub(crate) fn database(
     functions: &[(&str, &str, &str)],
@@ -20,12 +23,12 @@ pub(crate) fn database(
 ) -> Arc<Catalogue> {
     let mut builder = CatalogueBuilder::new();
     let mut row = |query, columns: &[Option<&str>]| builder.row(query, columns).expect("a row of that query");
-    row(0, &[Some(BUILTINS)]);
+    row(0, &[Some(BUILTINS), Some(VOLATILES), Some("pg_class pg_stat_activity")]);
     for (name, language, source) in functions {
-        row(1, &[Some(name), Some(language), Some("v"), None, Some(source), None, None]);
+        row(1, &[Some(name), Some(language), Some("v"), None, Some(source), None, None, None, None]);
     }
     for (name, kind, text) in relations {
-        row(5, &[Some(name), Some(kind), *text]);
+        row(5, &[Some(name), Some(kind), *text, None, None]);
     }
     builder.build(1)
 }
