@@ -356,7 +356,8 @@ impl Reader<'_> {
             self.sweep(statement);
             match cursor.is("from") {
                 true => {
-                    self.facts.targets.extend(table.map(|mention| Target { mention, change: Change::Insert }))
+                    let target = table.map(|mention| Target { mention, change: Change::Insert });
+                    self.facts.targets.extend(target);
                 }
                 false => self.facts.sources.extend(table),
             }
