@@ -13,7 +13,8 @@ use std::sync::{Arc, OnceLock};
 
 use tenfold_sql::lex::{Kind, Lexer, Token};
 use tenfold_sql::{
-    Catalogue, CatalogueBuilder, Classifier, Decision, Dialect, Effects, Seed, Shape, fingerprint, hot_value,
+    Catalogue, CatalogueBuilder, Classifier, Decision, Destination, Dialect, Effects, Seed, Shape,
+    fingerprint, hot_value,
 };
 
 /// A corpus entry beyond this tells nothing that a shorter one doesn't.
@@ -122,6 +123,7 @@ pub(crate) fn classify(input: &[u8]) {
         assert!(one.effects.contains(Effects::WRITES), "a hot row without a lock");
         let _ = hot_value(text, dialect, &key);
     }
+    route(text, &one);
     let is_read = fingerprint(text, dialect, &SEED).is_some();
     assert!(is_read || one.effects == Effects::UNKNOWN, "{one:?}");
     // Nothing of a body may make the catalogue fail.
@@ -133,6 +135,34 @@ pub(crate) fn classify(input: &[u8]) {
     if is_read && one.shape != Shape::Empty && both.shape == Shape::Multi {
         assert!(both.effects.contains(one.effects.without(Effects::UNKNOWN)), "{one:?} {both:?}");
     }
+}
+
+/// Laws of routes: what runs on a replica leaves nothing, changes nothing, and is not long; work is bounded.
+fn route(text: &[u8], decision: &Decision) {
+    let route = &decision.route;
+    assert!(route.work <= 40_000, "{} steps", route.work);
+    if route.destination != Destination::Replica {
+        return;
+    }
+    assert!(decision.effects.is_empty(), "a replica is left with {}", decision.effects);
+    assert!(text.len() <= 16 * 1024 && route.culprit.is_none());
+    let dialect = Dialect::default();
+    let is_change = |token: &Token| {
+        let word = token.of(text);
+        token.kind == Kind::Word
+            && [&b"insert"[..], b"delete", b"merge", b"truncate", b"into"]
+                .iter()
+                .any(|change| word.eq_ignore_ascii_case(change))
+    };
+    let tokens: Vec<Token> = Lexer::new(text, dialect).collect();
+    let changes = tokens.windows(2).any(|pair| pair[0].kind != Kind::Dot && is_change(&pair[1]));
+    let is_plain = memchr_quote(text).is_none();
+    assert!(!is_plain || !changes, "a change on a replica");
+}
+
+/// A quote or backslash, after which another dialect may read other tokens.
+fn memchr_quote(text: &[u8]) -> Option<usize> {
+    text.iter().position(|byte| matches!(byte, b'\'' | b'\\'))
 }
 
 /// A function, a default and a view of this text.

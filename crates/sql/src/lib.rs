@@ -32,6 +32,7 @@ pub use fingerprint::{Fingerprint, Reading, Seed, fingerprint};
 pub use hot::{HotKey, HotValue, hot_hash, hot_value};
 pub use lex::{Dialect, Hint};
 pub use path::SearchPath;
+pub use read::statements;
 pub use route::{Destination, Key, Reason, Route, TableId, Tables};
 
 /// What can be wrong with what is given to this crate, other than SQL texts, which never fail.

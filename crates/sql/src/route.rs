@@ -118,6 +118,8 @@ pub struct Route {
     /// The value that picks the rows, where nothing but one table is read or changed (by no trigger, function or view)
     /// and a column of it that stays as it is equals a value.
     pub key: Option<Key>,
+    /// What deciding cost: tokens looked at after lexing, and names looked up. Tens of nanoseconds each.
+    pub work: u32,
 }
 
 /// `column = value` in the WHERE clause of a statement about one table.
@@ -140,6 +142,7 @@ impl Route {
             writes: Tables::All,
             binds: false,
             key: None,
+            work: 0,
         }
     }
 }

@@ -42,6 +42,9 @@ pub enum Command {
     /// What the cache has for a URL, and what the next request would meet
     #[command(subcommand)]
     Cache(CacheCommand),
+    /// What the pooler makes of SQL statements
+    #[command(subcommand)]
+    Sql(SqlCommand),
     /// Offer a steady load and report what became of it
     Load(commands::load::Load),
     /// What the file may say
@@ -147,6 +150,36 @@ pub struct Explain {
     pub method: String,
 }
 
+/// `tenfold sql`.
+#[derive(Debug, Subcommand)]
+pub enum SqlCommand {
+    /// Print where statements go and why, which tables they read and write
+    Explain(SqlExplain),
+}
+
+/// `tenfold sql explain`.
+#[derive(Debug, Args)]
+pub struct SqlExplain {
+    /// The file that says how the database is reached
+    #[command(flatten)]
+    pub config: File,
+    /// One statement, or several parted by semicolons, each read on its own
+    #[arg(value_name = "STATEMENT", required_unless_present = "file", conflicts_with = "file")]
+    pub statement: Option<String>,
+    /// Statements from a file
+    #[arg(long, value_name = "STATEMENTS.SQL")]
+    pub file: Option<PathBuf>,
+    /// A database of the configuration, whose catalogue is read first
+    #[arg(long, value_name = "NAME")]
+    pub database: Option<String>,
+    /// Schemas that names are looked for in, instead of those that sessions begin with
+    #[arg(long, value_name = "SCHEMAS")]
+    pub search_path: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// `tenfold config`.
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
@@ -210,6 +243,7 @@ impl Cli {
             Command::Status(status) => commands::status::status(&status),
             Command::Purge(purge) => commands::purge::purge(&purge),
             Command::Cache(CacheCommand::Explain(explain)) => commands::explain::explain(&explain),
+            Command::Sql(SqlCommand::Explain(explain)) => commands::sql::explain(&explain),
             Command::Load(load) => commands::load::load(&load),
             Command::Config(command) => commands::config::config(&command),
             Command::Init(init) => commands::init::init(&init),

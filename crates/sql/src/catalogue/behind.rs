@@ -25,6 +25,8 @@ pub(crate) struct Behind {
     pub(crate) writes: Tables,
     /// Its answer belongs to the transaction.
     pub(crate) binds: bool,
+    /// Names looked up.
+    pub(crate) lookups: u32,
 }
 
 /// A reason with the name that gave it. Of two the lesser is kept, so that the order of merging does not matter.
@@ -123,6 +125,7 @@ impl Catalogue {
             lookup.behind.add(reason, b"");
             lookup.behind.anything();
         }
+        lookup.behind.lookups = u32::try_from(lookup.lookups).unwrap_or(u32::MAX);
         lookup.behind
     }
 }

@@ -56,6 +56,8 @@ pub(crate) struct Facts {
     pub(crate) binds: bool,
     /// Calls of `current_setting` seen, as with `set_configs`.
     pub(crate) setting_reads: usize,
+    /// Tokens looked at.
+    pub(crate) work: u32,
     /// A setting asked for that may differ from server to server; empty: its name is not in the text.
     pub(crate) server_setting: Option<Box<str>>,
 }
@@ -104,6 +106,11 @@ pub(crate) enum Form {
 impl Facts {
     pub(crate) fn add(&mut self, effects: Effects) {
         self.effects |= effects;
+    }
+
+    /// Counts tokens that were looked at.
+    pub(crate) fn looked_at(&mut self, tokens: usize) {
+        self.work = self.work.saturating_add(u32::try_from(tokens).unwrap_or(u32::MAX));
     }
 
     /// A setting changes; `None`: it can't be known which.

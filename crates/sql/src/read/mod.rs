@@ -27,7 +27,7 @@ use crate::effects::Effects;
 use crate::fingerprint::{Fingerprint, Reading, Seed, Sink, condense};
 use crate::hot::{HotKey, find};
 use crate::ident::literal;
-use crate::lex::{Dialect, Kind, Token};
+use crate::lex::{Dialect, Kind, Lexer, Token};
 use crate::path::SearchPath;
 use crate::route::{Destination, Reason, Route};
 use cursor::{Cursor, is_word};
@@ -116,8 +116,13 @@ pub(crate) fn read(sql: &[u8], seed: &Seed, scope: Scope<'_>) -> Option<Decision
     let key = routing::key(cursor, &tokens.ordinals, &reader.facts, &shape, scope);
     let mut decision = reader.finish(shape, hot);
     decision.route.key = key;
-    if sql.len() > ROUTED_BYTES_MAX && decision.route.destination == Destination::Replica {
-        decision.route.destination = Destination::Primary(Reason::TooLong);
+    if decision.route.destination == Destination::Replica {
+        if sql.len() > ROUTED_BYTES_MAX {
+            decision.route.destination = Destination::Primary(Reason::TooLong);
+        } else if !scope.dialect.standard_conforming_strings {
+            // A setting that only old applications turn on: not worth an answer from the wrong server.
+            decision.route.destination = Destination::Primary(Reason::Unreadable);
+        }
     }
     Some(decision)
 }
@@ -141,7 +146,7 @@ impl Reader<'_> {
         let mut shape = Shape::Empty;
         let mut hot = None;
         let mut are_reads = true;
-        for statement in statements(cursor) {
+        for statement in parts(cursor) {
             let is_first = shape == Shape::Empty;
             let this = self.statement_or_unknown(statement);
             are_reads &= routing::is_query(&this);
@@ -157,7 +162,9 @@ impl Reader<'_> {
     fn finish(mut self, shape: Shape, hot: Option<HotKey>) -> Decision {
         let mut behind = self.facts.behind(Reason::NotUnderstood);
         if let Some(catalogue) = self.catalogue {
-            behind.merge(&catalogue.behind(&self.facts, self.path));
+            let named = catalogue.behind(&self.facts, self.path);
+            behind.merge(&named);
+            behind.lookups = named.lookups;
             catalogue.resolve(&mut self.facts);
         }
         if self.facts.writes || self.facts.locks {
@@ -473,8 +480,20 @@ fn main_verb(statement: Cursor<'_>) -> Option<&'static str> {
     VERBS.into_iter().find(|verb| cursor.is(verb))
 }
 
+/// The statements of a text, each without its semicolon: a script read as its parts. A part that does not lex reaches to
+/// the text's end.
+#[must_use]
+pub fn statements(sql: &[u8], dialect: Dialect) -> Vec<&[u8]> {
+    let tokens: Vec<Token> = Lexer::new(sql, dialect).collect();
+    let part = |statement: Cursor<'_>| {
+        let (first, last) = (statement.tokens.first()?, statement.tokens.last()?);
+        sql.get(first.start..last.end)
+    };
+    parts(Cursor::new(sql, &tokens)).filter_map(part).collect()
+}
+
 /// The statements of a text, those that are nothing but a semicolon left out.
-fn statements(cursor: Cursor<'_>) -> impl Iterator<Item = Cursor<'_>> {
+fn parts(cursor: Cursor<'_>) -> impl Iterator<Item = Cursor<'_>> {
     let mut rest = cursor;
     std::iter::from_fn(move || {
         while rest.eat_kind(Kind::Semicolon) {}

@@ -23,6 +23,8 @@ const LEVELS_MAX: usize = 128;
 const WITH_COLUMNS_MAX: usize = 16;
 /// Queries of WITH in one text: every relation is looked for among them.
 const WITH_NAMES_MAX: usize = 64;
+/// Relations read by one text; with more, any may be.
+const SOURCES_MAX: usize = 256;
 
 /// What one level of brackets has seen.
 #[derive(Clone, Copy, Default)]
@@ -72,6 +74,7 @@ pub(crate) fn outline(cursor: Cursor<'_>, mode: Mode, facts: &mut Facts) {
         outline.token();
         outline.at += 1;
     }
+    outline.facts.looked_at(cursor.tokens.len());
     let is_closed = outline.outer.is_empty() && outline.deeper == 0;
     outline.facts.is_broken |= !is_closed || outline.ends_open();
 }
@@ -279,6 +282,10 @@ impl Outline<'_, '_> {
         if self.kind(1) == Some(Kind::Open) || self.is_rows_from() {
             return;
         }
+        if self.facts.sources.len() == SOURCES_MAX {
+            self.facts.any_relation = true;
+            return self.broken();
+        }
         if let Some(source) = mention(&self.cursor, self.at) {
             self.facts.sources.push(source);
         }
@@ -300,6 +307,7 @@ impl Outline<'_, '_> {
             if self.lists > WITH_COLUMNS_MAX {
                 return self.broken();
             }
+            self.facts.looked_at(after.tokens.len());
             after.parenthesised();
         }
         if !after.eat("as") {

@@ -82,9 +82,10 @@ fn kind(shape: &Shape) -> Kind {
 
 /// The route of a text, `behind` being all that its words and names hide. `facts` are resolved.
 pub(super) fn route(facts: &Facts, shape: &Shape, behind: Behind, reading: Reading) -> Route {
-    let Behind { hazard, reads, writes, binds } = behind;
+    let Behind { hazard, reads, writes, binds, lookups } = behind;
+    let work = facts.work.saturating_add(lookups);
     let mut route =
-        Route { destination: Destination::Follows, culprit: None, reads, writes, binds, key: None };
+        Route { destination: Destination::Follows, culprit: None, reads, writes, binds, key: None, work };
     let hint = reading.hint;
     match kind(shape) {
         Kind::Follows => {

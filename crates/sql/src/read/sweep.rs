@@ -35,6 +35,7 @@ pub(crate) fn sweep(cursor: Cursor<'_>, mode: Mode, facts: &mut Facts) {
         sweep.token();
         sweep.at += 1;
     }
+    facts.looked_at(cursor.tokens.len());
     outline(cursor, mode, facts);
 }
 
@@ -252,6 +253,7 @@ impl Sweep<'_, '_> {
             argument
         };
         let (name, value, is_local) = (next(), next(), next());
+        self.facts.looked_at(self.cursor.tokens.len() - self.at);
         if is_local.tokens.first().is_some_and(|token| is_local.tokens.len() == 1 && is_true(text, *token)) {
             return;
         }

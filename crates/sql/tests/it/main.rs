@@ -3,8 +3,10 @@
 mod corpora;
 mod fingerprints;
 mod hidden;
+mod hostile;
 mod lexer;
 mod oracle;
+mod plans;
 mod routes;
 mod server;
 mod statements;

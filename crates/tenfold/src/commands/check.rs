@@ -7,7 +7,7 @@
 //! it is a warning; a cluster of which no node can be reached is an error, and the exit code 1; likewise a database and
 //! its servers. A Redis that can't be reached is a warning, as edges work without it. `--offline` leaves the network out of it.
 
-mod databases;
+pub mod databases;
 mod redis;
 
 use std::net::{TcpStream, ToSocketAddrs as _};

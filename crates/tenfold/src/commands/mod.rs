@@ -8,6 +8,7 @@ pub mod init;
 pub mod load;
 pub mod purge;
 pub mod reload;
+pub mod sql;
 pub mod status;
 
 use crate::cli::Exit;

@@ -159,3 +159,53 @@ fn load_refuses_other_peoples_hosts() {
     assert_eq!(refused.status.code(), Some(2));
     assert!(stderr(&refused).contains("--i-own-this-host"), "{}", stderr(&refused));
 }
+
+#[test]
+fn statements_are_explained_without_a_server() {
+    let folder = Folder::with("");
+    let explained = folder.tenfold(&["sql", "explain", "UPDATE orders SET total = 1; SELECT 1"]);
+    let told = stdout(&explained);
+    let lines: Vec<&str> = told.lines().filter(|line| !line.contains("fingerprint")).collect();
+    assert_eq!(
+        lines,
+        [
+            "UPDATE orders SET total = 1",
+            "  goes to      the primary: it changes rows",
+            "  reads        nothing",
+            "  writes       possibly any table",
+            "  leaves       SEQUENCE_MAYBE|WRITES",
+            "  catalogue    unknown: name a database with --database",
+            "",
+            "SELECT 1",
+            "  goes to      a replica",
+            "  reads        nothing",
+            "  writes       nothing",
+            "  catalogue    unknown: name a database with --database",
+        ],
+        "{told}"
+    );
+    let again = folder.tenfold(&["sql", "explain", "UPDATE orders SET total = 2; SELECT 5"]);
+    let prints = |told: &str| -> Vec<String> {
+        told.lines().filter(|line| line.contains("fingerprint")).map(str::to_owned).collect()
+    };
+    assert_eq!(prints(&told), prints(&stdout(&again)), "values make no difference");
+    assert_eq!(prints(&told).len(), 2);
+}
+
+#[test]
+fn statements_of_a_file_are_explained_to_programs() {
+    let folder = Folder::with("");
+    std::fs::write(folder.path().join("all.sql"), "SELECT * FROM t;\n-- nothing\nSELECT 'a;b';")
+        .expect("written");
+    let explained = folder.tenfold(&["sql", "explain", "--file", "all.sql", "--json"]);
+    let all: serde_json::Value = serde_json::from_slice(&explained.stdout).expect("JSON");
+    assert_eq!(all.as_array().map(Vec::len), Some(2));
+    assert_eq!((&all[0]["goes_to"], &all[0]["reason"]), (&"primary".into(), &"catalogue_unknown".into()));
+    assert_eq!((&all[1]["goes_to"], &all[1]["statement"]), (&"replica".into(), &"SELECT 'a;b'".into()));
+    let nothing = folder.tenfold(&["sql", "explain"]);
+    assert_eq!(nothing.status.code(), Some(2));
+    let absent = folder.tenfold(&["sql", "explain", "--file", "absent.sql"]);
+    assert_eq!(absent.status.code(), Some(2));
+    let unknown = folder.tenfold(&["sql", "explain", "--database", "shop", "SELECT 1"]);
+    assert_eq!((unknown.status.code(), stdout(&unknown)), (Some(2), String::new()));
+}

@@ -240,3 +240,25 @@ fn check_logs_in_and_says_what_the_server_says() {
     assert!(code == Some(1) && said.contains("no server of database \"shop\" can be reached"), "{said}");
     assert_eq!(folder.tenfold(&["check", "--offline"]).status.code(), Some(0));
 }
+
+#[test]
+fn statements_are_explained_with_the_catalogue_of_a_database() {
+    let cluster = cluster();
+    let folder = Folder::with(&file(&cluster, ""));
+    cluster
+        .psql(
+            "CREATE TABLE explained (id serial PRIMARY KEY, a int);
+             CREATE SEQUENCE explained_tickets;
+             CREATE VIEW explained_view AS SELECT nextval('explained_tickets') AS ticket FROM explained",
+        )
+        .expect("they are made");
+    let explain = |sql: &str| stdout(&folder.tenfold(&["sql", "explain", "--database", "shop", sql]));
+    let told = explain("SELECT a FROM explained WHERE id = 5");
+    let expected = "SELECT a FROM explained WHERE id = 5\n  goes to      a replica\n  reads        public.explained\n  writes       nothing\n  key          id\n";
+    assert!(told.starts_with(expected), "{told}");
+    let told = explain("SELECT * FROM explained_view");
+    assert!(told.contains("the primary: it uses a sequence (nextval)"), "{told}");
+    assert!(!told.contains("catalogue"), "{told}");
+    let unknown = folder.tenfold(&["sql", "explain", "--database", "nowhere", "SELECT 1"]);
+    assert!(stderr(&unknown).contains("no database \"nowhere\""), "{}", stderr(&unknown));
+}

@@ -67,17 +67,7 @@ async fn ask_all(config: Arc<Config>) -> Vec<(Database, Hosts)> {
 async fn ask(config: Arc<Config>, database: Database) -> (Database, Hosts) {
     let resolver = Resolver::new(Clock::system());
     let salter = Salter::new(Arc::new(SaltedCache::default()));
-    let login = Users::new(&config).monitor_login(&database);
-    let entrance = login.map(|(user, secret)| Entrance {
-        dbname: database.dbname.clone().unwrap_or_else(|| match &*database.name {
-            tenfold_pooler::config::ANY_DATABASE => user.to_string(),
-            name => name.to_owned(),
-        }),
-        user,
-        secret,
-        tls: database.server_tls.clone(),
-        limit: CONNECT,
-    });
+    let entrance = entrance(&config, &database);
     let mut hosts = Vec::new();
     for host in &database.hosts {
         let (addresses, failures) = resolver.addresses(std::slice::from_ref(host), REFRESH).await;
@@ -94,6 +84,21 @@ async fn ask(config: Arc<Config>, database: Database) -> (Database, Hosts) {
         hosts.push((host.to_string(), outcome));
     }
     (database, hosts)
+}
+
+/// How to log in as the database's own user, or the one that asks for secrets. `None`: the file names neither.
+pub fn entrance(config: &Config, database: &Database) -> Option<Entrance> {
+    let (user, secret) = Users::new(config).monitor_login(database)?;
+    Some(Entrance {
+        dbname: database.dbname.clone().unwrap_or_else(|| match &*database.name {
+            tenfold_pooler::config::ANY_DATABASE => user.to_string(),
+            name => name.to_owned(),
+        }),
+        user,
+        secret,
+        tls: database.server_tls.clone(),
+        limit: CONNECT,
+    })
 }
 
 async fn connect(at: &Endpoint) -> Result<Found, Error> {
