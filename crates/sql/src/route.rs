@@ -209,18 +209,10 @@ pub enum Reason {
 
 impl Reason {
     /// Whether the hint `/*tenfold: replica*/` takes precedence: what a statement's own words say stays, and so does
-    /// what a replica would answer otherwise.
+    /// what cannot be read and may leave anything in the session.
     #[must_use]
     pub const fn yields_to_hint(self) -> bool {
-        matches!(
-            self,
-            Self::VolatileFunction
-                | Self::UnreadableFunction
-                | Self::UnknownFunction
-                | Self::ServerState
-                | Self::ForeignTable
-                | Self::UnknownTable
-        )
+        matches!(self, Self::VolatileFunction | Self::ServerState | Self::ForeignTable | Self::UnknownTable)
     }
 
     /// The metric's label and the log's word.

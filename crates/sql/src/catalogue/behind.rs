@@ -289,6 +289,12 @@ impl Lookup<'_> {
                 is_found = true;
                 self.behind.merge(found);
             }
+            // Which rows are changed or deleted is read from them.
+            if let Some(relation) = definitions.relations.get(&key)
+                && target.change != Change::Insert
+            {
+                self.behind.reads.merge(&relation.read.behind.reads);
+            }
         }
         if !is_found || name.is_odd {
             self.behind.writes = Tables::All;

@@ -110,11 +110,12 @@ pub(super) fn route(facts: &Facts, shape: &Shape, behind: Behind, reading: Readi
             object(facts.setting_reads > 0 && reading.is_condensed, Reason::ServerState);
             // That rows are written or locked has told its reason; it counts if nothing else does.
             let left = effects_reason(facts.effects.without(Effects::WRITES), Reason::UnreadableFunction);
-            let left = left.filter(|reason| hint != Some(Hint::Replica) || !reason.yields_to_hint());
             object(left.is_some(), left.unwrap_or(Reason::NotUnderstood));
             if against.is_none() && facts.effects.intersects(Effects::WRITES) {
                 against = Some((Reason::Writes, None));
             }
+            // What may be left in a session is not a hint's to overrule: it would be left on a replica.
+            let hint = hint.filter(|_| facts.effects.is_empty());
             route.query(against, hint);
             route.binds |= matches!(shape, Shape::Declare { .. });
         }

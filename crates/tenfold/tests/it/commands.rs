@@ -171,7 +171,7 @@ fn statements_are_explained_without_a_server() {
         [
             "UPDATE orders SET total = 1",
             "  goes to      the primary: it changes rows",
-            "  reads        nothing",
+            "  reads        possibly any table",
             "  writes       possibly any table",
             "  leaves       SEQUENCE_MAYBE|WRITES",
             "  catalogue    unknown: name a database with --database",
