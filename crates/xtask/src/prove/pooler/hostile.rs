@@ -1,7 +1,9 @@
 //! Hostile bytes: a thousand connections a second that are no clients, beside clients that are.
 //!
 //! What they send is drawn from a fixed seed: nothing, noise, a startup packet and then noise, lengths that are none, TLS
-//! asked for and not spoken, messages cut short. Each leaves at once or after the first answer.
+//! asked for and not spoken, messages cut short, exchanges of passwords that go wrong at each step. Each leaves at once or
+//! after the first answer. Meanwhile ten times as many strangers as may log in at once stand still in the middle of it,
+//! and clients that know the password come and go.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -9,12 +11,15 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use tenfold_pgwire::startup::append_startup;
+use tenfold_pgwire::write;
 use tenfold_testkit::postgres::{Cluster, Options};
 use tenfold_testkit::try_wait_for;
 
 use super::super::stand::{Scratch, now, pause};
 use super::super::verdict::Verdicts;
-use super::stand::Pooler;
+use super::scram_noise::ScramNoise;
+use super::session::Session;
+use super::stand::{PASSWORD, Pooler, database};
 use super::steady::Steady;
 
 const RATE: u64 = 1_000;
@@ -26,27 +31,42 @@ const NOISE_BYTES_MAX: u64 = 2_048;
 const PATIENCE: Duration = Duration::from_millis(5);
 const LIMIT: Duration = Duration::from_secs(30);
 const POOL: &str = "size = 16, reserve = 4";
+const LOGINS_MAX: usize = 16;
+/// Between two logins of one who knows the password.
+const PACE: Duration = Duration::from_millis(20);
 
 pub(crate) fn prove(scratch: &Scratch, short: bool) -> Result<Verdicts> {
     let time = Duration::from_secs(if short { 5 } else { 60 });
     let mut verdicts = Verdicts::new(format!("pooler-hostile: {RATE} garbage connections a second"));
     let cluster = Cluster::start(&Options::default())?;
     cluster.psql("CREATE TABLE operations (at timestamptz DEFAULT now())")?;
-    let mut pooler = Pooler::start(scratch, cluster.primary().port(), POOL)?;
+    let all = format!("auth = \"scram-sha-256\"\nlogins_max = {LOGINS_MAX}");
+    let mut pooler = Pooler::start_as(scratch, &all, &database(cluster.primary().port(), POOL))?;
     let good = Steady::start(pooler.addr, GOOD_CLIENTS);
     try_wait_for("the good clients to work", LIMIT, || good.done() > 10 * GOOD_CLIENTS as u64)?;
     let before = resident_mib(pooler.child.pid())?;
     let addr = pooler.addr;
+    let stalled = stall(addr)?;
     let began = now();
-    let sent: u64 = std::thread::scope(|scope| {
+    let (poured, newcomers) = std::thread::scope(|scope| {
+        let newcomers = scope.spawn(move || come_and_go(addr, time));
         let threads: Vec<_> =
             (0..THREADS).map(|index| scope.spawn(move || pour(addr, index, time))).collect();
-        threads.into_iter().filter_map(|thread| thread.join().ok()).sum()
+        let poured = threads.into_iter().filter_map(|thread| thread.join().ok());
+        let poured = poured.fold(Poured::default(), Poured::and);
+        (poured, newcomers.join().unwrap_or_default())
     });
-    let rate = sent as f64 / began.elapsed().as_secs_f64();
+    let rate = poured.sent as f64 / began.elapsed().as_secs_f64();
+    drop(stalled);
     let seen = good.finish()?;
     let after = resident_mib(pooler.child.pid())?;
     let ended = pooler.child.try_wait();
+    verdicts.note("of them exchanges of passwords", poured.exchanges.to_string());
+    verdicts.none("let in without the password", poured.let_in);
+    let (came, kept_out) = newcomers;
+    let shown = format!("{came} logins, {kept_out} failed");
+    let bar = format!("0 failed while {} stand still", 10 * LOGINS_MAX);
+    verdicts.bar("newcomers with the password", shown, &bar, came > 0 && kept_out == 0);
     verdicts.bar("garbage connections a second", format!("{rate:.0}"), "≥ 900", rate >= 900.0);
     verdicts.bar(
         "the pooler",
@@ -71,16 +91,70 @@ fn resident_mib(pid: u32) -> Result<u64> {
     Ok(kib >> 10)
 }
 
-/// One thread's share, at its pace. How many connections it made.
-fn pour(addr: SocketAddr, index: u64, time: Duration) -> u64 {
+/// What one thread sent, or all of them.
+#[derive(Clone, Copy, Debug, Default)]
+struct Poured {
+    sent: u64,
+    /// Connections that went as far as the password.
+    exchanges: u64,
+    /// Of these, those that were let in.
+    let_in: u64,
+}
+
+impl Poured {
+    fn and(self, other: Self) -> Self {
+        Self {
+            sent: self.sent + other.sent,
+            exchanges: self.exchanges + other.exchanges,
+            let_in: self.let_in + other.let_in,
+        }
+    }
+}
+
+/// Strangers that begin to log in and say no more, half of them before their first message and half behind it.
+fn stall(addr: SocketAddr) -> Result<Vec<TcpStream>> {
+    let mut out = Vec::new();
+    append_startup(&mut out, 0, [(&b"user"[..], &b"postgres"[..]), (b"database", b"postgres")]);
+    let mut begun = out.clone();
+    write::sasl_initial_response(&mut begun, "SCRAM-SHA-256", Some(b"n,,n=,r=stranger"));
+    let stand_still = |index| {
+        let mut stream = TcpStream::connect(addr)?;
+        stream.write_all(if index % 2 == 0 { &out } else { &begun })?;
+        Ok(stream)
+    };
+    (0..10 * LOGINS_MAX).map(stand_still).collect()
+}
+
+/// One that knows the password, over and over: logins, and those that failed.
+fn come_and_go(addr: SocketAddr, time: Duration) -> (u64, u64) {
     let began = now();
-    let mut noise = Noise((index + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    let mut sent = 0;
+    let (mut came, mut kept_out) = (0, 0);
     while began.elapsed() < time {
-        let due = Duration::from_micros(sent * 1_000_000 * THREADS / RATE);
+        let answer = Session::connect(addr).and_then(|mut session| session.query("SELECT 'in'"));
+        came += 1;
+        kept_out += u64::from(!answer.is_ok_and(|answer| answer.rows == ["in"]));
+        pause(PACE);
+    }
+    (came, kept_out)
+}
+
+/// One thread's share, at its pace.
+fn pour(addr: SocketAddr, index: u64, time: Duration) -> Poured {
+    let began = now();
+    let mut scram = ScramNoise::new();
+    let mut noise = Noise((index + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let mut poured = Poured::default();
+    while began.elapsed() < time {
+        let due = Duration::from_micros(poured.sent * 1_000_000 * THREADS / RATE);
         pause(due.saturating_sub(began.elapsed()));
         let Ok(mut stream) = TcpStream::connect(addr) else { continue };
-        sent += 1;
+        poured.sent += 1;
+        if noise.draw(4) == 0 {
+            let _ = stream.set_read_timeout(Some(PATIENCE));
+            poured.exchanges += 1;
+            poured.let_in += u64::from(scram.exchange(&mut stream, &mut noise, PASSWORD.as_bytes()));
+            continue;
+        }
         let _ = stream.write_all(&noise.garbage());
         if noise.draw(2) == 0 {
             let _ = stream.set_read_timeout(Some(PATIENCE));
@@ -88,23 +162,27 @@ fn pour(addr: SocketAddr, index: u64, time: Duration) -> u64 {
             let _ = stream.write_all(&noise.bytes());
         }
     }
-    sent
+    poured
 }
 
 /// xorshift64.
-struct Noise(u64);
+pub(super) struct Noise(u64);
 
 impl Noise {
-    fn draw(&mut self, below: u64) -> u64 {
+    pub(super) fn draw(&mut self, below: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         self.0 % below
     }
 
-    fn bytes(&mut self) -> Vec<u8> {
+    pub(super) fn byte(&mut self) -> u8 {
+        self.draw(256).to_le_bytes()[0]
+    }
+
+    pub(super) fn bytes(&mut self) -> Vec<u8> {
         let len = self.draw(NOISE_BYTES_MAX);
-        (0..len).map(|_| self.draw(256).to_le_bytes()[0]).collect()
+        (0..len).map(|_| self.byte()).collect()
     }
 
     fn garbage(&mut self) -> Vec<u8> {
@@ -122,12 +200,12 @@ impl Noise {
             // CancelRequest for nobody.
             4 => {
                 out.extend_from_slice(&[0, 0, 0, 16, 4, 210, 22, 46]);
-                out.extend((0..8).map(|_| self.draw(256).to_le_bytes()[0]));
+                out.extend((0..8).map(|_| self.byte()));
             }
             // A login, and noise for messages.
             _ => {
                 append_startup(&mut out, 0, [(&b"user"[..], &b"postgres"[..]), (b"database", b"postgres")]);
-                out.push(*b"QPBdpS".get(usize::from(self.draw(6).to_le_bytes()[0])).unwrap_or(&b'Q'));
+                out.push(b"QPBdpS"[usize::from(self.byte()) % 6]);
                 out.extend(self.bytes());
             }
         }

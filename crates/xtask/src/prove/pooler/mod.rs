@@ -5,6 +5,7 @@ mod fairness;
 mod faults;
 mod hostile;
 mod operations;
+mod scram_noise;
 mod session;
 mod stand;
 mod steady;

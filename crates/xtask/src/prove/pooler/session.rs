@@ -7,10 +7,13 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use tenfold_pgwire::backend::{BackendKeyData, CommandComplete, DataRow, Report};
+use tenfold_pgwire::backend::{Authentication, BackendKeyData, CommandComplete, DataRow, Report};
 use tenfold_pgwire::frame::Frames;
 use tenfold_pgwire::frontend::Format;
+use tenfold_pgwire::scram::{Client, ClientBinding, NONCE_BYTES, SaltedPassword};
 use tenfold_pgwire::{startup, write};
+
+use super::stand::PASSWORD;
 
 /// An answer that takes longer never comes.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(60);
@@ -50,6 +53,8 @@ pub(super) struct Session {
     read: Vec<u8>,
     process_id: u32,
     key: Vec<u8>,
+    /// While the server asks for a password.
+    scram: Option<Client>,
 }
 
 impl Session {
@@ -61,7 +66,7 @@ impl Session {
         let stream = TcpStream::connect(to).map_err(|_| Lost::Refused)?;
         let ready = stream.set_nodelay(true).and_then(|()| stream.set_read_timeout(Some(ANSWER_TIME_MAX)));
         ready.map_err(|_| Lost::Refused)?;
-        let mut session = Self { stream, read: Vec::new(), process_id: 0, key: Vec::new() };
+        let mut session = Self { stream, read: Vec::new(), process_id: 0, key: Vec::new(), scram: None };
         let mut out = Vec::new();
         let params = [(&b"user"[..], user.as_bytes()), (b"database", b"postgres")];
         startup::append_startup(&mut out, 0, params);
@@ -92,12 +97,17 @@ impl Session {
         loop {
             let mut frames = Frames::new(&self.read);
             let mut is_ready = false;
+            let mut asked = None;
             for frame in &mut frames {
                 let Ok(frame) = frame else { return Err(Lost::Closed(answer.error)) };
                 let body = frame.body();
                 match frame.tag {
                     b'D' => answer.rows.push(first_column(body)),
                     b'E' => answer.error = Some(failure(body)),
+                    b'R' => {
+                        asked = Some(body.to_vec());
+                        break;
+                    }
                     b'C' => {
                         let tag = CommandComplete::parse(body).map(|complete| complete.tag.to_vec());
                         answer.tag = String::from_utf8_lossy(&tag.unwrap_or_default()).into_owned();
@@ -120,8 +130,33 @@ impl Session {
             if is_ready {
                 return Ok(answer);
             }
-            self.fill(&answer)?;
+            match asked {
+                Some(asked) => self.prove(&asked)?,
+                None => self.fill(&answer)?,
+            }
         }
+    }
+
+    /// Answers what the server asks of a client that logs in.
+    fn prove(&mut self, asked: &[u8]) -> Result<(), Lost> {
+        let mut out = Vec::new();
+        match Authentication::parse(asked) {
+            Ok(Authentication::Sasl(_)) => {
+                // A nonce has to be new where somebody listens, and nobody does.
+                let client = Client::start(ClientBinding::Unsupported, &[7; NONCE_BYTES]);
+                write::sasl_initial_response(&mut out, client.mechanism(), Some(client.message()));
+                self.scram = Some(client);
+            }
+            Ok(Authentication::SaslContinue(first)) => {
+                let challenge = self.scram.take().and_then(|client| client.challenge(first).ok());
+                let Some(challenge) = challenge else { return Err(Lost::Closed(None)) };
+                let (salt, iterations) = (challenge.salt(), challenge.iterations());
+                let keys = SaltedPassword::derive(PASSWORD.as_bytes(), salt, iterations).keys();
+                write::sasl_response(&mut out, challenge.respond(&keys).message());
+            }
+            _ => {}
+        }
+        self.send(&out)
     }
 
     fn fill(&mut self, answer: &Answer) -> Result<(), Lost> {

@@ -13,6 +13,15 @@ use super::super::stand::{Scratch, built, free_address};
 
 const START_TIME_MAX: Duration = Duration::from_secs(20);
 
+/// The password of the clients, where they are asked for one.
+pub(super) const PASSWORD: &str = "unused";
+
+/// What stands below `[database.postgres]` where all clients share connections of one user.
+pub(super) fn database(server: u16, pool: &str) -> String {
+    let primary = format!("postgres://postgres@{}:{server}/postgres", Ipv4Addr::LOCALHOST);
+    format!("primary = \"{primary}\"\npassword = \"{PASSWORD}\"\npool = {{ {pool} }}\n")
+}
+
 /// A running pooler.
 pub(super) struct Pooler {
     pub(super) child: Child,
@@ -23,18 +32,20 @@ impl Pooler {
     /// One database, `postgres`, whose server listens on this port; `pool` is what stands in its `pool` table. All its
     /// clients share connections of one user.
     pub(super) fn start(scratch: &Scratch, server: u16, pool: &str) -> Result<Self> {
-        let primary = format!("postgres://postgres@{}:{server}/postgres", Ipv4Addr::LOCALHOST);
-        let database = format!("primary = \"{primary}\"\npassword = \"unused\"\npool = {{ {pool} }}\n");
-        Self::start_with(scratch, &database)
+        Self::start_with(scratch, &database(server, pool))
     }
 
     /// As [`Self::start`], with what stands in the file below `[database.postgres]`.
     pub(super) fn start_with(scratch: &Scratch, database: &str) -> Result<Self> {
+        Self::start_as(scratch, "auth = \"trust\"", database)
+    }
+
+    /// As [`Self::start_with`], with what stands below `[pooler]`.
+    pub(super) fn start_as(scratch: &Scratch, all: &str, database: &str) -> Result<Self> {
         let program = built("tenfold", "--package tenfold")?;
         let (addr, admin) = (free_address()?, free_address()?);
         let text = format!(
-            "admin.listen = \"{admin}\"\n[pooler]\nlisten = \"{addr}\"\nauth = \"trust\"\n[database.postgres]\n\
-             {database}"
+            "admin.listen = \"{admin}\"\n[pooler]\nlisten = \"{addr}\"\n{all}\n[database.postgres]\n{database}"
         );
         let file = scratch.file("tenfold.toml");
         std::fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
