@@ -292,3 +292,56 @@ fn a_flood_of_interim_answers_is_cut() {
         assert!(!answered && stored == 0, "{rule:?}");
     }
 }
+
+/// Compresses as Express does: one weak tag for all codings.
+fn compressing() -> Origin {
+    Origin::serve(|request| {
+        let zipped = request.header("accept-encoding").is_some_and(|codings| codings.contains("gzip"));
+        let known = request.header("if-none-match").is_some_and(|tags| tags.contains("W/\"1\""));
+        let answer = match (known, zipped) {
+            (true, _) => Answer::new(304),
+            (false, true) => Answer::ok("zipped").header("Content-Encoding", "gzip"),
+            (false, false) => Answer::ok("plain"),
+        };
+        answer.cache_control("max-age=60").etag("W/\"1\"").header("Vary", "Accept-Encoding")
+    })
+    .unwrap()
+}
+
+#[test]
+fn a_tag_that_codings_share_hands_nobody_one_it_cannot_read() {
+    let origin = compressing();
+    let edge = Running::in_front_of(&[origin.addr()]);
+    assert_eq!(ask(&edge, "/a", &[("Accept-Encoding", "gzip, br")]).1, "zipped");
+    for _ in 0..2 {
+        let answer = edge.client().get("/a").unwrap();
+        assert_eq!((answer.text().as_str(), answer.header("content-encoding")), ("plain", None)); // RFC 9110 §8.8.1
+    }
+    assert_eq!(origin.requests(), 2);
+    // For those it was stored for it is asked about as ever.
+    let again = [("Accept-Encoding", "gzip, br"), ("Cache-Control", "no-cache")];
+    assert_eq!(ask(&edge, "/a", &again).1, "zipped");
+    assert_eq!(origin.last().unwrap().header("if-none-match"), Some("W/\"1\""));
+}
+
+#[test]
+fn what_one_client_s_range_or_header_met_spoils_nothing() {
+    let origin = Origin::serve(|request| {
+        let (odd, range) = (request.header("accept") == Some("x/y"), request.header("range"));
+        match (odd, range) {
+            (true, _) => Answer::new(406).body("odd"),
+            (_, Some(_)) => Answer::new(416).body("none").cache_control("public, max-age=60"),
+            _ => Answer::ok("good").cache_control("public, max-age=60"),
+        }
+    })
+    .unwrap();
+    let edge = Running::in_front_of(&[origin.addr()]);
+    assert_eq!(ask(&edge, "/a", &[]).1, "good");
+    let insists = ("Cache-Control", "no-cache");
+    assert_eq!(ask(&edge, "/a", &[insists, ("Range", "bytes=999999999-")]).0, 416);
+    assert_eq!(ask(&edge, "/a", &[insists, ("Accept", "x/y")]).0, 406);
+    let (status, text, cache) = ask(&edge, "/a", &[]);
+    assert_eq!((status, text.as_str()), (200, "good"));
+    assert!(cache.starts_with("Tenfold; hit"), "{cache}");
+    assert_eq!(origin.requests(), 3);
+}
