@@ -48,6 +48,8 @@ pub struct Reading {
 pub const WORK_MAX: usize = 500_000;
 /// Measured: `examples/classify_speed.rs`.
 const TOKEN_WORK: usize = 6;
+/// An operator is also looked through for signs that it may not end with.
+const OPERATOR_WORK: usize = 10;
 const STRING_BYTES_PER_WORK: usize = 16;
 /// Lists within lists that are condensed; deeper ones are taken as they are.
 const LISTS_MAX: usize = 8;
@@ -177,7 +179,8 @@ pub(crate) fn condense<S: Sink>(sql: &[u8], dialect: Dialect, seed: &Seed, sink:
         let length = token.end - token.start;
         let is_long = length > 64 && (token.kind.is_string() || token.kind == Kind::Quoted);
         let bytes = if is_long { length / STRING_BYTES_PER_WORK } else { length };
-        work += TOKEN_WORK + (token.start - end) + bytes;
+        let token_work = if token.kind == Kind::Op { OPERATOR_WORK } else { TOKEN_WORK };
+        work += token_work + (token.start - end) + bytes;
         let is_bad = matches!(token.kind, Kind::Unterminated | Kind::Junk);
         if work > WORK_MAX || is_bad || condenser.sink.is_full() {
             return None;
