@@ -10,6 +10,7 @@
 #![allow(dead_code, reason = "each fuzz target uses one of these")]
 
 use tenfold_cache::policy::directives::{DELTA_SECONDS_MAX, ResponseDirectives};
+use tenfold_cache::policy::encoding::{Accepted, Transform};
 use tenfold_cache::policy::freshness::{Decision, decide, standing};
 use tenfold_cache::policy::vary::Vary;
 use tenfold_cache::policy::{
@@ -18,7 +19,8 @@ use tenfold_cache::policy::{
 };
 use tenfold_cache::tier::value::{self, Content, Value};
 use tenfold_cache::{
-    Field, KeyBuf, KeyUrl, Override, Pattern, QueryRule, Rule, Scheme, TagTemplate, Timestamp,
+    Coding, Compress, Field, KeyBuf, KeyUrl, Override, Pattern, QueryRule, Rule, Scheme, TagTemplate,
+    Timestamp,
 };
 
 /// A corpus entry beyond this tells nothing that a shorter one doesn't.
@@ -217,6 +219,76 @@ pub(crate) fn vary(input: &[u8]) {
     );
     assert_ne!(key(Some(query), &[]), key(None, &[]));
     assert_eq!(key(Some(query), &[]) == key(once.as_deref(), &[]), once.as_deref() == Some(query));
+}
+
+/// Laws of content codings: a byte says which codings are there, then lines of `Accept-Encoding`, an empty line, the fields
+/// of the response that may be given one.
+pub(crate) fn encoding(input: &[u8]) {
+    let Some((offered, input)) = input.split_first() else { return };
+    let mut lines = lines(input);
+    let accept: Vec<&[u8]> = lines.by_ref().take_while(|line| !line.is_empty()).take(FIELDS_MAX).collect();
+    let of = |values: &[&[u8]]| {
+        let fields: Vec<Field<'_>> = values.iter().map(|value| (&b"Accept-Encoding"[..], *value)).collect();
+        Accepted::read(&fields)
+    };
+    let accepted = of(&accept);
+    same_in_other_words(&accept, accepted, of);
+    let bit = |coding: Coding| Coding::ALL.iter().position(|other| *other == coding).unwrap_or(0);
+    let offered: Vec<Coding> =
+        Coding::ALL.into_iter().filter(|coding| offered >> bit(*coding) & 1 == 1).collect();
+    if let Some(accepted) = accepted {
+        chooses_what_is_offered_and_accepted(&accepted, &accept, &offered);
+    }
+    let response: Vec<Field<'_>> = lines.take(FIELDS_MAX).filter_map(field).collect();
+    let allowed = |more: &[Field<'_>]| Transform::of(200, &[&response[..], more].concat()).is_allowed;
+    let is_allowed = allowed(&[]);
+    assert!(!allowed(&[(b"cache-control", b"no-transform")]) && !allowed(&[(b"Content-Encoding", b"br")]));
+    assert!(!allowed(&[(b"content-range", b"bytes 0-1/2")]) && !Transform::of(206, &response).is_allowed);
+    assert!(is_allowed || !allowed(&[(b"ETag", b"\"a\"")]), "a tag allows nothing");
+    let (transform, rule) = (Transform::of(200, &response), Compress::default());
+    let with_cookie = Transform { sets_cookie: true, ..transform };
+    assert!(!rule.covers(with_cookie, None) && (is_allowed || !rule.covers(transform, Some(u64::MAX))));
+    assert!(!rule.covers(transform, Some(rule.size_min - 1)));
+}
+
+/// Said twice, backwards, in capitals or as the key of a variant spells it, `Accept-Encoding` means the same.
+fn same_in_other_words(
+    values: &[&[u8]],
+    accepted: Option<Accepted>,
+    of: impl Fn(&[&[u8]]) -> Option<Accepted>,
+) {
+    assert_eq!(of(&[values, values].concat()), accepted, "said twice");
+    assert_eq!(of(&values.iter().rev().copied().collect::<Vec<_>>()), accepted, "in another order");
+    let upper: Vec<Vec<u8>> = values.iter().map(|value| value.to_ascii_uppercase()).collect();
+    assert_eq!(of(&upper.iter().map(Vec::as_slice).collect::<Vec<_>>()), accepted, "in capitals");
+    let normal: Vec<Vec<u8>> =
+        values.iter().map(|value| accept::normal(b"accept-encoding", value).into_owned()).collect();
+    assert_eq!(of(&normal.iter().map(Vec::as_slice).collect::<Vec<_>>()), accepted, "in its normal form");
+}
+
+/// What is chosen is there and not refused; were less there, it would be chosen still; and of nothing, nothing is.
+fn chooses_what_is_offered_and_accepted(accepted: &Accepted, values: &[&[u8]], offered: &[Coding]) {
+    assert_eq!(accepted.best([]), None);
+    let Some(best) = accepted.best(offered.iter().copied()) else {
+        assert!(offered.iter().all(|coding| accepted.best([*coding]).is_none()), "one alone would have done");
+        return;
+    };
+    assert!(offered.contains(&best) && accepted.best([best]) == Some(best));
+    for other in offered {
+        assert_eq!(
+            accepted.best(offered.iter().copied().filter(|one| one == other || *one == best)),
+            Some(best)
+        );
+    }
+    let refusal = format!("{};q=0", best.as_str());
+    let fields: Vec<Field<'_>> = values
+        .iter()
+        .copied()
+        .chain([refusal.as_bytes()])
+        .map(|value| (&b"accept-encoding"[..], value))
+        .collect();
+    let refused = Accepted::read(&fields).expect("it says something");
+    assert_ne!(refused.best(offered.iter().copied()), Some(best), "refused");
 }
 
 /// Laws of values of the shared tier: nothing panics, what is read is no larger than allowed and means the same when it is

@@ -50,6 +50,10 @@ pub fn normal<'v>(name: &[u8], value: &'v [u8]) -> Cow<'v, [u8]> {
 /// `De ; Q=1.0` is `de`; `en;q=0.50` is `en;q=0.5`.
 fn negotiated(member: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(member.len());
+    let is_weight = |part: &[u8]| part.get(..2).is_some_and(|start| start.eq_ignore_ascii_case(b"q="));
+    // A second weight may not be one, and then the first may not be left out for saying nothing.
+    let weights =
+        member.split(|&byte| byte == b';').map(<[u8]>::trim_ascii).filter(|part| is_weight(part)).count();
     for (at, part) in member.split(|&byte| byte == b';').map(<[u8]>::trim_ascii).enumerate() {
         let part = part.to_ascii_lowercase();
         if at == 0 && part.is_empty() {
@@ -60,7 +64,7 @@ fn negotiated(member: &[u8]) -> Vec<u8> {
             out = part;
             continue;
         }
-        let Some(weight) = part.strip_prefix(b"q=") else {
+        let Some(weight) = part.strip_prefix(b"q=").filter(|_| weights == 1) else {
             out.push(b';');
             out.extend_from_slice(&part);
             continue;
@@ -140,6 +144,7 @@ mod tests {
         same("accept-language", "en", "en, ;q=1", false);
         same("accept-encoding", "gzip, br", "br,GZIP", true); // §12.5.3
         same("accept-encoding", "gzip;q=0", "gzip", false);
+        same("accept-encoding", "gzip;q=1;q=0.5", "gzip;q=0.5", false); // not a weight of 0.5
         same("accept-encoding", "", "identity", false);
         same("accept", "text/html, */*;q=0.1", "*/*;q=0.1,TEXT/HTML", true); // §12.5.1
         same("accept", "text/html;level=1", "text/html", false);

@@ -123,11 +123,11 @@ impl Accepted {
             let Some((name, weight)) = read_member(member) else { continue };
             any = true;
             if let Some(coding) = Coding::read(name) {
-                named[coding.index()] = Some(weight);
+                lower(&mut named[coding.index()], weight);
             } else if name.eq_ignore_ascii_case(b"identity") {
-                identity = Some(weight);
+                lower(&mut identity, weight);
             } else if name == b"*" {
-                others = Some(weight);
+                lower(&mut others, weight);
             }
         }
         // Not named, it is acceptable, and liked least, unless `*;q=0` refuses it.
@@ -157,11 +157,19 @@ impl Accepted {
     }
 }
 
+/// Of two weights for one name the lower counts, so that the order of members says nothing and a refusal holds.
+fn lower(weight: &mut Option<u32>, other: u32) {
+    *weight = Some(weight.map_or(other, |weight| weight.min(other)));
+}
+
 /// `gzip;q=0.5`: the name and its weight in thousandths. §12.4.2.
 fn read_member(member: &[u8]) -> Option<(&[u8], u32)> {
     let mut parts = member.split(|&byte| byte == b';').map(<[u8]>::trim_ascii);
     let name = parts.next().filter(|name| !name.is_empty())?;
     let Some(parameter) = parts.next() else { return Some((name, 1000)) };
+    if parts.next().is_some() {
+        return None;
+    }
     let (q, weight) = parameter.split_at_checked(2)?;
     let weight = thousandths(weight).filter(|_| q.eq_ignore_ascii_case(b"q="))?;
     Some((name, weight))
@@ -268,6 +276,9 @@ mod tests {
         check("gzip;q=2", "identity"); // §12.4.2: no weight
         check("gzip;level=9", "identity");
         check("br ; q=1.0,gzip", "br");
+        check("gzip;q=0, gzip", "identity"); // of two weights the lower, in any order
+        check("gzip, br;q=0.5, br, gzip;q=0", "br");
+        check("gzip;q=1;q=0.5", "identity"); // §12.5.3: one weight and nothing else
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A request as the cache sees it: read once, in one pass over the fields.
 
 use super::directives::RequestDirectives;
+use super::fields;
 use crate::key::is_alias;
 use crate::{BypassReason, Field, Rule};
 
@@ -83,7 +84,10 @@ impl<'a> RequestFacts<'a> {
             match name.len() {
                 5 if is(b"range") && facts.method == MethodKind::Get => facts.range = Some(value),
                 6 if is(b"cookie") => facts.has_cookie = true,
-                6 if is(b"pragma") => pragma_no_cache |= value.eq_ignore_ascii_case(b"no-cache"),
+                6 if is(b"pragma") => {
+                    let no_cache = |member: &[u8]| member.eq_ignore_ascii_case(b"no-cache");
+                    pragma_no_cache |= fields::members(value).any(no_cache);
+                }
                 8 if is_read_as(b"if-match") => facts.has_precondition = true,
                 8 if is(b"if-range") => facts.if_range = Some(value),
                 13 if is(b"if-none-match") => facts.has_if_none_match = true,
@@ -167,6 +171,8 @@ mod tests {
         assert!(!no_cache(&[(b"Pragma", b"no-cache"), (b"Cache-Control", b"max-age=1")]));
         assert!(!no_cache(&[(b"Cache-Control", b""), (b"Pragma", b"no-cache")]));
         assert!(!no_cache(&[(b"Pragma", b"foo")]));
+        assert!(no_cache(&[(b"pragma", b"foo=1 , No-Cache")])); // a list of directives
+        assert!(!no_cache(&[(b"Pragma", b"foo=\"no-cache\"")]));
     }
 
     #[test]

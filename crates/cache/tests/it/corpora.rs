@@ -25,6 +25,11 @@ fn key_laws_hold_on_the_corpus() {
 }
 
 #[test]
+fn coding_laws_hold_on_the_corpus() {
+    check("cache_encoding", properties::encoding);
+}
+
+#[test]
 fn laws_of_shared_values_hold_on_the_corpus() {
     check("cache_shared_value", properties::shared_value);
 }
