@@ -13,8 +13,10 @@ use crate::endpoint::Endpoint;
 #[derive(Clone, PartialEq, Eq)]
 pub struct Config {
     /// `redis://host:port/db`, `rediss://…` over TLS, or `redis+sentinel://host:port,host:port/NAME/db`, where the
-    /// sentinels say which server is called NAME and is not a replica.
+    /// sentinels say which server is called NAME and is not a replica; `rediss+sentinel://…` is the same over TLS.
     pub url: String,
+    /// With TLS: the certificates in PEM of who may vouch for the server; `None` for those that the system trusts.
+    pub ca: Option<Vec<u8>>,
     /// For ACLs; `None` is the default user.
     pub username: Option<String>,
     /// Instead of one in the URL.
@@ -31,6 +33,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             url: "redis://127.0.0.1:6379".into(),
+            ca: None,
             username: None,
             password: None,
             connect: Duration::from_secs(1),
@@ -78,6 +81,9 @@ mod tests {
             "rediss://cache.example:6380",
             "redis+sentinel://10.0.0.1:26379,10.0.0.2:26379/shop",
             "redis+sentinel://10.0.0.1/shop/3",
+            "redis+sentinel://[::1]:26379/shop",
+            "redis+sentinel://:p%40ss@10.0.0.1,10.0.0.2/shop",
+            "rediss+sentinel://10.0.0.1/shop",
         ] {
             assert!(is_valid(url), "{url}");
         }
@@ -90,6 +96,8 @@ mod tests {
             "redis+sentinel:///shop",
             "redis+sentinel://10.0.0.1:x/shop",
             "redis+sentinel://10.0.0.1/shop/x",
+            "redis+sentinel://hunter2@10.0.0.1/shop",
+            "redis+sentinel://:%zz@10.0.0.1/shop",
         ] {
             assert!(!is_valid(url), "{url}");
         }

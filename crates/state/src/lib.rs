@@ -19,6 +19,7 @@ mod error;
 mod follow;
 mod link;
 pub mod reply;
+mod sentinel;
 mod thread;
 
 pub use breaker::Breaker;

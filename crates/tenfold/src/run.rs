@@ -248,7 +248,7 @@ fn spawn(
     let workers = Workers::start(workers, &worker_deps)?;
     let pooler = pooling.as_ref().map(|pooling| pooling.pooler.start()).transpose()?;
     let access_log = AccessLogThread::start(access_records, settings.log_format, log.clone())?;
-    let shared = sharing::start(&edge, settings.shared.as_ref(), &clock, &registry)?;
+    let shared = sharing::start(&edge, settings.shared.as_ref(), folder_of(path), &clock, &registry)?;
     if let Some(encoder) = edge.encoder() {
         // It ends with the edge's cache, and nothing waits for what it does.
         std::thread::Builder::new().name("tenfold-encode".into()).spawn(move || encoder.run())?;

@@ -4,6 +4,7 @@
 //! the configuration. That Redis is away is no reason not to start: each edge works by itself, and joins when it can.
 
 use std::io;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,9 +19,13 @@ use tenfold_state::{Redis, Stats, Thread};
 
 use crate::config::settings::SharedSettings;
 use crate::live::Live;
+use crate::tls;
 
 /// How often the tier is looked at, to say what has changed.
 const LOOK: Duration = Duration::from_millis(500);
+
+/// More than all authorities of the world take.
+const CA_BYTES_MAX: u64 = 8 << 20;
 
 type Metric<S> = (&'static str, &'static str, fn(&S) -> u64);
 
@@ -70,17 +75,32 @@ const REDIS_COUNTERS: [Metric<Stats>; 6] = [
     ("tenfold_state_connects", "Connections made that answered a probe.", |stats| stats.connects),
 ];
 
-/// Starts what is configured.
+/// How to reach the server, with the authorities that vouch for it.
+///
+/// # Errors
+/// Why their file can't be used, with its name.
+pub fn server(settings: &SharedSettings, folder: &Path) -> Result<tenfold_state::Config, String> {
+    let mut config = settings.redis.clone();
+    if let Some(file) = &settings.ca {
+        let file = folder.join(file);
+        config.ca = Some(tls::read(&file, CA_BYTES_MAX)?);
+        config.validate().map_err(|_| format!("{} holds no certificate in PEM", file.display()))?;
+    }
+    Ok(config)
+}
+
+/// Starts what is configured; `folder` is the configuration's.
 pub fn start(
     edge: &Edge,
     settings: Option<&SharedSettings>,
+    folder: &Path,
     clock: &Clock,
     registry: &Registry,
 ) -> io::Result<Option<Thread>> {
     let Some(settings) = settings else { return Ok(None) };
     let clock = clock.clone();
-    let (redis, thread) =
-        Redis::start(settings.redis.clone(), move || clock.now()).map_err(io::Error::other)?;
+    let config = server(settings, folder).map_err(io::Error::other)?;
+    let (redis, thread) = Redis::start(config, move || clock.now()).map_err(io::Error::other)?;
     let seed = Rng::from_os().next_u64();
     let tier = Tier::start(edge.cache(), redis, settings.tier.clone(), seed).map_err(io::Error::other)?;
     register(&tier, registry);

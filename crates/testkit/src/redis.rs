@@ -104,6 +104,32 @@ impl Redis {
         let _ = self.command(&["REPLICAOF", "NO", "ONE"]);
     }
 
+    /// A sentinel that watches this server, calls it by a name, and decides alone that it is gone, half a second after it
+    /// has fallen silent. Its file is in a folder of its own, which goes with it.
+    ///
+    /// # Errors
+    /// As [`Redis::start`].
+    pub fn sentinel(&self, name: &str, options: &[&str]) -> Result<Sentinel, Error> {
+        let folder = tempfile::tempdir().map_err(Error::system("making a folder"))?;
+        let file = folder.path().join("sentinel.conf");
+        let watched = format!(
+            "sentinel monitor {name} 127.0.0.1 {} 1\nsentinel down-after-milliseconds {name} 500\n\
+             sentinel failover-timeout {name} 2000\n",
+            self.port
+        );
+        std::fs::write(&file, watched).map_err(Error::system("writing a sentinel's file"))?;
+        let port = free_port().map_err(Error::system("finding a port"))?;
+        let mut command = Command::new(program()?);
+        command.arg(&file).args(["--sentinel", "--bind", "127.0.0.1", "--port", &port.to_string()]);
+        command.args(options).current_dir(folder.path());
+        let sentinel = Sentinel {
+            server: Self { child: Child::spawn(&command)?, port, options: Vec::new() },
+            _folder: folder,
+        };
+        sentinel.server.until_up()?;
+        Ok(sentinel)
+    }
+
     fn until_up(&self) -> Result<(), Error> {
         try_wait_for("Redis answers", PATIENCE, || {
             command(self.port, &["PING"])
@@ -118,11 +144,52 @@ impl Redis {
     }
 }
 
-fn spawn(port: u16, options: &[String]) -> Result<Child, Error> {
+/// A server that watches a master and has a replica take its place. Dropping it kills it.
+#[derive(Debug)]
+pub struct Sentinel {
+    server: Redis,
+    _folder: tempfile::TempDir,
+}
+
+impl Sentinel {
+    /// Where it listens, on 127.0.0.1.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.server.port
+    }
+
+    /// As [`Redis::command`].
+    ///
+    /// # Panics
+    /// If it doesn't answer.
+    #[must_use]
+    pub fn command(&self, words: &[&str]) -> String {
+        self.server.command(words)
+    }
+
+    /// As [`Redis::freeze`].
+    pub fn freeze(&self) {
+        self.server.freeze();
+    }
+
+    /// Waits until it knows a replica that could take the master's place.
+    ///
+    /// # Errors
+    /// [`Error::TimedOut`].
+    pub fn until_it_knows_a_replica(&self, name: &str) -> Result<(), Error> {
+        try_wait_for("the sentinel knows a replica", PATIENCE, || {
+            self.command(&["SENTINEL", "REPLICAS", name]).contains("master-link-status\nok")
+        })
+    }
+}
+
+fn program() -> Result<std::path::PathBuf, Error> {
     let program = PROGRAMS.iter().find_map(crate::process::find_program);
-    let program =
-        program.ok_or_else(|| Error::NotInstalled { program: "Redis".into(), hint: HINT.into() })?;
-    let mut command = Command::new(program);
+    program.ok_or_else(|| Error::NotInstalled { program: "Redis".into(), hint: HINT.into() })
+}
+
+fn spawn(port: u16, options: &[String]) -> Result<Child, Error> {
+    let mut command = Command::new(program()?);
     command.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--appendonly", "no"]);
     command.args(options).current_dir(std::env::temp_dir());
     Child::spawn(&command)

@@ -4,6 +4,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use tenfold_state::{CallError, Config, Redis, StreamEvent, StreamId, Thread, Value, cmd, follow, probe};
+use tenfold_testkit::tls::Authority;
 use tenfold_testkit::{redis::Redis as Server, wait_for};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -190,4 +191,119 @@ fn a_restart_a_trimmed_stream_and_a_promotion_are_lost_places() {
     assert!(third != second && !kept);
     let _ = server.command(&["XADD", "orders", "*", "n", "3"]);
     assert_eq!(entry(&events).1, "n=3");
+}
+
+/// A URL of sentinels for the master "shop".
+fn by_sentinels(ports: &[u16]) -> String {
+    let hosts: Vec<_> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+    format!("redis+sentinel://{}/shop", hosts.join(","))
+}
+
+fn writes(redis: &Redis) -> bool {
+    call(redis, &["SET", "a", "1"]).0 == Ok(Value::Okay)
+}
+
+#[test]
+fn sentinels_name_the_master_and_its_successor() {
+    let mut master = Server::start(&[]).expect("a Redis");
+    let replica = master.replica().expect("a replica");
+    let hung = master.sentinel("shop", &[]).expect("a sentinel");
+    let sentinel = master.sentinel("shop", &[]).expect("another sentinel");
+    sentinel.until_it_knows_a_replica("shop").expect("a replica to take over");
+    hung.freeze();
+    // The first is nobody, the second hangs.
+    let nobody = Server::start(&[]).map(|server| server.port()).expect("a port");
+    let (redis, _thread) = start(&by_sentinels(&[nobody, hung.port(), sentinel.port()]));
+    let events = followed(&redis);
+    let (epoch, _) = joined(&events);
+    is_up(&redis);
+    assert!(writes(&redis));
+    assert_eq!(master.command(&["GET", "a"]).trim(), "1");
+    // It fails over by itself, and this client follows.
+    master.kill();
+    wait_for("writes go to the successor", PATIENCE, || writes(&redis));
+    assert_eq!(replica.command(&["GET", "a"]).trim(), "1");
+    let (after, kept) = joined(&events);
+    assert!(after != epoch && !kept, "a successor has a history of its own");
+}
+
+#[test]
+fn a_master_that_was_made_a_replica_is_left_for_the_new_one() {
+    let master = Server::start(&[]).expect("a Redis");
+    let replica = master.replica().expect("a replica");
+    let sentinel = master.sentinel("shop", &[]).expect("a sentinel");
+    sentinel.until_it_knows_a_replica("shop").expect("a replica to take over");
+    let (redis, _thread) = start(&by_sentinels(&[sentinel.port()]));
+    is_up(&redis);
+    assert!(writes(&redis));
+    assert!(sentinel.command(&["SENTINEL", "FAILOVER", "shop"]).contains("OK"));
+    wait_for("writes go to the new master", PATIENCE, || {
+        writes(&redis) && replica.command(&["ROLE"]).starts_with("master")
+    });
+    let _ = replica.command(&["SET", "a", "2"]);
+    wait_for("it is the one that is read", PATIENCE, || {
+        call(&redis, &["GET", "a"]).0 == Ok(Value::BulkString(b"2".to_vec()))
+    });
+}
+
+#[test]
+fn what_sentinels_do_not_know_is_said() {
+    let master = Server::start(&[]).expect("a Redis");
+    let sentinel = master.sentinel("shop", &["--requirepass", "hunter2"]).expect("a sentinel");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let said = |url: String| runtime.block_on(probe(&Config { url, ..Config::default() }));
+    let port = sentinel.port();
+    let known = format!("redis+sentinel://:hunter2@127.0.0.1:{port}/shop");
+    said(known).expect("the master is there");
+    let unknown =
+        said(format!("redis+sentinel://:hunter2@127.0.0.1:{port}/sohp")).expect_err("no such master");
+    assert_eq!(unknown.to_string(), "a sentinel knows of no master called sohp");
+    let unauthorised = said(by_sentinels(&[port])).expect_err("a password is needed").to_string();
+    assert!(
+        unauthorised.starts_with("a sentinel: ") && unauthorised.contains("uthenticat"),
+        "{unauthorised}"
+    );
+    let wrong = said(format!("redis+sentinel://127.0.0.1:{}/shop", master.port())).expect_err("no sentinel");
+    assert!(wrong.to_string().starts_with("a sentinel: "), "{wrong}");
+}
+
+#[test]
+fn a_server_is_spoken_to_by_tls_if_it_is_the_one_that_the_url_names() {
+    let authority = Authority::new("private");
+    let identity = authority.server(&["localhost"]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).expect("a file");
+        path.display().to_string()
+    };
+    let (certificate, key) = (file("server.pem", &identity.certificate), file("server.key", &identity.key));
+    let ca = file("ca.pem", authority.certificate());
+    let tls_port = tenfold_testkit::process::free_port().expect("a port").to_string();
+    let options = ["--tls-port", &tls_port, "--tls-cert-file", &certificate, "--tls-key-file", &key];
+    let more = ["--tls-ca-cert-file", &ca, "--tls-auth-clients", "no"];
+    let server = Server::start(&[&options[..], &more].concat()).expect("a Redis with TLS");
+    let config = Config {
+        url: format!("rediss://localhost:{tls_port}"),
+        ca: Some(authority.certificate().as_bytes().to_vec()),
+        probe: Duration::from_millis(200),
+        ..Config::default()
+    };
+    let (redis, _thread) = Redis::start(config.clone(), now).expect("the thread starts");
+    is_up(&redis);
+    assert!(writes(&redis));
+    assert_eq!(server.command(&["GET", "a"]).trim(), "1");
+
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let refused =
+        |config: &Config| runtime.block_on(probe(config)).expect_err("not to be believed").to_string();
+    let stranger = Authority::new("stranger").certificate().as_bytes().to_vec();
+    let said = refused(&Config { ca: Some(stranger), ..config.clone() });
+    assert!(said.contains("certificate"), "{said}");
+    let said = refused(&Config { ca: None, ..config.clone() });
+    assert!(said.contains("certificate"), "the system knows nothing of it: {said}");
+    let said = refused(&Config { url: format!("rediss://127.0.0.1:{tls_port}"), ..config.clone() });
+    assert!(said.contains("certificate"), "another name: {said}");
+    let unreadable = Config { ca: Some(b"-----BEGIN CERTIFICATE-----\n!".to_vec()), ..config };
+    assert!(unreadable.validate().is_err());
 }

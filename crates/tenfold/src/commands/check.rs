@@ -40,7 +40,7 @@ pub fn check(check: &Check) -> Exit {
     if !check.offline {
         found.extend(unreachable(&loaded));
         found.extend(databases::unreachable(&loaded, &check.file.config));
-        found.extend(redis::unreachable(&loaded));
+        found.extend(redis::unreachable(&loaded, &check.file.config));
     }
     let exit = if found.iter().any(|d| d.severity == Severity::Error) { Exit::Failed } else { Exit::Fine };
     told(&loaded.report(found), check, exit)

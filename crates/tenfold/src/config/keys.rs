@@ -361,7 +361,7 @@ const CACHE: &[Key] = &[
     key("variants_max", Kind::Integer { min: 1, max: 1000 }, "Variants kept of one URL whose responses have `Vary`. Needs a restart to change.", "16").or("16"),
     key("fills_max", Kind::Integer { min: 1, max: 1_000_000 }, "Fetches for the cache that run at once; requests beyond it go to the nodes by themselves. Needs a restart to change.", "4096").or("4096"),
     key("purge_blind_max", duration(2 * SECOND, YEAR), "How long an edge that can't hear of the others' purges calls what it has fresh; for ever by default, which a metric shows. Needs a restart to change.", "\"5m\""),
-    key("refills_max", Kind::Integer { min: 1, max: 1_000_000 }, "Fetches at once that renew what became suspect when purges may have been missed, as after a restart of Redis. Needs a restart to change.", "32").or("32"),
+    key("refills_max", Kind::Integer { min: 1, max: 1_000_000 }, "Fetches at once, for each cluster, that renew what became suspect when purges may have been missed, as after a restart of Redis. Without it: a tenth of the most requests that the cluster was seen to have in flight, at most 32. Needs a restart to change.", "32"),
 ];
 
 const CACHE_SHARED: &[Key] = &[
@@ -375,10 +375,10 @@ const CACHE_SHARED: &[Key] = &[
     key(
         "shield_budget",
         duration(1, MINUTE),
-        "The same on routes with `shield`, where it is asked up to four times before the nodes are.",
-        "\"50ms\"",
+        "The same on routes with `shield`, where an answer saves the nodes more. Waiting for another edge's fetch does not count.",
+        "\"200ms\"",
     )
-    .or("\"50ms\""),
+    .or("\"200ms\""),
     key(
         "life_max",
         duration(MINUTE, 30 * DAY),
@@ -403,7 +403,8 @@ const CACHE_SHARED: &[Key] = &[
 ];
 
 const REDIS: &[Key] = &[
-    key("url", Kind::Text(Form::RedisUrl), "Where it is: `redis://`, `rediss://` for TLS, or `redis+sentinel://HOST:PORT,HOST:PORT/NAME`. Needs a restart to change.", "\"redis://127.0.0.1:6379\"").required(),
+    key("url", Kind::Text(Form::RedisUrl), "Where it is: `redis://`, `rediss://` for TLS, or `redis+sentinel://HOST:PORT,HOST:PORT/NAME` (`rediss+sentinel://` for TLS). Needs a restart to change.", "\"redis://127.0.0.1:6379\"").required(),
+    key("ca", Kind::Text(Form::File), "With TLS: the authorities that vouch for the server, in PEM; without it those that the system trusts. Needs a restart to change.", "\"redis-ca.crt\""),
     key("user", Kind::Text(Form::Label), "The user of its access control list. Needs a restart to change.", "\"tenfold\""),
     key("password", Kind::Text(Form::Password), "Not inside the URL, where an @ would break it. Needs a restart to change.", "\"${REDIS_PASSWORD:-secret}\""),
     key("connect", duration(10, MINUTE), "For a connection, with TLS and authentication. Needs a restart to change.", "\"1s\"").or("\"1s\""),

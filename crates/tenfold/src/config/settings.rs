@@ -44,8 +44,10 @@ pub struct Settings {
 pub struct SharedSettings {
     /// As in `redis.NAME`.
     pub name: String,
-    /// The server.
+    /// The server. Whom to believe that it is the one is yet to be read from `ca`.
     pub redis: tenfold_state::Config,
+    /// A file in PEM, beside the configuration.
+    pub ca: Option<String>,
     /// The tier.
     pub tier: tenfold_cache::tier::Settings,
 }
@@ -153,7 +155,7 @@ pub fn cache(table: &Table) -> tenfold_cache::Config {
         object_bytes_max: table.size("object_max"),
         variants_max: count(table, "variants_max"),
         fills_max: count(table, "fills_max"),
-        refills_max: count(table, "refills_max"),
+        refills_max: table.optional_integer("refills_max").and_then(|most| usize::try_from(most).ok()),
     }
 }
 
@@ -166,12 +168,14 @@ fn shared(root: &Table) -> Option<SharedSettings> {
         name: name.to_owned(),
         redis: tenfold_state::Config {
             url: server.text("url").to_owned(),
+            ca: None,
             username: server.optional_text("user").map(str::to_owned),
             password: server.optional_text("password").map(str::to_owned),
             connect: server.duration("connect"),
             probe: server.duration("probe"),
             in_flight_max: count(server, "in_flight_max"),
         },
+        ca: server.optional_text("ca").map(str::to_owned),
         tier: tenfold_cache::tier::Settings {
             prefix: shared.text("prefix").to_owned(),
             budget: shared.duration("budget"),
