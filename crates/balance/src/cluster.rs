@@ -216,6 +216,12 @@ impl Cluster {
         })
     }
 
+    /// Requests in flight to all of its nodes.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.nodes.iter().map(|node| node.in_flight() as usize).sum()
+    }
+
     /// Its checks say so, and there are checks: without them, nobody would ever bring it up again. The node itself is shared
     /// with other generations, which may have some.
     fn is_down(&self, node: &Node) -> bool {

@@ -6,7 +6,7 @@
 //! a key in the same moment, one of them fetches.
 
 use std::hash::BuildHasher as _;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 
 use smallvec::SmallVec;
@@ -28,8 +28,8 @@ use crate::store::{Change, Object, SeededHash, Selected, Store};
 use crate::tier::Tier;
 use crate::uncacheable::Marks;
 use crate::{
-    AloneReason, BypassReason, Config, Entry, Error, Field, KeyBuf, MissReason, Purge, Purged, Relay, Rule,
-    Stats, Uncacheable, tags,
+    AloneReason, BypassReason, Config, Entry, Error, Field, KeyBuf, MissReason, Purge, Purged, Relay,
+    Renewal, Rule, Stats, Uncacheable, tags,
 };
 
 mod explain;
@@ -49,8 +49,6 @@ pub struct Cache {
     counters: Arc<Counters>,
     /// What is shared with other edges, once it is.
     tier: OnceLock<Arc<Tier>>,
-    /// Fills that renew what is suspect.
-    renewing: AtomicUsize,
     notes: Notes,
 }
 
@@ -161,7 +159,6 @@ impl Cache {
             relays: Arc::new(Relays::new()),
             counters: Arc::default(),
             tier: OnceLock::new(),
-            renewing: AtomicUsize::new(0),
             notes: Notes::new(),
             hash,
             config,
@@ -407,7 +404,7 @@ impl Cache {
         key: &KeyBuf,
         facts: &RequestFacts<'_>,
         rule: &Rule,
-        entry: Arc<Entry>,
+        Renewal { entry, refills }: Renewal<'_>,
         worker: usize,
         now: Timestamp,
     ) -> Option<Fill> {
@@ -429,30 +426,18 @@ impl Cache {
         if standing == Standing::Hard {
             return None;
         }
-        let suspect = standing == Standing::Suspect;
-        if suspect && !self.may_renew_suspect() {
-            return None;
-        }
+        // A place among the purges is lost for everything at once, and must not send all of it to the origin.
+        let refilling = match standing {
+            Standing::Suspect => Some(refills.begin(self.config.refills_max)?),
+            _ => None,
+        };
         if !self.fills.begin() {
             count(&self.counters.fills_full);
-            if suspect {
-                self.renewed_suspect();
-            }
             return None;
         }
         place.insert(Arc::clone(&shared));
         let fill = Fill::new(Arc::clone(self), shared, key.as_bytes(), rule, Some(entry), now);
-        Some(fill.renewing_suspect(suspect))
-    }
-
-    /// One of few: a place among the purges is lost for everything at once, and must not send all of it to the origin.
-    fn may_renew_suspect(&self) -> bool {
-        let one_more = |running: usize| (running < self.config.refills_max).then_some(running + 1);
-        self.renewing.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok()
-    }
-
-    pub(crate) fn renewed_suspect(&self) {
-        self.renewing.fetch_sub(1, Ordering::Relaxed);
+        Some(fill.holding(refilling))
     }
 
     /// Whether a stale copy that [`Lookup::Revalidate`] offered with `serve_if_error` may still be served, once the

@@ -19,8 +19,9 @@ pub struct Config {
     pub variants_max: usize,
     /// `cache.fills_max`: fetches that others may follow, at once. Beyond it requests go upstream alone.
     pub fills_max: usize,
-    /// `cache.refills_max`: fetches at once that renew what became suspect when the place among the purges was lost.
-    pub refills_max: usize,
+    /// `cache.refills_max`: fetches at once, for each cluster, that renew what became suspect when the place among the
+    /// purges was lost. `None`: a tenth of what the cluster has been seen to bear ([`crate::Refills`]).
+    pub refills_max: Option<usize>,
 }
 
 impl Default for Config {
@@ -30,7 +31,7 @@ impl Default for Config {
             object_bytes_max: 4 << 20,
             variants_max: 16,
             fills_max: 4096,
-            refills_max: 32,
+            refills_max: None,
         }
     }
 }
@@ -41,7 +42,7 @@ impl Config {
         let counts = [
             ("cache.variants_max", self.variants_max),
             ("cache.fills_max", self.fills_max),
-            ("cache.refills_max", self.refills_max),
+            ("cache.refills_max", self.refills_max.unwrap_or(1)),
         ];
         for (path, value) in counts {
             if value == 0 {

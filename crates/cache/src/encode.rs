@@ -26,8 +26,8 @@ const NOTES_MAX: usize = 1024;
 /// What a coding has to save, as a fraction of the body, to be worth its memory and its bytes of head.
 const SAVING_DIVISOR: usize = 16;
 /// Levels for what is made once and sent often.
-const BROTLI_QUALITY: i32 = 5;
-const ZSTD_LEVEL: i32 = 7;
+const BROTLI_QUALITY: u32 = 5;
+const ZSTD_LEVEL: u32 = 7;
 const GZIP_LEVEL: u32 = 6;
 /// The largest window a decoder of brotli has to have is 2^24; below it the encoder's memory stays at some MiB.
 const BROTLI_WINDOW_BITS_MAX: u32 = 22;
@@ -120,25 +120,41 @@ impl Encoder {
     }
 }
 
+/// The level that a stored body is compressed at; for [`compress_at`].
+#[must_use]
+pub const fn level_of(coding: Coding) -> u32 {
+    match coding {
+        Coding::Brotli => BROTLI_QUALITY,
+        Coding::Zstd => ZSTD_LEVEL,
+        Coding::Gzip => GZIP_LEVEL,
+    }
+}
+
+/// A body in a coding at a level, however much that saves; `None` if it can't be done.
+#[must_use]
+pub fn compress_at(coding: Coding, level: u32, body: &[u8]) -> Option<Vec<u8>> {
+    match coding {
+        Coding::Brotli => brotli(body, level),
+        Coding::Zstd => zstd::bulk::compress(body, i32::try_from(level).ok()?).ok(),
+        Coding::Gzip => {
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(level));
+            encoder.write_all(body).ok()?;
+            encoder.finish().ok()
+        }
+    }
+}
+
 /// A body in a coding, if that saves enough.
 fn compress(coding: Coding, body: &[u8]) -> Option<Bytes> {
-    let encoded = match coding {
-        Coding::Brotli => brotli(body)?,
-        Coding::Zstd => zstd::bulk::compress(body, ZSTD_LEVEL).ok()?,
-        Coding::Gzip => {
-            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(GZIP_LEVEL));
-            encoder.write_all(body).ok()?;
-            encoder.finish().ok()?
-        }
-    };
+    let encoded = compress_at(coding, level_of(coding), body)?;
     let saves = encoded.len() + body.len() / SAVING_DIVISOR < body.len();
     saves.then(|| Bytes::from(encoded.into_boxed_slice()))
 }
 
-fn brotli(mut body: &[u8]) -> Option<Vec<u8>> {
+fn brotli(mut body: &[u8], quality: u32) -> Option<Vec<u8>> {
     let bits = usize::BITS - body.len().leading_zeros();
     let params = brotli::enc::BrotliEncoderParams {
-        quality: BROTLI_QUALITY,
+        quality: i32::try_from(quality).ok()?,
         lgwin: i32::try_from(bits.clamp(10, BROTLI_WINDOW_BITS_MAX)).expect("at most 22"),
         size_hint: body.len(),
         ..Default::default()

@@ -182,9 +182,9 @@ impl Entry {
         Self { fetch_ms: u32::try_from(milliseconds).unwrap_or(u32::MAX).max(1), ..self }
     }
 
-    /// As another edge fetched it.
-    pub(crate) fn of_tier(self) -> Self {
-        Self { from_tier: true, ..self }
+    /// As another edge fetched it, in so many milliseconds; 0 if that is not known.
+    pub(crate) fn of_tier(self, fetch_ms: u32) -> Self {
+        Self { from_tier: true, fetch_ms, ..self }
     }
 
     /// Whether another edge fetched it, and it came from the tier that edges share.

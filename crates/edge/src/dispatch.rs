@@ -15,7 +15,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use tenfold_cache::{
     AloneReason, CacheStatus, Fill, Follower, Forward, Hit, Join, KeyBuf, KeyUrl, Lookup, MissReason,
-    RequestFacts, Rule, Scheme, Timestamp,
+    Renewal, RequestFacts, Rule, Scheme, Timestamp,
 };
 use tenfold_http1::{
     BodyLength, Error as Malformed, Field, Method, RequestHead, TargetForm, Version, write_content_length,
@@ -365,9 +365,10 @@ impl Entrance<'_> {
     fn refresh(&self, request: &Request<'_, '_>, question: &Question<'_>, hit: &Hit) {
         let rule = self.rule(request.route);
         let worker = self.local.worker.index;
-        let entry = Arc::clone(&hit.entry);
+        let refills = &self.snapshot.routes[request.route.0].cluster.refills;
+        let renewal = Renewal { entry: Arc::clone(&hit.entry), refills };
         if let Some(fill) =
-            self.local.cache().refresh(question.key, question.facts, rule, entry, worker, question.now)
+            self.local.cache().refresh(question.key, question.facts, rule, renewal, worker, question.now)
         {
             self.local.shared.metrics.refreshes.add(1);
             self.start(request, fill);

@@ -49,9 +49,9 @@ const UNWANTED_BYTES_MAX: u64 = 64 * 1024;
 /// Between two questions of who waits for another edge.
 const ASK_AGAIN_MIN: Duration = Duration::from_millis(2);
 /// The same, once it has waited for a while.
-const ASK_AGAIN_MAX: Duration = Duration::from_millis(25);
-/// How often one fill asks again, for all edges, where no answer came in time.
-const LATE_MAX: u32 = 3;
+const ASK_AGAIN_MAX: Duration = Duration::from_millis(250);
+/// In between, a share of how long it has waited: that is how much later than it could it hears of the answer.
+const ASK_AGAIN_DIVISOR: u32 = 16;
 /// Questions of one fill, however short its waits are.
 const ASKS_MAX: u32 = 2000;
 /// How often followers that hold a fill up are looked at.
@@ -147,6 +147,7 @@ impl Filling<'_> {
             return Ok(Ended::Settled);
         }
         let began = self.local.worker.clock.now();
+        self.cluster.refills.observe(self.cluster.balancer.in_flight() + 1);
         let ended = self.fetch(request).await?;
         if matches!(ended, Ended::Whole) {
             self.cluster.fetch_time.observe(self.local.worker.clock.now() - began);
@@ -155,20 +156,24 @@ impl Filling<'_> {
     }
 
     /// Whether the shared tier had the answer. Waits for another edge that is fetching it, on routes that have one edge
-    /// fetch for all, and no longer than fetching takes.
+    /// fetch for all, and no longer than fetching takes. For the tier's own answers it waits no longer than the budget, all
+    /// of them together.
     async fn consult(&self) -> bool {
         let Some(tier) = self.local.cache().tier() else { return false };
         // Half of what the request may take: who holds the lock and is lost costs the others no more.
         let lease = self.cluster.timeouts.response / 2;
         let Some(mut question) = self.fill.borrow().question(Some(lease)) else { return false };
         let patience = self.cluster.fetch_time.patience(lease);
-        let began = self.local.worker.clock.now();
-        let mut pause = ASK_AGAIN_MIN;
+        let clock = &self.local.worker.clock;
+        let began = clock.now();
+        let mut left = tier.budget(&question);
         let mut held = false;
-        let mut late = 0;
         for _ in 0..ASKS_MAX {
-            let waited = self.local.worker.clock.now() - began;
-            match tier.ask(question.clone()).await {
+            let asked = clock.now();
+            let waited = asked - began;
+            let answer = tier.ask(question.clone(), left).await;
+            left = left.saturating_sub(clock.now() - asked);
+            match answer {
                 Answer::Found(found) => {
                     let now = self.local.timestamp();
                     if self.fill.borrow_mut().answer_from(&found, &mut question, now) {
@@ -185,12 +190,10 @@ impl Filling<'_> {
                     self.fill.borrow_mut().lead_for_all(lease);
                     return false;
                 }
-                // A busy machine is no reason for every edge to fetch.
-                Answer::Late if question.has_lease() && late < LATE_MAX && waited < patience => late += 1,
-                Answer::Held if waited < patience => {
+                Answer::Held if waited < patience && !left.is_zero() => {
                     held = true;
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(ASK_AGAIN_MAX);
+                    let pause = waited / ASK_AGAIN_DIVISOR;
+                    tokio::time::sleep(pause.clamp(ASK_AGAIN_MIN, ASK_AGAIN_MAX)).await;
                 }
                 Answer::Held | Answer::Late | Answer::Uncacheable | Answer::Nothing => break,
             }

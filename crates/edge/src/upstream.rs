@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use tenfold_balance::Cluster;
+use tenfold_cache::Refills;
 use tenfold_service::worker::Worker;
 use tokio::net::TcpStream;
 
@@ -52,6 +53,8 @@ pub struct ClusterState {
     pub(crate) metrics: ClusterMetrics,
     /// How long a whole answer takes, for who considers waiting for another edge's.
     pub(crate) fetch_time: FetchTime,
+    /// Fetches that renew what is suspect; they outlive a reload.
+    pub(crate) refills: Arc<Refills>,
 }
 
 impl ClusterState {
@@ -67,8 +70,9 @@ impl ClusterState {
         let nodes =
             config.nodes.iter().map(|node| NodeState::new(node.clone(), known(&node.address))).collect();
         let fetch_time = previous.map(|p| p.fetch_time.clone()).unwrap_or_default();
+        let refills = previous.map(|p| Arc::clone(&p.refills)).unwrap_or_default();
         let (name, timeouts) = (config.name.as_str().into(), config.timeouts);
-        Ok(Self { name, balancer, nodes, timeouts, metrics, fetch_time })
+        Ok(Self { name, balancer, nodes, timeouts, metrics, fetch_time, refills })
     }
 }
 

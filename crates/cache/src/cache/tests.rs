@@ -27,7 +27,7 @@ pub(crate) fn small() -> Config {
         object_bytes_max: 1 << 20,
         variants_max: 3,
         fills_max: 8,
-        refills_max: 2,
+        refills_max: None,
     }
 }
 
@@ -81,6 +81,12 @@ impl Site {
             Join::Lead(fill, follower) => (fill, follower),
             other => panic!("not led: {other:?}"),
         }
+    }
+
+    /// A fill that renews an entry.
+    fn renew(&self, facts: &RequestFacts<'_>, entry: Arc<Entry>, now: Timestamp) -> Option<Fill> {
+        let renewal = Renewal { entry, refills: &Arc::default() };
+        self.cache.refresh(&self.key, facts, &self.rule, renewal, 0, now)
     }
 
     fn follow(&self, request: &[Field<'_>], now: Timestamp) -> Follower {
@@ -438,7 +444,7 @@ fn stale_while_revalidate_is_refreshed_once_behind_the_answer() {
     let facts = RequestFacts::read("GET", &[]);
     let refresh = || {
         let Lookup::Stale { hit, refresh: true } = site.lookup(&[], at(70)) else { panic!("not stale") };
-        site.cache.refresh(&site.key, &facts, &site.rule, hit.entry, 0, at(70))
+        site.renew(&facts, hit.entry, at(70))
     };
     let mut fill = refresh().expect("first");
     assert!(refresh().is_none(), "one at a time");
@@ -449,8 +455,7 @@ fn stale_while_revalidate_is_refreshed_once_behind_the_answer() {
     assert_eq!(site.hit(&[], at(71)), Some(Bytes::from_static(b"new")));
     // One that learns it cannot store has nothing to do any more.
     let Lookup::Stale { hit, .. } = site.lookup(&[], at(140)) else { panic!("not stale") };
-    let mut fill =
-        site.cache.refresh(&site.key, &facts, &site.rule, hit.entry, 0, at(140)).expect("none runs");
+    let mut fill = site.renew(&facts, hit.entry, at(140)).expect("none runs");
     assert!(matches!(fill.on_head(200, &[], None, at(140)), HeadOutcome::Stream(_)));
     assert!(is_abandoned(&mut fill));
 }

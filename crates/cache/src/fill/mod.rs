@@ -48,6 +48,7 @@ use crate::policy::response::StoredFacts;
 use crate::policy::vary::Vary;
 use crate::policy::{RequestFacts, ResponseFacts, Timestamp, freshen, storable};
 use crate::purge::{Slots, Standing};
+use crate::refills::Refilling;
 use crate::stats::count;
 use crate::tier::Lease;
 use crate::{Entry, FailReason, Field, Head, Interim, ReleaseReason, Rule, Uncacheable};
@@ -70,8 +71,8 @@ pub struct Fill {
     storing: Option<StoredFacts>,
     tags: Box<[Slots]>,
     varies_by_each: bool,
-    /// One of the few that may renew what is suspect, at once.
-    renews_suspect: bool,
+    /// One of the few that may renew what is suspect at once, to its end.
+    refilling: Option<Refilling>,
     /// The right to fetch for all edges, until what was fetched is on its way to them.
     lease: Option<Lease>,
 }
@@ -156,14 +157,14 @@ impl Fill {
             storing: None,
             tags,
             varies_by_each,
-            renews_suspect: false,
+            refilling: None,
             lease: None,
         }
     }
 
-    /// Counted among those that renew what is suspect.
-    pub(crate) fn renewing_suspect(mut self, renews: bool) -> Self {
-        self.renews_suspect = renews;
+    /// Counted among those that renew what is suspect, if it is one.
+    pub(crate) fn holding(mut self, refilling: Option<Refilling>) -> Self {
+        self.refilling = refilling;
         self
     }
 
@@ -687,9 +688,6 @@ impl Drop for Fill {
         }
         self.give_back_lease(false);
         self.cache.fills().ended();
-        if self.renews_suspect {
-            self.cache.renewed_suspect();
-        }
     }
 }
 

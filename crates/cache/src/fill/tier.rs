@@ -1,7 +1,7 @@
 //! A fill and the tier that edges share: asked before the origin, told after it.
 //!
 //! What comes from the tier goes through the policy as if the origin had just sent it: it is stored, selected and judged by
-//! this edge's rule and for this fill's request, and must be fresh. What was stored is passed on only where all edges
+//! this edge's rule and for this fill's request, and must be fresh, and newer than what is to be renewed. What was stored is passed on only where all edges
 //! could use it: whole, for anybody, for a while, and fetched at a moment that the stream of purges can name.
 
 use std::sync::Arc;
@@ -70,6 +70,10 @@ impl Fill {
         let stored_fields = freshen::read_head(&response.head);
         // Another edge's clock may be ahead; what has just come was received no later than now.
         let received = Timestamp(response.received_ms.min(now.0));
+        // What is being renewed, often by the very edge that shared it, is no renewal.
+        if self.revalidating.as_ref().is_some_and(|old| received <= old.facts.received) {
+            return None;
+        }
         let read = ResponseFacts::read(response.status, &stored_fields, received, received);
         let request_fields = self.shared.request.fields();
         let facts = RequestFacts::read("GET", &request_fields).under(&self.rule);
@@ -93,7 +97,8 @@ impl Fill {
         let bytes = freshen::write_head(&read, true, false).ok()?;
         let head = Head::new(&read, bytes, None, vary, true);
         let body = Bytes::clone(&response.body);
-        let entry = Entry::new(&head, body, stored, tags, (began, self.shared.url_slots)).of_tier();
+        let entry =
+            Entry::new(&head, body, stored, tags, (began, self.shared.url_slots)).of_tier(response.fetch_ms);
         let usable = self.cache.standing(&entry) == Standing::Untouched
             && is_shareable(&facts, &self.rule, &stored)
             && matches!(decide(&facts, &self.rule, &stored, false, now), Decision::Fresh(_));

@@ -13,7 +13,7 @@ use crate::{Head, Rule};
 const NOW: Timestamp = Timestamp(1_700_000_000_000);
 
 fn store(memory_bytes: u64, object_bytes_max: u64) -> Store {
-    let config = Config { memory_bytes, object_bytes_max, variants_max: 4, fills_max: 8, refills_max: 2 };
+    let config = Config { memory_bytes, object_bytes_max, variants_max: 4, fills_max: 8, refills_max: None };
     Store::new(&config, SeededHash::new(3)).expect("fits")
 }
 

@@ -9,7 +9,7 @@
 //! channel, for its budget at most.
 //!
 //! **Failure.** No answer, an answer too late, an answer that can't be read: each sends the fill to the origin; where one
-//! edge is to fetch for all, a late answer is asked for a few times more. What is to be stored waits in a bounded queue, and is dropped when that is full.
+//! edge is to fetch for all it waits longer, once and for all. What is to be stored waits in a bounded queue, and is dropped when that is full.
 
 mod order;
 mod spread;
@@ -38,9 +38,10 @@ use value::{Content, Response, SEEN_BYTES, Value};
 pub struct Settings {
     /// Before the names of all keys, so that several sites can share one Redis.
     pub prefix: String,
-    /// How long a fill waits for an answer.
+    /// How long a fill waits for answers, in all.
     pub budget: Duration,
-    /// The same on routes with a shield, where an answer saves the origin more.
+    /// The same on routes with a shield, where an answer saves the origin more. Waiting for another edge's fetch is not
+    /// counted: that takes no longer than fetching.
     pub shield_budget: Duration,
     /// The longest that anything stays. The stream of purges is kept an hour longer.
     pub life_max: Duration,
@@ -55,7 +56,7 @@ impl Default for Settings {
         Self {
             prefix: "tenfold".into(),
             budget: Duration::from_millis(5),
-            shield_budget: Duration::from_millis(50),
+            shield_budget: Duration::from_millis(200),
             life_max: Duration::from_secs(3600),
             value_bytes_max: 1 << 20,
             purge_blind_max: None,
@@ -255,15 +256,20 @@ impl Tier {
         Ok(tier)
     }
 
-    /// What is known of a question. Cancellation safe: a lock that was taken meanwhile ends with its lease.
-    pub async fn ask(self: &Arc<Self>, question: Question) -> Answer {
+    /// How long one fill may wait for answers to a question, however often it asks.
+    #[must_use]
+    pub fn budget(&self, question: &Question) -> Duration {
+        if question.lease.is_some() { self.settings.shield_budget } else { self.settings.budget }
+    }
+
+    /// What is known of a question, within what is left of its [budget](Self::budget). Cancellation safe: a lock that was
+    /// taken meanwhile ends with its lease.
+    pub async fn ask(self: &Arc<Self>, question: Question, budget: Duration) -> Answer {
         // A value of which it can't be said whether it was purged is no use, and without one a lock neither.
         if !self.redis.is_up() || !self.is_in_step() {
             count(&self.counters.unanswered);
             return Answer::Nothing;
         }
-        let budget =
-            if question.lease.is_some() { self.settings.shield_budget } else { self.settings.budget };
         let (sender, answered) = oneshot::channel();
         let tier = Arc::clone(self);
         let submitted = self.redis.submit(move |link| async move {
@@ -549,6 +555,7 @@ fn response_of(key: &[u8], entry: &Entry) -> Response {
         personal: entry.facts.personal,
         received_ms: entry.facts.received.0,
         initial_age_ms: entry.facts.initial_age_ms,
+        fetch_ms: entry.fetch_ms,
         key: key.to_vec(),
         selecting: selecting.map(|(name, value)| (name.to_vec(), value.map(<[u8]>::to_vec))).collect(),
         head: Bytes::clone(&entry.head),

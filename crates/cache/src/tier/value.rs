@@ -10,7 +10,7 @@
 //! which have keys of their own.
 //!
 //! ```text
-//! response:  status u16, personal u8, received u64, age u64, key, count u16 × (name, value or none), head, body to the end
+//! response:  status u16, personal u8, received u64, age u64, fetch u32, key, count u16 × (name, value or none), head, body to the end
 //! names:     key, count u16 × name
 //! ```
 //!
@@ -26,7 +26,7 @@ pub const HEADER_BYTES: usize = 36;
 pub(crate) const SEEN_BYTES: usize = 16;
 /// Names of one `Vary`, as many as the policy takes.
 const NAMES_MAX: usize = 16;
-const MAGIC: &[u8; 4] = b"TFC1";
+const MAGIC: &[u8; 4] = b"TFC2";
 const KIND_RESPONSE: u8 = 1;
 const KIND_NAMES: u8 = 2;
 const PLAIN: u8 = 0;
@@ -75,6 +75,8 @@ pub struct Response {
     pub received_ms: u64,
     /// Its age at that moment.
     pub initial_age_ms: u64,
+    /// How long its fetch took, in milliseconds; 0 if that is not known.
+    pub fetch_ms: u32,
     /// The key, whole.
     pub key: Vec<u8>,
     /// The request's headers by which it was selected, with their values.
@@ -165,6 +167,7 @@ impl Response {
         out.push(u8::from(self.personal));
         out.extend_from_slice(&self.received_ms.to_le_bytes());
         out.extend_from_slice(&self.initial_age_ms.to_le_bytes());
+        out.extend_from_slice(&self.fetch_ms.to_le_bytes());
         push(&mut out, &self.key);
         push_count(&mut out, self.selecting.len());
         for (name, value) in &self.selecting {
@@ -184,7 +187,7 @@ impl Response {
         let mut cursor = Cursor(&content);
         let status = u16::from_le_bytes(*cursor.array()?);
         let [personal @ (0 | 1)] = *cursor.array()? else { return None };
-        let (received_ms, initial_age_ms) = (cursor.u64()?, cursor.u64()?);
+        let (received_ms, initial_age_ms, fetch_ms) = (cursor.u64()?, cursor.u64()?, cursor.u32()?);
         let key = cursor.part()??.to_vec();
         let mut selecting = Vec::new();
         for _ in 0..cursor.count()? {
@@ -196,7 +199,7 @@ impl Response {
             return None;
         }
         let personal = personal == 1;
-        Some(Self { status, personal, received_ms, initial_age_ms, key, selecting, head, body })
+        Some(Self { status, personal, received_ms, initial_age_ms, fetch_ms, key, selecting, head, body })
     }
 }
 
@@ -287,6 +290,7 @@ mod tests {
             personal: true,
             received_ms: 1_700_000_000_000,
             initial_age_ms: 1500,
+            fetch_ms: 20,
             key: b"key".to_vec(),
             selecting: vec![(b"accept".to_vec(), Some(b"text/html".to_vec())), (b"x-tenant".to_vec(), None)],
             head: Bytes::from_static(b"Content-Type: text/html\r\nETag: \"1\"\r\n"),

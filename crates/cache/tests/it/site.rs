@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use tenfold_cache::tier::{Answer, Settings};
 use tenfold_cache::{
-    Cache, Config, Entry, Field, Fill, HeadOutcome, Join, KeyBuf, KeyUrl, Lookup, RequestFacts, Rule, Scheme,
-    Tier, Timestamp,
+    Cache, Config, Entry, Field, Fill, HeadOutcome, Join, KeyBuf, KeyUrl, Lookup, Refills, Renewal,
+    RequestFacts, Rule, Scheme, Tier, Timestamp,
 };
 use tenfold_state::{Redis, Thread};
 use tenfold_testkit::wait_for;
@@ -22,6 +22,7 @@ pub(crate) fn at(seconds: u64) -> Timestamp {
 /// One edge.
 pub(crate) struct Site {
     pub(crate) cache: Arc<Cache>,
+    pub(crate) refills: Arc<Refills>,
     /// Ends with the edge.
     _thread: Option<Thread>,
 }
@@ -67,7 +68,7 @@ impl Site {
     /// An edge by itself.
     pub(crate) fn alone() -> Self {
         let config = Config { memory_bytes: 64 << 20, object_bytes_max: 1 << 20, ..Config::default() };
-        Self { cache: Cache::new(config, 7).expect("a cache"), _thread: None }
+        Self { cache: Cache::new(config, 7).expect("a cache"), refills: Arc::default(), _thread: None }
     }
 
     /// An edge that shares a Redis, as soon as it knows of all purges.
@@ -117,7 +118,8 @@ impl Site {
 
     /// The fill that renews an entry behind its answer, if there may be one.
     pub(crate) fn refresh(&self, ask: &Ask<'_>, entry: Arc<Entry>, now: Timestamp) -> Option<Fill> {
-        self.cache.refresh(&ask.key(), &ask.facts(), ask.rule, entry, 0, now)
+        let renewal = Renewal { entry, refills: &self.refills };
+        self.cache.refresh(&ask.key(), &ask.facts(), ask.rule, renewal, 0, now)
     }
 
     /// Fetches and stores; says whether it was stored.
@@ -133,7 +135,7 @@ impl Site {
         let tier = self.cache.tier()?;
         let mut fill = self.lead(ask, now);
         let mut question = fill.question(None)?;
-        match wait(tier.ask(question.clone())) {
+        match wait(tier.ask(question.clone(), BUDGET)) {
             Answer::Found(found) => fill.answer_from(&found, &mut question, now).then_some(())?,
             _ => return None,
         }

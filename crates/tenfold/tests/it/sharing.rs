@@ -3,7 +3,9 @@
 
 use std::net::SocketAddr;
 use std::thread;
+use std::time::Duration;
 
+use tenfold_testkit::fault::{Direction, Fault, Proxy};
 use tenfold_testkit::redis::Redis;
 use tenfold_testkit::{Answer, Gate, Origin, wait_for};
 
@@ -129,6 +131,40 @@ fn a_purge_at_one_edge_is_one_at_all_and_the_shared_copy_is_not_used() {
     });
     assert!(ask(&edges[2].1).contains("fwd="), "neither RAM nor Redis has it");
     assert_eq!(origin.count("GET", "/a"), 2);
+}
+
+#[test]
+fn who_waits_for_another_edge_gives_redis_no_more_than_its_budget_in_all() {
+    let redis = Redis::start(&[]).expect("a Redis");
+    let proxy = Proxy::start(([127, 0, 0, 1], redis.port()).into()).expect("a proxy");
+    let gate = Gate::new();
+    let origin = Origin::kv().expect("an origin");
+    origin.set_default(Answer::ok("body").cache_control("max-age=600").gated(&gate));
+    // Nobody knows yet how long a fetch takes, so only the budget ends the wait within the test's patience.
+    let patient = |url: &str| {
+        let text = file(origin.addr(), Some(url)).replace("shield_budget = \"1s\"", "shield_budget = \"2s\"");
+        let folder = Folder::with(&text.replace("[[route]]", "timeout.response = \"10m\"\n[[route]]"));
+        let process = folder.run();
+        until_shared(&process);
+        (folder, process)
+    };
+    let (near, far) = (patient(&redis.url()), patient(&format!("redis://{}", proxy.addr())));
+    let ask = |edge: &Process| {
+        let edge = edge.edge[0];
+        thread::spawn(move || {
+            let mut client = tenfold_testkit::raw::Client::connect(edge).expect("connects");
+            client.request("GET", "/slow", &[("Host", "shop.example")]).expect("an answer").status
+        })
+    };
+    let first = ask(&near.1);
+    wait_for("the first edge fetches", LIMIT, || gate.waiting() == 1);
+    // Each answer is in time, and all of them together are not.
+    proxy.set(Direction::ToClient, Fault::Delay(Duration::from_millis(200)));
+    let second = ask(&far.1);
+    wait_for("the second edge asks for itself", LIMIT, || gate.waiting() == 2);
+    assert!(far.1.get("/metrics").text().contains("tenfold_cache_shield_waits_in_vain_total 1"));
+    gate.open();
+    assert_eq!([first, second].map(|asked| asked.join().expect("no panic")), [200, 200]);
 }
 
 #[test]

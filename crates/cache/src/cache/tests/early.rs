@@ -28,7 +28,7 @@ impl Rush {
                 draw = draw.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 let begun = match site.lookup(&[], now) {
                     Lookup::Hit(hit) if hit.early.is_some_and(|early| early.is_due(draw)) => {
-                        site.cache.refresh(&site.key, &facts, &site.rule, hit.entry, 0, now)
+                        site.renew(&facts, hit.entry, now)
                     }
                     Lookup::Hit(_) => None,
                     found => {
@@ -89,7 +89,7 @@ fn an_early_refresh_that_is_turned_away_leaves_the_copy_and_is_not_tried_again_a
     let facts = RequestFacts::read("GET", &[]);
     let Lookup::Hit(hit) = site.lookup(&[], at(59)) else { panic!("fresh") };
     assert!(hit.early.is_some());
-    let refresh = || site.cache.refresh(&site.key, &facts, &site.rule, Arc::clone(&hit.entry), 0, at(59));
+    let refresh = || site.renew(&facts, Arc::clone(&hit.entry), at(59));
     let mut fill = refresh().expect("nobody else does");
     assert!(refresh().is_none(), "one at a time");
     let _ = fill.on_head(429, &[], Some(0), at(59));

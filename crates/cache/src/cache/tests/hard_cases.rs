@@ -8,7 +8,7 @@ const SWR: Field<'_> = (b"Cache-Control", b"max-age=60, stale-while-revalidate=6
 impl Site {
     fn refresh(&self, now: Timestamp) -> Option<Fill> {
         let Lookup::Stale { hit, refresh: true } = self.lookup(&[], now) else { panic!("not stale") };
-        self.cache.refresh(&self.key, &RequestFacts::read("GET", &[]), &self.rule, hit.entry, 0, now)
+        self.renew(&RequestFacts::read("GET", &[]), hit.entry, now)
     }
 
     fn text(head: &Bytes) -> &str {
@@ -164,7 +164,7 @@ fn what_was_purged_since_it_was_looked_at_is_neither_validated_nor_stands_in() {
     site.purge(false);
     assert!(!site.cache.may_stand_in(&hit.entry));
     let facts = RequestFacts::read("GET", &[]);
-    let refresh = site.cache.refresh(&site.key, &facts, &site.rule, Arc::clone(&hit.entry), 0, at(70));
+    let refresh = site.renew(&facts, Arc::clone(&hit.entry), at(70));
     assert!(refresh.is_none());
     let Join::Lead(mut fill, mut lead) = site.join_after(found, &[], at(200)) else { panic!("not led") };
     assert!(fill.revalidating().is_none());
@@ -220,8 +220,7 @@ fn an_error_that_only_the_route_gives_a_lifetime_replaces_no_copy_that_still_ser
     site.fill(&[], &[], b"good", NOW);
     let Lookup::Stale { hit, refresh: true } = site.lookup(&[], at(20)) else { panic!("it is stale") };
     let facts = RequestFacts::read("GET", &[]);
-    let mut refresh =
-        site.cache.refresh(&site.key, &facts, &site.rule, hit.entry, 0, at(20)).expect("none runs");
+    let mut refresh = site.renew(&facts, hit.entry, at(20)).expect("none runs");
     assert_eq!(refresh.on_head(503, &[], None, at(20)), HeadOutcome::Stream(Uncacheable::Status));
     drop(refresh);
     assert!(matches!(site.lookup(&[], at(21)), Lookup::Stale { hit, .. } if hit.entry.body == "good"));
