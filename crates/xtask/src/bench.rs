@@ -7,6 +7,7 @@
 //! Before anything is timed, every side must have done the same work: same status, same body, cached or fetched as the
 //! benchmark says. A round with a failed request ends the run; a benchmark never fails a build.
 
+pub(crate) mod codings;
 mod cost;
 mod floor;
 pub(crate) mod hit_ratio;

@@ -30,6 +30,8 @@ usage: cargo xtask tidy
            beside PgBouncer, the bare relay and direct; need a release build (bench/pooler and bench/pooler-idle)
        cargo xtask bench hit-ratio [--short]
            which requests of two real traces are hits, beside nginx and simulators
+       cargo xtask bench codings
+           what each content coding costs and saves at each level
        cargo xtask prove failover|drain|hostile|cache-refresh|cache-memory|cache-redis [--short]
        cargo xtask prove pooler-faults|pooler-operations|pooler-fairness|pooler-hostile [--short]
            what is promised on a bad day, with a verdict for each promise (bench/failover and so on build and call it)
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
             Ok(options) => bench::pooler::run_idle(&repository(), &options),
             Err(what) => Ok(usage_error(&what)),
         },
+        ["bench", "codings"] => bench::codings::run(&repository()),
         ["bench", "hit-ratio"] => bench::hit_ratio::run(&repository(), false),
         ["bench", "hit-ratio", "--short"] => bench::hit_ratio::run(&repository(), true),
         ["relay" | "idle-clients" | "floor", ..] => part_of_a_benchmark(&words),

@@ -5,6 +5,7 @@ mod caching;
 mod compressing;
 mod ending;
 mod failing_nodes;
+mod foreign_codings;
 mod harness;
 mod hostile_caching;
 mod hostile_origins;

@@ -10,3 +10,4 @@ mod pooling;
 mod process;
 mod running;
 mod sharing;
+mod sharing_hostile;
