@@ -11,13 +11,14 @@
 //! **Failure.** A program that is not there is [`Error::NotInstalled`]. Output beyond [`LOG_BYTES_MAX`] pushes the
 //! oldest out. A program that ignores its stop signal is killed.
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
 use std::net::TcpListener;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -305,13 +306,24 @@ pub fn find_program(program: impl AsRef<OsStr>) -> Option<PathBuf> {
     std::env::split_paths(&path).map(|folder| folder.join(program)).find(|candidate| candidate.is_file())
 }
 
-/// A port on loopback that nobody listened on a moment ago.
+/// A port on loopback that nobody listened on a moment ago. None is given twice: what one test has killed for a while and
+/// starts again must not find another test's server in its place.
 ///
 /// # Errors
 /// If the system has none.
 pub fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    for _ in 0..PORTS_TRIED_MAX {
+        let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
+        if GIVEN.lock().unwrap_or_else(PoisonError::into_inner).insert(port) {
+            return Ok(port);
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::AddrInUse, "every free port was given before"))
 }
+
+/// Ports looked at before one gives up.
+const PORTS_TRIED_MAX: usize = 1000;
 
 /// Processor time used by a process and its descendants so far, in seconds; zero if it is gone. Reads `/proc`.
 #[must_use]
