@@ -1,15 +1,18 @@
 //! A real Redis on a port of its own, and what can befall one.
 //!
-//! The server keeps nothing on disk, so a restart is a loss. It is spoken to in its own protocol over a plain socket, which
+//! The server keeps nothing on disk, so a restart is a loss. What a replica writes when it copies its master goes to a
+//! folder of its own, or the next server would begin with it. It is spoken to in its own protocol over a plain socket, which
 //! leaves the product's client out of it.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use tempfile::TempDir;
 
 use crate::process::{Child, free_port};
 use crate::{Error, try_wait_for};
@@ -25,6 +28,7 @@ pub struct Redis {
     child: Child,
     port: u16,
     options: Vec<String>,
+    folder: TempDir,
 }
 
 impl Redis {
@@ -35,7 +39,8 @@ impl Redis {
     pub fn start(options: &[&str]) -> Result<Self, Error> {
         let port = free_port().map_err(Error::system("finding a port"))?;
         let options: Vec<_> = options.iter().map(|&option| option.to_owned()).collect();
-        let redis = Self { child: spawn(port, &options)?, port, options };
+        let folder = new_folder()?;
+        let redis = Self { child: spawn(port, &options, folder.path())?, port, options, folder };
         redis.until_up()?;
         Ok(redis)
     }
@@ -82,7 +87,9 @@ impl Redis {
     /// As [`Redis::start`].
     pub fn restart(&mut self) -> Result<(), Error> {
         self.child.kill();
-        self.child = spawn(self.port, &self.options)?;
+        // Whatever it wrote is gone with the rest.
+        self.folder = new_folder()?;
+        self.child = spawn(self.port, &self.options, self.folder.path())?;
         self.until_up()
     }
 
@@ -110,7 +117,7 @@ impl Redis {
     /// # Errors
     /// As [`Redis::start`].
     pub fn sentinel(&self, name: &str, options: &[&str]) -> Result<Sentinel, Error> {
-        let folder = tempfile::tempdir().map_err(Error::system("making a folder"))?;
+        let folder = new_folder()?;
         let file = folder.path().join("sentinel.conf");
         let watched = format!(
             "sentinel monitor {name} 127.0.0.1 {} 1\nsentinel down-after-milliseconds {name} 500\n\
@@ -122,10 +129,8 @@ impl Redis {
         let mut command = Command::new(program()?);
         command.arg(&file).args(["--sentinel", "--bind", "127.0.0.1", "--port", &port.to_string()]);
         command.args(options).current_dir(folder.path());
-        let sentinel = Sentinel {
-            server: Self { child: Child::spawn(&command)?, port, options: Vec::new() },
-            _folder: folder,
-        };
+        let sentinel =
+            Sentinel { server: Self { child: Child::spawn(&command)?, port, options: Vec::new(), folder } };
         sentinel.server.until_up()?;
         Ok(sentinel)
     }
@@ -148,7 +153,6 @@ impl Redis {
 #[derive(Debug)]
 pub struct Sentinel {
     server: Redis,
-    _folder: tempfile::TempDir,
 }
 
 impl Sentinel {
@@ -183,15 +187,19 @@ impl Sentinel {
     }
 }
 
-fn program() -> Result<std::path::PathBuf, Error> {
+fn new_folder() -> Result<TempDir, Error> {
+    tempfile::tempdir().map_err(Error::system("making a folder"))
+}
+
+fn program() -> Result<PathBuf, Error> {
     let program = PROGRAMS.iter().find_map(crate::process::find_program);
     program.ok_or_else(|| Error::NotInstalled { program: "Redis".into(), hint: HINT.into() })
 }
 
-fn spawn(port: u16, options: &[String]) -> Result<Child, Error> {
+fn spawn(port: u16, options: &[String], folder: &Path) -> Result<Child, Error> {
     let mut command = Command::new(program()?);
     command.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--appendonly", "no"]);
-    command.args(options).current_dir(std::env::temp_dir());
+    command.args(options).current_dir(folder);
     Child::spawn(&command)
 }
 
