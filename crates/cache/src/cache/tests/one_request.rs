@@ -111,8 +111,7 @@ fn an_error_behind_an_answer_leaves_the_stale_copy_too() {
     site.fill(&[], &swr, b"everybody's", NOW);
     let Lookup::Stale { hit, refresh: true } = site.lookup(&[], at(70)) else { panic!("not stale") };
     let facts = RequestFacts::read("GET", &[]);
-    let mut refresh =
-        site.cache.refresh(&site.key, &facts, &site.rule, hit.entry, 0, at(70)).expect("none runs");
+    let mut refresh = site.renew(&facts, hit.entry, at(70)).expect("none runs");
     assert!(matches!(refresh.on_head(431, &[], None, at(70)), HeadOutcome::Stream(_)));
     drop(refresh);
     assert!(matches!(site.lookup(&[], at(70)), Lookup::Stale { .. }));
