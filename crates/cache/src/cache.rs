@@ -388,6 +388,7 @@ impl Cache {
             request: KeptFields::new(ask.facts.fields),
             class: ask.class,
             began: self.purges.sequence(),
+            heard: self.tier().map(|tier| tier.heard()),
             url_slots,
             expected_vary: newest.and_then(|entry| Some(entry.vary.as_ref()?.reselect(ask.facts.fields))),
             worker: ask.worker,

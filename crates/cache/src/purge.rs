@@ -94,8 +94,6 @@ pub(crate) struct Purges {
     hard_all: AtomicU64,
     /// The id of the last purge, or of the last that was heard of.
     position: AtomicU64,
-    /// The highest id that this edge made up.
-    made_up: AtomicU64,
     /// Purges that are visible in their slots.
     count: AtomicU64,
     /// One purge at a time, so that slots are written in order.
@@ -113,7 +111,6 @@ impl Purges {
             soft_all: zero(),
             hard_all: zero(),
             position: zero(),
-            made_up: zero(),
             count: zero(),
             applying: Mutex::new(()),
         }
@@ -127,11 +124,6 @@ impl Purges {
     /// How many purges there have been. What was found untouched at this count is so while it stands.
     pub(crate) fn count(&self) -> u64 {
         self.count.load(Ordering::Acquire)
-    }
-
-    /// Whether a position was given by the stream, and so means the same to all edges.
-    pub(crate) fn is_shared(&self, position: u64) -> bool {
-        position > self.made_up.load(Ordering::Acquire)
     }
 
     /// Applies a purge: what began before this moment is out of date when this returns.
@@ -173,12 +165,6 @@ impl Purges {
         self.count.fetch_add(1, Ordering::Release);
     }
 
-    /// No position up to now means anything to others any more: they read another history.
-    pub(crate) fn disown(&self) {
-        let _one_at_a_time = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
-        self.made_up.store(self.position.load(Ordering::Relaxed), Ordering::Release);
-    }
-
     /// Anything may have been purged that is not known of.
     pub(crate) fn suspect_all(&self) {
         self.write(&self.suspect_all, 0);
@@ -188,9 +174,6 @@ impl Purges {
         let _one_at_a_time = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
         let position = self.position.load(Ordering::Relaxed);
         let sequence = if id > position { id } else { position + 1 };
-        if sequence != id {
-            self.made_up.store(sequence, Ordering::Release);
-        }
         slot.store(sequence, Ordering::Release);
         self.position.store(sequence, Ordering::Release);
         self.count.fetch_add(1, Ordering::Release);
@@ -362,23 +345,18 @@ mod tests {
         assert_eq!(purges.sequence(), 100);
         let own = purges.apply(&url(b"/a"), false);
         assert_eq!(own.sequence, 101);
-        assert!(purges.is_shared(102) && !purges.is_shared(101) && !purges.is_shared(100));
         // What was fetched since must go too: it cannot be known what came first.
         let late = purges.apply_at(&url(b"/b"), false, 101);
         assert_eq!(late.sequence, 102);
         assert_eq!(purges.standing(101, [slots(&purges, b"/b")]), Standing::Hard);
         purges.apply_at(&url(b"/c"), false, 200);
         assert_eq!(purges.sequence(), 200);
-        assert!(purges.is_shared(200));
         purges.advance(150);
         assert_eq!(purges.sequence(), 200);
         purges.apply_known(&url(b"/d"), false, 180);
         assert_eq!(purges.sequence(), 200);
         assert_eq!(purges.standing(179, [slots(&purges, b"/d")]), Standing::Hard);
         assert_eq!(purges.standing(180, [slots(&purges, b"/d")]), Standing::Untouched);
-        assert!(purges.is_shared(200));
-        purges.disown();
-        assert!(!purges.is_shared(200) && purges.is_shared(201));
     }
 
     #[test]

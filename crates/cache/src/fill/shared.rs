@@ -11,6 +11,7 @@ use crate::policy::vary::Vary;
 use crate::purge::Slots;
 use crate::relay::Relays;
 use crate::stats::Counters;
+use crate::tier::Heard;
 use crate::{Entry, Field, ReleaseReason};
 
 /// One fill's identity, and its state behind a lock.
@@ -23,6 +24,8 @@ pub(crate) struct Shared {
     pub(crate) class: Class,
     /// The purge sequence when it began.
     pub(crate) began: u64,
+    /// Up to where the purges of all edges had been read then, where they share any.
+    pub(crate) heard: Option<Heard>,
     pub(crate) url_slots: Slots,
     /// What stored responses of this key varied by, with the lead's values: before the head comes, a guess at whom it
     /// will answer.
@@ -62,6 +65,7 @@ pub(crate) struct Identity {
     pub(crate) request: KeptFields,
     pub(crate) class: Class,
     pub(crate) began: u64,
+    pub(crate) heard: Option<Heard>,
     pub(crate) url_slots: Slots,
     pub(crate) expected_vary: Option<Vary>,
     pub(crate) worker: usize,
@@ -76,6 +80,7 @@ impl Shared {
             request: identity.request,
             class: identity.class,
             began: identity.began,
+            heard: identity.heard,
             url_slots: identity.url_slots,
             expected_vary: identity.expected_vary,
             worker: identity.worker,

@@ -11,13 +11,13 @@ use bytes::Bytes;
 
 use super::Fill;
 use super::state::End;
-use crate::policy::freshness::{Decision, decide, is_shareable, standing};
+use crate::policy::freshness::{Decision, decide, drops_cookies, is_shareable, standing};
 use crate::policy::response::StoredFacts;
 use crate::policy::vary::Vary;
 use crate::policy::{RequestFacts, ResponseFacts, Timestamp, freshen, storable};
 use crate::purge::Standing;
 use crate::tier::value::Response;
-use crate::tier::{Found, Lease, Question};
+use crate::tier::{Found, Lease, Question, Unshared};
 use crate::{Entry, Field, Head};
 
 impl Fill {
@@ -38,7 +38,7 @@ impl Fill {
     /// Ends the fill with what the tier found, if it may be used. If not, `question` is made to say so when it is asked
     /// again.
     pub fn answer_from(&mut self, found: &Found, question: &mut Question, now: Timestamp) -> bool {
-        let entry = self.entry_of(&found.response, found.began, now);
+        let entry = found.began.and_then(|began| self.entry_of(&found.response, began, now));
         if let Some(tier) = self.cache.tier() {
             tier.count_found(entry.is_some());
         }
@@ -88,13 +88,14 @@ impl Fill {
             .iter()
             .filter_map(|(name, value)| Some((name.as_slice(), value.as_deref()?)))
             .collect();
-        let vary = Vary::select(read.fields, &selecting).ok()?;
+        // As it was selected for storing: where we compress, `Accept-Encoding` may be no part of it.
+        let vary = Vary::select_under(&self.rule, read.fields, &selecting).ok()?;
         if vary.as_ref().is_some_and(|vary| !vary.matches(&request_fields)) {
             return None;
         }
         let tags = self.tag_slots(read.fields).ok()?;
         // Written again, so that nothing is in it that we would not have put there.
-        let bytes = freshen::write_head(&read, true, false).ok()?;
+        let bytes = freshen::write_head(&read, true, drops_cookies(&facts, &self.rule, &read)).ok()?;
         let head = Head::new(&read, bytes, None, vary, true);
         let body = Bytes::clone(&response.body);
         let entry =
@@ -107,24 +108,27 @@ impl Fill {
 
     /// Passes on what has just been stored, where that helps others.
     pub(super) fn share(&mut self, entry: &Arc<Entry>) {
-        if self.shared_with_others(entry) {
+        match self.pass_on(entry) {
             // Storing it ends the lock.
-            self.lease = None;
+            Ok(()) => self.lease = None,
+            Err(unshared) => self.give_back_lease(unshared == Unshared::Never),
         }
-        self.give_back_lease(true);
     }
 
-    fn shared_with_others(&self, entry: &Arc<Entry>) -> bool {
-        let Some(tier) = self.cache.tier() else { return false };
+    fn pass_on(&self, entry: &Arc<Entry>) -> Result<(), Unshared> {
+        let tier = self.cache.tier().ok_or(Unshared::Never)?;
         let request_fields = self.shared.request.fields();
         let facts = RequestFacts::read("GET", &request_fields).under(&self.rule);
         let stored = &entry.facts;
         let for_others = entry.part.is_none()
             && !stored.directives.has_field_names
-            && is_shareable(&facts, &self.rule, stored)
-            && self.cache.purges().is_shared(entry.began);
+            && is_shareable(&facts, &self.rule, stored);
         let left_s = standing(&facts, &self.rule, stored, false, stored.received).map(|then| then.ttl_s);
         let left_s = left_s.and_then(|left_s| u64::try_from(left_s).ok()).unwrap_or(0);
-        for_others && left_s > 0 && tier.store(&self.key, entry, Duration::from_secs(left_s))
+        if !for_others || left_s == 0 {
+            return Err(Unshared::Never);
+        }
+        let heard = self.shared.heard.ok_or(Unshared::Now)?;
+        tier.store(&self.key, entry, heard, Duration::from_secs(left_s))
     }
 }

@@ -71,6 +71,8 @@ pub struct Tier {
     settings: Settings,
     /// Names the history that is being read; zero before the first.
     epoch: AtomicU64,
+    /// The last id that was read of the stream in this history; zero before the first.
+    heard: AtomicU64,
     /// Shared values whose fetch began before this are of a time whose purges this edge doesn't know.
     usable_since: AtomicU64,
     /// All purges up to a moment ago have been read.
@@ -124,7 +126,9 @@ pub enum Answer {
 /// A value from the tier.
 #[derive(Debug)]
 pub struct Found {
-    pub(crate) began: u64,
+    /// Up to where its edge had read the purges when its fetch began; `None` where this edge can't tell which purges came
+    /// since, or where the value can't be read: then it is no answer.
+    pub(crate) began: Option<u64>,
     pub(crate) response: Response,
     pub(crate) seen: [u8; SEEN_BYTES],
 }
@@ -134,6 +138,24 @@ pub struct Found {
 pub struct Lease {
     lock: String,
     token: String,
+}
+
+/// Up to where an edge has read the purges, and in which history. Positions that an edge makes up for purges of its own
+/// mean nothing to others, so this is what shared values carry. It is never above the position, so a value is purged by
+/// whatever purges its entry here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Heard {
+    epoch: u64,
+    id: u64,
+}
+
+/// Why a response was not passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unshared {
+    /// It never will be: it is for one only, is not fresh for a moment, or too large.
+    Never,
+    /// It is no fault of the response; the next one may be.
+    Now,
 }
 
 /// What happened, as a snapshot.
@@ -241,6 +263,7 @@ impl Tier {
             redis,
             settings,
             epoch: AtomicU64::new(0),
+            heard: AtomicU64::new(0),
             usable_since: AtomicU64::new(u64::MAX),
             in_step: AtomicBool::new(false),
             storing_bytes: AtomicU64::new(0),
@@ -364,13 +387,12 @@ impl Tier {
             {
                 let known = epoch == self.epoch.load(Ordering::Relaxed)
                     && began >= self.usable_since.load(Ordering::Relaxed);
-                // Of another history: whatever it is, its purges can't be told.
-                let began = if known { began } else { 0 };
+                let began = known.then_some(began);
                 Asked::Answer(Answer::Found(Box::new(Found { began, response, seen })))
             }
             _ => {
                 count(&self.counters.unread);
-                let found = Found { began: 0, response: Response::default(), seen };
+                let found = Found { began: None, response: Response::default(), seen };
                 Asked::Answer(Answer::Found(Box::new(found)))
             }
         }
@@ -389,37 +411,67 @@ impl Tier {
         }
     }
 
-    /// Stores a response for the others, behind whoever waits. False if it won't be: it is too large, or too much waits.
-    pub(crate) fn store(self: &Arc<Self>, key: &[u8], entry: &Arc<Entry>, life: Duration) -> bool {
+    /// Up to where the purges have been read, for a fetch that begins now.
+    pub(crate) fn heard(&self) -> Heard {
+        // The epoch first: an id read after it is of that history, or of a later one, and then the epoch is out of date.
+        let epoch = self.epoch.load(Ordering::Acquire);
+        Heard { epoch, id: self.heard.load(Ordering::Acquire) }
+    }
+
+    /// Whether other edges can tell what was purged since then.
+    fn is_told(&self, heard: Heard) -> bool {
+        heard.epoch == self.epoch.load(Ordering::Acquire)
+            && heard.id >= self.usable_since.load(Ordering::Acquire)
+    }
+
+    /// Stores a response for the others, behind whoever waits. `heard` is from when its fetch began.
+    pub(crate) fn store(
+        self: &Arc<Self>,
+        key: &[u8],
+        entry: &Arc<Entry>,
+        heard: Heard,
+        life: Duration,
+    ) -> Result<(), Unshared> {
         let bytes = (entry.body.len() + entry.head.len() + key.len()) as u64;
-        let fits = bytes <= self.settings.value_bytes_max as u64;
-        if !fits || !self.redis.is_up() || !self.is_in_step() {
-            return false;
+        if bytes > self.settings.value_bytes_max as u64 {
+            return Err(Unshared::Never);
+        }
+        if !self.redis.is_up() || !self.is_in_step() || !self.is_told(heard) {
+            return Err(Unshared::Now);
         }
         let waiting = self.storing.fetch_add(1, Ordering::Relaxed);
         let waiting_bytes = self.storing_bytes.fetch_add(bytes, Ordering::Relaxed);
         let guard = Storing { tier: Arc::clone(self), bytes };
         if waiting >= STORING_MAX || waiting_bytes + bytes > STORING_BYTES_MAX {
             count(&self.counters.dropped);
-            return false;
+            return Err(Unshared::Now);
         }
         let life_ms = u64::try_from(life.min(self.settings.life_max).as_millis()).unwrap_or(u64::MAX).max(1);
         let (key, entry) = (Box::<[u8]>::from(key), Arc::clone(entry));
         let submitted = self.redis.submit(move |link| async move {
-            let stored = guard.tier.store_now(&link, &key, &entry, life_ms).await;
+            let stored = guard.tier.store_now(&link, &key, (&entry, heard), life_ms).await;
             let counters = &guard.tier.counters;
             count(if stored { &counters.stored } else { &counters.dropped });
         });
-        if submitted.is_err() {
+        submitted.map_err(|_| {
             count(&self.counters.dropped);
-        }
-        submitted.is_ok()
+            Unshared::Now
+        })
     }
 
-    async fn store_now(&self, link: &Rc<Link>, key: &[u8], entry: &Arc<Entry>, life_ms: u64) -> bool {
-        let epoch = self.epoch.load(Ordering::Relaxed);
+    async fn store_now(
+        &self,
+        link: &Rc<Link>,
+        key: &[u8],
+        (entry, heard): (&Arc<Entry>, Heard),
+        life_ms: u64,
+    ) -> bool {
+        // The place may have been lost while it waited.
+        if !self.is_told(heard) {
+            return false;
+        }
         let response = response_of(key, entry);
-        let began = entry.began;
+        let Heard { epoch, id: began } = heard;
         let large = entry.body.len() >= LARGE_BYTES;
         let write = move || Value { epoch, began, content: Content::Response(response) }.write();
         let written = if large { tokio::task::spawn_blocking(write).await.ok() } else { Some(write()) };

@@ -28,7 +28,9 @@ use crate::{Cache, Purge};
 const WAITING_MAX: usize = 10_000;
 /// Purges remembered to be published again.
 const RECENT_MAX: usize = 10_000;
-/// For how long they are.
+/// Ids remembered of what was read.
+const IDS_MAX: usize = 10_000;
+/// For how long purges are remembered.
 const AGAIN: Duration = Duration::from_secs(60);
 /// A stream that stood still for so long gets a tick.
 const TICK: Duration = Duration::from_secs(10);
@@ -108,9 +110,46 @@ struct Seen {
     softened: Option<Instant>,
     /// The last entry's id, which tells the server's time.
     last: Option<StreamId>,
-    /// Since the last lost place not everything has been read.
-    reading_again: bool,
+    places: Places,
     recent: VecDeque<(Instant, Order)>,
+}
+
+/// Which entries of the stream have been read, so that after a lost place it can be told which are read again.
+///
+/// A purge that is read again keeps its id, so that what was fetched since stays. One that is new has its effect now,
+/// whatever its id: a new master's clock may be behind, and then the id is below those of the old one.
+#[derive(Debug, Default)]
+struct Places {
+    /// The last ids read, in order.
+    ids: VecDeque<u64>,
+    /// Those of the history before, until this one has been read to its end.
+    before: VecDeque<u64>,
+    at_end: bool,
+}
+
+impl Places {
+    fn lost(&mut self) {
+        let ids = std::mem::take(&mut self.ids);
+        if std::mem::take(&mut self.at_end) {
+            self.before = ids;
+        }
+    }
+
+    fn at_end(&mut self) {
+        self.at_end = true;
+        self.before = VecDeque::new();
+    }
+
+    /// An entry is read; says whether its purge has had its effect before.
+    fn read(&mut self, id: u64) -> bool {
+        if self.ids.len() >= IDS_MAX {
+            self.ids.pop_front();
+        }
+        self.ids.push_back(id);
+        // What is older than all that is remembered is old.
+        let is_old = self.before.front().is_none_or(|first| id < *first);
+        !self.at_end && (is_old || self.before.binary_search(&id).is_ok())
+    }
 }
 
 /// Runs both loops until the thread ends.
@@ -121,7 +160,7 @@ pub(super) async fn run(link: Rc<Link>, tier: Arc<Tier>, cache: Arc<Cache>) {
         entry: now,
         softened: None,
         last: None,
-        reading_again: true,
+        places: Places::default(),
         recent: VecDeque::new(),
     }));
     let stream = stream_of(&tier);
@@ -156,12 +195,14 @@ impl Tier {
                 // The first one read is as far back as this edge knows.
                 let _ =
                     self.usable_since.compare_exchange(u64::MAX, id, Ordering::Relaxed, Ordering::Relaxed);
-                self.on_entry(cache, read(&fields), id, seen.reading_again);
+                let again = seen.places.read(id);
+                self.on_entry(cache, read(&fields), id, again);
+                self.heard.store(id, Ordering::Release);
             }
             StreamEvent::Contact => {
                 seen.contact = now;
                 seen.softened = None;
-                seen.reading_again = false;
+                seen.places.at_end();
                 self.in_step.store(true, Ordering::Relaxed);
             }
             StreamEvent::Lost(_) => self.in_step.store(false, Ordering::Relaxed),
@@ -189,16 +230,16 @@ impl Tier {
 
     /// Anything may have been purged meanwhile. What follows is the whole stream, from its front.
     fn on_lost_place(&self, cache: &Cache, seen: &mut Seen, epoch: u64, now: Instant) {
-        let is_first = self.epoch.swap(epoch, Ordering::Relaxed) == 0;
-        self.usable_since.store(u64::MAX, Ordering::Relaxed);
-        seen.reading_again = true;
+        self.heard.store(0, Ordering::Release);
+        self.usable_since.store(u64::MAX, Ordering::Release);
+        let is_first = self.epoch.swap(epoch, Ordering::AcqRel) == 0;
+        seen.places.lost();
         seen.last = None;
         if is_first && cache.is_empty() {
             return;
         }
         count(&self.spread.places_lost);
         cache.purges().suspect_all();
-        cache.purges().disown();
         let is_recent = |at: &Instant| now.saturating_duration_since(*at) <= AGAIN;
         for (_, order) in seen.recent.drain(..).filter(|(at, _)| is_recent(at)) {
             self.spread.add(order, None);
@@ -289,6 +330,28 @@ mod tests {
         assert!(id(1_700_000_000_000, 5) < id(1_700_000_000_000, 6));
         assert!(id(1_700_000_000_000, u64::MAX) < id(1_700_000_000_001, 0));
         assert_eq!(id((1 << 44) - 1, u64::MAX), u64::MAX);
+    }
+
+    #[test]
+    fn what_is_new_after_a_lost_place_is_told_from_what_is_read_again() {
+        let mut places = Places::default();
+        assert!(places.read(10) && places.read(30), "before anything is known");
+        places.at_end();
+        assert!(!places.read(20) && !places.read(40));
+        places = Places::default();
+        [10, 20, 40].into_iter().for_each(|id| drop(places.read(id)));
+        places.at_end();
+        places.lost();
+        assert!(places.read(5) && places.read(10) && places.read(20));
+        assert!(!places.read(30), "it was not there");
+        // Lost again before the end: what was read to the end counts.
+        places.lost();
+        assert!(places.read(20) && !places.read(30) && places.read(40) && !places.read(50));
+        places.at_end();
+        (0..IDS_MAX as u64).for_each(|id| drop(places.read(100 + id)));
+        assert_eq!(places.ids.len(), IDS_MAX);
+        places.lost();
+        assert!(places.read(99) && places.read(100));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tenfold_cache::tier::{Answer, Settings};
-use tenfold_cache::{Field, Lookup, Override, Purge, Rule};
+use tenfold_cache::{Compress, Field, Lookup, Override, Purge, RequestFacts, Rule};
 use tenfold_testkit::fault::{Direction, Fault, Proxy};
 use tenfold_testkit::redis::Redis as Server;
 use tenfold_testkit::wait_for;
@@ -270,4 +270,90 @@ fn one_edge_fetches_for_all_and_its_failure_sets_the_next_one_free() {
     first.lead_for_all(lock);
     let _ = first.on_head(200, &[(b"Cache-Control", b"no-store")], None, at(0));
     wait_for("nobody waits", PATIENCE, || matches!(answer(&edges[1], &second), Answer::Uncacheable));
+}
+
+#[test]
+fn a_new_edge_uses_nothing_of_a_time_whose_purges_it_cannot_know() {
+    let server = Server::start(&[]).expect("a Redis");
+    let one = Site::sharing(&server.url(), Settings::default(), 1);
+    keep(&one, "/a");
+    wait_for("it is stored", PATIENCE, || one.tier().stats().stored == 1);
+    // Purged for all; then a full server evicts the stream, and with it what it says.
+    let (_, told) = one.cache.purge_everywhere(&url(b"/a"), false);
+    wait(told.expect("it is published")).expect("it is published");
+    let _ = server.command(&["DEL", "tenfold:purges"]);
+    let two = Site::sharing(&server.url(), Settings::default(), 2);
+    assert!(two.get(&Ask::of("/a"), at(1)).is_none(), "it was purged");
+    assert_eq!(two.tier().stats().unusable, 1, "it was found");
+}
+
+#[test]
+fn a_write_that_one_edge_hears_of_keeps_it_from_sharing_nothing() {
+    let server = Server::start(&[]).expect("a Redis");
+    let edges: Vec<_> = (0..2).map(|n| Site::sharing(&server.url(), Settings::default(), n)).collect();
+    let (one, two) = (&edges[0], &edges[1]);
+    keep(one, "/cart");
+    let post = RequestFacts::read("POST", &[]);
+    one.cache.invalidate(&post, &Rule::Respect, b"shop.example", (b"/cart", None), 303, &[]);
+    assert!(!is_hit(one, "/cart"));
+    keep(one, "/b");
+    wait_for("it is stored", PATIENCE, || one.tier().stats().stored == 2);
+    assert!(two.get(&Ask::of("/b"), at(1)).is_some());
+    // What was fetched before a purge that all hear of is not shared past it.
+    let fill = one.lead(&Ask::of("/c"), at(0));
+    let (_, told) = two.cache.purge_everywhere(&url(b"/b"), false);
+    wait(told.expect("it is published")).expect("it is published");
+    wait_for("it is heard", PATIENCE, || edges.iter().all(|edge| edge.tier().stats().purges_heard == 1));
+    assert!(finish(fill, &[FRESH], b"body", at(0)), "another URL was purged");
+    wait_for("it is stored", PATIENCE, || one.tier().stats().stored == 3);
+    assert!(two.get(&Ask::of("/c"), at(1)).is_some());
+    assert!(two.get(&Ask::of("/b"), at(1)).is_none());
+}
+
+#[test]
+fn what_an_edge_compresses_for_itself_is_shared_whatever_each_client_accepts() {
+    let server = Server::start(&[]).expect("a Redis");
+    let edges: Vec<_> = (0..2).map(|n| Site::sharing(&server.url(), Settings::default(), n)).collect();
+    let compress = Some(Compress::default());
+    let rule = Rule::Override(Override { compress, ..Override::default() });
+    let accepts: [Field<'_>; 1] = [(b"Accept-Encoding", b"gzip")];
+    let ask = |fields| Ask { fields, rule: &rule, ..Ask::of("/a") };
+    let json: [Field<'_>; 3] = [FRESH, (b"Content-Type", b"application/json"), (b"Vary", b"Accept-Encoding")];
+    assert!(edges[0].store(&ask(&accepts), &json, &[b'a'; 4096], at(0)));
+    wait_for("it is stored", PATIENCE, || edges[0].tier().stats().stored == 1);
+    assert!(edges[1].get(&ask(&accepts), at(1)).is_some());
+    assert!(edges[1].get(&ask(&[]), at(1)).is_some());
+}
+
+#[test]
+fn a_cookie_that_one_rule_keeps_is_gone_under_another() {
+    let server = Server::start(&[]).expect("a Redis");
+    let edges: Vec<_> = (0..2).map(|n| Site::sharing(&server.url(), Settings::default(), n)).collect();
+    let cookie: Field<'_> = (b"Set-Cookie", b"sid=1");
+    let public: Field<'_> = (b"Cache-Control", b"public, max-age=600");
+    assert!(edges[0].store(&Ask::of("/a"), &[public, cookie], b"body", at(0)));
+    wait_for("it is stored", PATIENCE, || edges[0].tier().stats().stored == 1);
+    let ttl = Some(Duration::from_secs(60));
+    let rule = Rule::Override(Override { ttl, ..Override::default() });
+    let entry = edges[1].get(&Ask { rule: &rule, ..Ask::of("/a") }, at(1)).expect("it is shared");
+    assert!(!String::from_utf8_lossy(&entry.head).contains("sid=1"));
+}
+
+#[test]
+fn a_purge_after_a_failover_counts_although_the_new_master_s_clock_is_behind() {
+    let mut old = Server::start(&[]).expect("a Redis");
+    let new = Server::start(&[]).expect("a Redis");
+    let proxy = Proxy::start(([127, 0, 0, 1], old.port()).into()).expect("a proxy");
+    let edge = Site::sharing(&format!("redis://{}", proxy.addr()), Settings::default(), 1);
+    // The old master's clock is ahead.
+    let _ = old.command(&["XADD", "tenfold:purges", "9000000000000-0", "kind", "tag", "tag", "other"]);
+    wait_for("it is heard", PATIENCE, || edge.tier().stats().purges_heard == 1);
+    keep(&edge, "/a");
+    // Another edge has found the new master already, and purges there.
+    let other = Site::sharing(&new.url(), Settings::default(), 2);
+    let (_, told) = other.cache.purge_everywhere(&url(b"/a"), false);
+    wait(told.expect("it is published")).expect("it is published");
+    old.kill();
+    proxy.set_server(([127, 0, 0, 1], new.port()).into());
+    wait_for("the purge counts", PATIENCE, || matches!(edge.look_up(&Ask::of("/a"), at(1)), Lookup::Miss(_)));
 }

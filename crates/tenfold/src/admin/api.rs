@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_order_is_one_url_or_everything() {
+    fn an_order_is_one_url_tag_or_prefix_or_everything() {
         let url = |soft| Purging::Url {
             authority: "shop.example".into(),
             path: "/a".into(),
