@@ -319,7 +319,7 @@ impl Cache {
     fn follow(&self, running: &[Arc<Shared>], ask: &Ask<'_>, revalidates: bool) -> Option<Join> {
         let accepts_stale = revalidates && freshness::accepts_stale_on_error(ask.facts);
         for fill in running {
-            if self.url_standing(fill.began, ask.key.url_bytes()) != Standing::Untouched {
+            if self.was_purged_since(fill, ask.key.url_bytes()) {
                 continue;
             }
             match fill.fits(ask.class, ask.facts) {
@@ -335,6 +335,19 @@ impl Cache {
             }
         }
         (running.len() >= FILLS_PER_KEY_MAX).then_some(Join::Alone(AloneReason::VariantsFull))
+    }
+
+    /// Whether what a fill fetches may be out of date for a request that comes now.
+    fn was_purged_since(&self, fill: &Shared, url: &[u8]) -> bool {
+        if self.purges.sequence() == fill.began {
+            return false;
+        }
+        let by_tag = match fill.tag_slots.get() {
+            Some(slots) => self.purges.standing(fill.began, slots.iter().copied()) != Standing::Untouched,
+            // Which tags the response will carry nobody knows yet.
+            None => self.purges.any_tag_since(fill.began),
+        };
+        by_tag || self.url_standing(fill.began, url) != Standing::Untouched
     }
 
     /// What another fill stored between this request's lookup and now.

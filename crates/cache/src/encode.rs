@@ -36,8 +36,13 @@ const BROTLI_WINDOW_BITS_MAX: u32 = 22;
 #[derive(Debug)]
 struct Note {
     key: Box<[u8]>,
-    entry: Weak<Entry>,
+    /// Where the body is, which entries that replace one another share.
+    body: (usize, usize),
     coding: Coding,
+}
+
+fn place_of(entry: &Entry) -> (usize, usize) {
+    (entry.body.as_ptr().addr(), entry.body.len())
 }
 
 /// The list of wishes.
@@ -79,7 +84,7 @@ impl Cache {
         if !entry.begin_encoding(coding) {
             return;
         }
-        let note = Note { key: key.into(), entry: Arc::downgrade(entry), coding };
+        let note = Note { key: key.into(), body: place_of(entry), coding };
         if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = self.notes().sender.try_send(note)
         {
             entry.abandon_encoding(coding);
@@ -88,15 +93,23 @@ impl Cache {
     }
 
     fn encode(&self, note: &Note) {
-        let Some(entry) = note.entry.upgrade().filter(|entry| !self.is_purged(entry)) else { return };
+        // By now it may have been freshened, or been given another coding.
+        let stored = self.all_stored(&note.key);
+        let is_wanted = |entry: &&Arc<Entry>| {
+            place_of(entry) == note.body && !entry.has_encoding(note.coding) && !self.is_purged(entry)
+        };
+        let Some(entry) = stored.iter().find(is_wanted) else { return };
         let Some(body) = compress(note.coding, &entry.body) else {
+            entry.refuse_encoding(note.coding);
             count(&self.counters().encodings_refused);
             return;
         };
         let amended = |current: &Entry| current.with_encoding(note.coding, body.clone());
-        let counter = if self.store().amend(&note.key, &entry, amended) {
+        let counter = if self.store().amend(&note.key, entry, amended) {
             &self.counters().encodings
         } else {
+            // There is no room for it; or the entry was replaced meanwhile, and the new one is asked for it again.
+            entry.refuse_encoding(note.coding);
             &self.counters().encodings_refused
         };
         count(counter);

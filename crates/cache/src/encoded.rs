@@ -42,7 +42,7 @@ pub struct Representation<'e> {
     pub coding: Option<Coding>,
     /// `Vary: Accept-Encoding` has to be written behind the head.
     pub adds_vary: bool,
-    /// What would be better and is not there: `Cache::want`.
+    /// What would be better and is not there: [`Cache::want_for`](crate::Cache::want_for).
     pub wanted: Option<Coding>,
     /// What it can be asked for by.
     pub validators: Validators<'e>,
@@ -135,7 +135,7 @@ impl Entry {
             }
         }
         let Some(best) = accepted.best(compress.codings.iter().copied()) else { return as_it_came };
-        let is_there = |coding: &Coding| self.encoded.iter().any(|encoded| encoded.coding == *coding);
+        let is_there = |coding: &Coding| self.has_encoding(*coding);
         let wanted = (!is_there(&best) && !self.has_begun(best)).then_some(best);
         let ready = accepted.best(compress.codings.iter().copied().filter(is_there));
         let Some(encoded) = self.encoded.iter().find(|encoded| Some(encoded.coding) == ready) else {
@@ -165,6 +165,16 @@ impl Entry {
         self.encoding_begun.fetch_and(!coding.bit(), Ordering::Relaxed);
     }
 
+    /// It can't be made, or is not worth it, as long as the body stays.
+    pub(crate) fn refuse_encoding(&self, coding: Coding) {
+        self.encoding_refused.fetch_or(coding.bit(), Ordering::Relaxed);
+    }
+
+    /// Whether a coding is there.
+    pub(crate) fn has_encoding(&self, coding: Coding) -> bool {
+        self.encoded.iter().any(|encoded| encoded.coding == coding)
+    }
+
     /// The same response with one coding more.
     pub(crate) fn with_encoding(&self, coding: Coding, body: Bytes) -> Self {
         let encoded = Encoded::new(&self.head, self.transform.names_encoding, coding, body);
@@ -183,7 +193,11 @@ impl Entry {
             let encoded = old.encoded.iter().map(again).collect();
             self.set_encoded(encoded);
         }
-        self.encoding_begun.store(old.encoding_begun.load(Ordering::Relaxed), Ordering::Relaxed);
+        // Not of codings that are on their way: what is being made is for the older form, and may come to nothing.
+        let refused = old.encoding_refused.load(Ordering::Relaxed);
+        let made = self.encoded.iter().fold(0, |bits, encoded| bits | encoded.coding.bit());
+        self.encoding_refused.store(refused, Ordering::Relaxed);
+        self.encoding_begun.store(made | refused, Ordering::Relaxed);
         self
     }
 
@@ -357,6 +371,60 @@ mod tests {
         assert!(site.fill(&[], &JSON, &[b'b'; 4096], at(2)));
         site.cache.encode_waiting();
         assert_eq!(entry(&site, &[], 3).encodings().count(), 0);
+    }
+
+    #[test]
+    fn a_coding_that_was_on_its_way_when_a_304_came_is_made_after_all() {
+        let site = site();
+        let revalidate = |second| {
+            let (mut fill, _lead) = site.lead(&[], at(second));
+            let fresh: [Field<'_>; 2] = [(b"Cache-Control", b"max-age=60"), (b"ETag", b"\"a\"")];
+            assert_eq!(fill.on_head(304, &fresh, None, at(second)), crate::HeadOutcome::NotModified);
+        };
+        assert!(site.fill(&[], &JSON, BODY, at(0)));
+        let wanted = |second| {
+            let entry = entry(&site, &[GZIP], second);
+            entry.represent(&RequestFacts::read("GET", &[GZIP]), &site.rule).wanted
+        };
+        // The list is long, and the entry is another when its turn comes.
+        site.cache.want(site.key.as_bytes(), &entry(&site, &[], 1), Coding::Gzip);
+        assert_eq!(wanted(1), None, "it is on its way");
+        revalidate(70);
+        site.cache.encode_waiting();
+        assert_eq!(entry(&site, &[], 71).encodings().count(), 1, "of the same body");
+        revalidate(140);
+        assert_eq!(wanted(141), None, "it is there");
+    }
+
+    #[test]
+    fn two_codings_wanted_at_once_are_both_made() {
+        let site = site();
+        assert!(site.fill(&[], &JSON, BODY, at(0)));
+        let stored = entry(&site, &[], 1);
+        for coding in [Coding::Gzip, Coding::Brotli, Coding::Zstd] {
+            site.cache.want(site.key.as_bytes(), &stored, coding);
+        }
+        drop(stored);
+        site.cache.encode_waiting();
+        assert_eq!(entry(&site, &[], 2).encodings().count(), 3);
+    }
+
+    #[test]
+    fn what_saves_too_little_is_not_tried_again_for_the_same_body() {
+        let site = site();
+        let noise: &[u8] = (0..256_u32)
+            .flat_map(|n| xxhash_rust::xxh3::xxh3_128(&n.to_le_bytes()).to_le_bytes())
+            .collect::<Vec<_>>()
+            .leak();
+        assert!(site.fill(&[], &JSON, noise, at(0)));
+        site.cache.want(site.key.as_bytes(), &entry(&site, &[], 1), Coding::Gzip);
+        site.cache.encode_waiting();
+        assert_eq!(site.cache.stats().encodings_refused, 1);
+        let (mut fill, _lead) = site.lead(&[], at(70));
+        let fresh: [Field<'_>; 2] = [(b"Cache-Control", b"max-age=60"), (b"ETag", b"\"a\"")];
+        assert_eq!(fill.on_head(304, &fresh, None, at(70)), crate::HeadOutcome::NotModified);
+        let stored = entry(&site, &[GZIP], 71);
+        assert_eq!(stored.represent(&RequestFacts::read("GET", &[GZIP]), &site.rule).wanted, None);
     }
 
     #[test]

@@ -55,6 +55,8 @@ pub struct Entry {
     pub(crate) encoded: Box<[Encoded]>,
     /// The bits of codings that were made, or are being made, or can't be.
     pub(crate) encoding_begun: AtomicU8,
+    /// Of these, those that save too little, or don't fit.
+    pub(crate) encoding_refused: AtomicU8,
 }
 
 /// A part of a representation: bytes `start` to `end` (exclusive) of `complete`.
@@ -148,6 +150,7 @@ impl Entry {
             transform: head.transform,
             encoded: Box::default(),
             encoding_begun: AtomicU8::new(0),
+            encoding_refused: AtomicU8::new(0),
         }
     }
 
@@ -173,6 +176,7 @@ impl Entry {
             transform: self.transform,
             encoded: self.encoded.clone(),
             encoding_begun: AtomicU8::new(self.encoding_begun.load(Ordering::Relaxed)),
+            encoding_refused: AtomicU8::new(self.encoding_refused.load(Ordering::Relaxed)),
         }
     }
 

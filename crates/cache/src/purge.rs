@@ -94,6 +94,8 @@ pub(crate) struct Purges {
     hard_all: AtomicU64,
     /// The id of the last purge, or of the last that was heard of.
     position: AtomicU64,
+    /// Where the last purge of a tag is.
+    last_tag: AtomicU64,
     /// Purges that are visible in their slots.
     count: AtomicU64,
     /// One purge at a time, so that slots are written in order.
@@ -111,6 +113,7 @@ impl Purges {
             soft_all: zero(),
             hard_all: zero(),
             position: zero(),
+            last_tag: zero(),
             count: zero(),
             applying: Mutex::new(()),
         }
@@ -133,7 +136,20 @@ impl Purges {
 
     /// Applies a purge that has an id.
     pub(crate) fn apply_at(&self, purge: &Purge<'_>, soft: bool, id: u64) -> Purged {
-        self.write(self.slot_of(purge, soft), id)
+        let purged = self.write(self.slot_of(purge, soft), id);
+        self.note_tag(purge, purged.sequence);
+        purged
+    }
+
+    fn note_tag(&self, purge: &Purge<'_>, position: u64) {
+        if matches!(purge, Purge::Tag(_)) {
+            self.last_tag.fetch_max(position, Ordering::Release);
+        }
+    }
+
+    /// Whether any tag was purged since: what it carries that began then is not known until its head comes.
+    pub(crate) fn any_tag_since(&self, began: u64) -> bool {
+        self.last_tag.load(Ordering::Acquire) > began
     }
 
     /// Where a purge is recorded.
@@ -161,6 +177,7 @@ impl Purges {
         let slot = self.slot_of(purge, soft);
         let _one_at_a_time = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
         slot.fetch_max(id, Ordering::Release);
+        self.note_tag(purge, id);
         self.position.fetch_max(id, Ordering::Release);
         self.count.fetch_add(1, Ordering::Release);
     }

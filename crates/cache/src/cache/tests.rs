@@ -572,6 +572,27 @@ fn a_fetch_that_began_before_a_purge_stores_nothing_after_it() {
 }
 
 #[test]
+fn who_comes_after_a_tag_was_purged_follows_no_older_fetch() {
+    let site = Site::respect();
+    let tagged: [Field<'_>; 2] = [FRESH, (b"Surrogate-Key", b"product:7")];
+    let purge = |tag: &[u8]| {
+        site.cache.purge(&Purge::Tag(tag), false);
+    };
+    let (mut old, _lead) = site.lead(&[], at(0));
+    assert_eq!(old.on_head(200, &tagged, None, at(0)), HeadOutcome::Store);
+    purge(b"product:8");
+    assert!(matches!(site.join(&[], at(0)), Join::Follow(_)), "it carries another");
+    purge(b"product:7");
+    let (mut unknown, _lead) = site.lead(&[], at(0));
+    assert!(matches!(site.join(&[], at(0)), Join::Follow(_)));
+    // Before the head comes any tag may be its own.
+    purge(b"product:8");
+    let (_newest, _lead) = site.lead(&[], at(0));
+    assert_eq!(unknown.on_head(200, &tagged, None, at(0)), HeadOutcome::Store);
+    assert!(unknown.finish(at(0)), "it was not");
+}
+
+#[test]
 fn a_tag_purges_what_carries_it() {
     let tags = [crate::TagTemplate::parse("page:{id}", "/{id}").expect("a template")];
     let site = Site::new(small(), Rule::Override(Override { tags: tags.into(), ..Override::default() }));

@@ -69,7 +69,6 @@ pub struct Fill {
     requested: Timestamp,
     /// What to store once the body is complete.
     storing: Option<StoredFacts>,
-    tags: Box<[Slots]>,
     varies_by_each: bool,
     /// One of the few that may renew what is suspect at once, to its end.
     refilling: Option<Refilling>,
@@ -143,7 +142,6 @@ impl Fill {
         requested: Timestamp,
     ) -> Self {
         let (key, rule) = (key.into(), rule.clone());
-        let (tags, varies_by_each) = (Box::default(), false);
         let candidates = SmallVec::new();
         Self {
             cache,
@@ -155,8 +153,7 @@ impl Fill {
             candidates,
             requested,
             storing: None,
-            tags,
-            varies_by_each,
+            varies_by_each: false,
             refilling: None,
             lease: None,
         }
@@ -242,7 +239,8 @@ impl Fill {
         };
         match prepared {
             Ok((stored, head, tags)) => {
-                self.tags = tags;
+                // There is one head that is stored.
+                let _ = self.shared.tag_slots.set(tags);
                 self.start_storing(&facts, &response, stored, head)
             }
             Err(reason) => self.start_streaming(reason, &facts, &response, content_length),
@@ -584,7 +582,7 @@ impl Fill {
         if let (Some(facts), Some(pieces)) = (self.storing.take(), pieces) {
             let body = joined(pieces);
             self.shared.lock().read_from(body.clone());
-            let tags = std::mem::take(&mut self.tags);
+            let tags = self.shared.tag_slots.get().cloned().unwrap_or_default();
             let fetch_ms = now.since_ms(self.requested);
             let entry = Arc::new(self.entry(&head, body, facts, tags).fetched_in(fetch_ms));
             was_stored = self.cache.filled(&self.key, &entry);

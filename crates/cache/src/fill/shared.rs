@@ -1,7 +1,7 @@
 //! What the fill, its followers and the table of running fills hold in common.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::state::{Body, End, State};
 use super::waiting::Woken;
@@ -27,6 +27,8 @@ pub(crate) struct Shared {
     /// Up to where the purges of all edges had been read then, where they share any.
     pub(crate) heard: Option<Heard>,
     pub(crate) url_slots: Slots,
+    /// Under which slots the response can be purged by tag, once its head is there.
+    pub(crate) tag_slots: OnceLock<Box<[Slots]>>,
     /// What stored responses of this key varied by, with the lead's values: before the head comes, a guess at whom it
     /// will answer.
     pub(crate) expected_vary: Option<Vary>,
@@ -82,6 +84,7 @@ impl Shared {
             began: identity.began,
             heard: identity.heard,
             url_slots: identity.url_slots,
+            tag_slots: OnceLock::new(),
             expected_vary: identity.expected_vary,
             worker: identity.worker,
             relays,
