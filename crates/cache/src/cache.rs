@@ -1,8 +1,8 @@
 //! The cache: looking up, joining a fetch, storing, purging.
 //!
 //! [`Cache::lookup`] is the hot path and the only one most requests take: it reads the store, the purges and the policy,
-//! and changes nothing but a counter while the origin fails. [`Cache::join`] is where a miss decides, under one key's lock, who fetches: a request either
-//! finds a fill it may follow, or a response that was stored since it looked, or leads. So however many requests miss
+//! and changes nothing that a response depends on: it makes a key hotter, frees what was purged, and counts answers in an
+//! origin's stead. [`Cache::join`] is where a miss decides, under one key's lock, who fetches: a request either finds a fill it may follow, or a response that was stored since it looked, or leads. So however many requests miss
 //! a key in the same moment, one of them fetches.
 
 use std::hash::BuildHasher as _;
@@ -57,7 +57,7 @@ pub struct Cache {
 pub enum Lookup {
     /// Serve this.
     Hit(Hit),
-    /// Serve this although it is stale; the request or the response allows it.
+    /// Serve this although it is stale; the request or the response allows it. Or it is fresh and suspect.
     Stale {
         /// What to serve.
         hit: Hit,
@@ -115,11 +115,14 @@ pub struct Hit {
     pub early: Option<Early>,
     /// It stands in for an error: the origin failed lately, so this request did not wait for it to fail again.
     pub instead_of_error: bool,
+    /// It is fresh as far as is known, but a purge may have been missed.
+    pub suspect: bool,
 }
 
 impl Hit {
-    fn new(entry: Arc<Entry>, standing: freshness::Standing, instead_of_error: bool) -> Self {
-        Self { entry, age_s: standing.age_s, ttl_s: standing.ttl_s, early: None, instead_of_error }
+    fn new(entry: Arc<Entry>, standing: freshness::Standing) -> Self {
+        let (age_s, ttl_s) = (standing.age_s, standing.ttl_s);
+        Self { entry, age_s, ttl_s, early: None, instead_of_error: false, suspect: false }
     }
 
     /// What is fresh, and may be renewed before it is not.
@@ -127,7 +130,7 @@ impl Hit {
         let resident_ms = now.since_ms(entry.facts.received);
         let early = Early::of(standing.left_ms, resident_ms, entry.fetch_ms.into());
         let early = early.filter(|_| rule.refreshes_early());
-        Self { early, ..Self::new(entry, standing, false) }
+        Self { early, ..Self::new(entry, standing) }
     }
 }
 
@@ -139,6 +142,8 @@ pub enum Join {
     Lead(Fill, Follower),
     /// Somebody else fetches.
     Follow(Follower),
+    /// Somebody else had just fetched it: serve this.
+    Stored(Hit),
     /// Fetch without a fill, with a [`Cache::watch`] whose [`Cache::observe`] is shown the response's head.
     Alone(AloneReason),
 }
@@ -213,17 +218,21 @@ impl Cache {
         match freshness::decide(facts, rule, &entry.facts, softened, now) {
             // Fresh as far as anybody knows; whether it still is, the origin is asked behind it.
             Decision::Fresh(standing) if suspect => {
-                Lookup::Stale { hit: Hit::new(entry, standing, false), refresh: true }
+                let hit = Hit { suspect: true, ..Hit::new(entry, standing) };
+                Lookup::Stale { hit, refresh: true }
             }
             Decision::Fresh(standing) => Lookup::Hit(Hit::fresh(entry, standing, rule, now)),
             Decision::Stale { standing, refresh } => {
-                Lookup::Stale { hit: Hit::new(entry, standing, false), refresh }
+                Lookup::Stale { hit: Hit::new(entry, standing), refresh }
             }
             Decision::Revalidate { serve_if_error, requested } => {
                 let failing = || self.failing_s(key, Class::of(facts, rule), now) > 0;
                 let instead = serve_if_error && !requested && failing();
                 match freshness::standing(facts, rule, &entry.facts, softened, now).filter(|_| instead) {
-                    Some(standing) => Lookup::Stale { hit: Hit::new(entry, standing, true), refresh: true },
+                    Some(standing) => {
+                        let hit = Hit { instead_of_error: true, ..Hit::new(entry, standing) };
+                        Lookup::Stale { hit, refresh: true }
+                    }
                     None => Lookup::Revalidate { entry, serve_if_error, requested },
                 }
             }
@@ -242,7 +251,7 @@ impl Cache {
     fn find_part(&self, entry: Arc<Entry>, facts: &RequestFacts<'_>, rule: &Rule, now: Timestamp) -> Lookup {
         let untouched = self.standing(&entry) == Standing::Untouched;
         match freshness::decide(facts, rule, &entry.facts, false, now) {
-            Decision::Fresh(standing) if untouched => Lookup::Hit(Hit::new(entry, standing, false)),
+            Decision::Fresh(standing) if untouched => Lookup::Hit(Hit::new(entry, standing)),
             _ => Lookup::Miss(MissReason::Partial),
         }
     }
@@ -291,11 +300,8 @@ impl Cache {
         if let Some(join) = self.follow(place.fills(), &ask, revalidating.is_some()) {
             return join;
         }
-        if let Some(entry) = self.stored_meanwhile(&ask) {
-            count(&self.counters.collapsed);
-            let answered =
-                Shared::new(self.identity(&ask, false), Arc::clone(&self.relays), Arc::clone(&self.counters));
-            return Join::Follow(answered.answered(worker, entry));
+        if let Some(hit) = self.stored_meanwhile(&ask) {
+            return Join::Stored(hit);
         }
         self.lead(Some(place), &ask, revalidating)
     }
@@ -351,12 +357,16 @@ impl Cache {
     }
 
     /// What another fill stored between this request's lookup and now.
-    fn stored_meanwhile(&self, ask: &Ask<'_>) -> Option<Arc<Entry>> {
+    fn stored_meanwhile(&self, ask: &Ask<'_>) -> Option<Hit> {
         let object = self.store.peek(ask.key.as_bytes())?;
         let Selected::Whole(entry) = object.into_selected(ask.facts, ask.now) else { return None };
-        let standing = self.standing(&entry);
-        let fresh = || freshness::decide(ask.facts, ask.rule, &entry.facts, false, ask.now);
-        (standing == Standing::Untouched && matches!(fresh(), Decision::Fresh(_))).then_some(entry)
+        if self.standing(&entry) != Standing::Untouched {
+            return None;
+        }
+        match freshness::decide(ask.facts, ask.rule, &entry.facts, false, ask.now) {
+            Decision::Fresh(standing) => Some(Hit::new(entry, standing)),
+            _ => None,
+        }
     }
 
     /// Begins a fill, with a place in the table if others may follow it.
@@ -430,7 +440,7 @@ impl Cache {
         let fits = |fill: &Arc<Shared>| fill.fits(ask.class, facts) != Fit::Other;
         let running = place.fills().len() >= FILLS_PER_KEY_MAX || place.fills().iter().any(fits);
         // Renewed early, what is fresh is the entry itself.
-        let newer = |stored: Arc<Entry>| !stored.is_same_as(&entry);
+        let newer = |stored: Hit| !stored.entry.is_same_as(&entry);
         if running || self.stored_meanwhile(&ask).is_some_and(newer) {
             return None;
         }

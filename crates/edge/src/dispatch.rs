@@ -252,12 +252,18 @@ impl Entrance<'_> {
                 if refresh {
                     self.refresh(request, &question, &hit);
                 }
-                self.answer_hit(request, &question, &hit, CacheOutcome::Stale, out)
+                let outcome = if hit.suspect { CacheOutcome::Hit } else { CacheOutcome::Stale };
+                self.answer_hit(request, &question, &hit, outcome, out)
             }
             Lookup::Revalidate { entry, serve_if_error, requested } => {
                 let forward = if requested { Forward::Request } else { Forward::Stale };
-                let mut step =
-                    self.join(request, &question, Some(Arc::clone(&entry)), CacheStatus::forward(forward));
+                let mut step = self.join(
+                    request,
+                    &question,
+                    Some(Arc::clone(&entry)),
+                    CacheStatus::forward(forward),
+                    out,
+                );
                 if let Step::Pass(task) = &mut step
                     && serve_if_error
                 {
@@ -271,7 +277,7 @@ impl Entrance<'_> {
                     MissReason::Partial => Forward::Partial,
                     _ => Forward::UriMiss,
                 };
-                self.join(request, &question, None, CacheStatus::forward(forward))
+                self.join(request, &question, None, CacheStatus::forward(forward), out)
             }
             Lookup::Bypass(reason) => {
                 let method = reason == tenfold_cache::BypassReason::Method;
@@ -336,6 +342,7 @@ impl Entrance<'_> {
         question: &Question<'_>,
         revalidating: Option<Arc<tenfold_cache::Entry>>,
         cache: CacheStatus,
+        out: &mut Vec<u8>,
     ) -> Step {
         let rule = self.rule(request.route);
         let worker = self.local.worker.index;
@@ -349,6 +356,7 @@ impl Entrance<'_> {
                 let cache = CacheStatus { collapsed: true, ..cache };
                 Step::Follow(self.task(request, cache, CacheOutcome::Collapsed), follower)
             }
+            Join::Stored(hit) => self.answer_hit(request, question, &hit, CacheOutcome::Hit, out),
             Join::Alone(reason) => {
                 let cache = CacheStatus { detail: Some(reason.as_str()), ..cache };
                 let mut task = self.task(request, cache, CacheOutcome::Bypass);

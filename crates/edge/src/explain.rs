@@ -89,6 +89,14 @@ fn explain(cache: &Explained, request_fields: &[Field<'_>]) -> (&'static str, &'
             "stale_if_error",
             format!("the origin failed lately, and a copy that is stale for {} s stands in", -hit.ttl_s),
         ),
+        Lookup::Stale { hit, .. } if hit.suspect => (
+            "hit",
+            "suspect",
+            format!(
+                "it is fresh for {} s more as far as is known; a purge may have been missed, so it is renewed behind the answer",
+                hit.ttl_s
+            ),
+        ),
         Lookup::Stale { hit, refresh: true } => (
             "stale",
             "stale_while_revalidate",

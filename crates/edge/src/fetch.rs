@@ -23,8 +23,8 @@ use bytes::Bytes;
 use tenfold_balance::Outcome;
 use tenfold_cache::tier::Answer;
 use tenfold_cache::{
-    CacheStatus, Entry, Event, FailReason, Fill, Follower, Forward, HeadOutcome, Join, KeyBuf, KeyUrl,
-    ReleaseReason, RequestFacts,
+    CacheStatus, Entry, Event, FailReason, Fill, Follower, Forward, HeadOutcome, Hit, Join, KeyBuf, KeyUrl,
+    ReleaseReason, RequestFacts, Tier,
 };
 use tenfold_http1::{BodyLength, Error as Malformed, Method, ResponseHead};
 use tenfold_service::timer::Timer;
@@ -160,6 +160,16 @@ impl Filling<'_> {
     /// of them together.
     async fn consult(&self) -> bool {
         let Some(tier) = self.local.cache().tier() else { return false };
+        let mut held = false;
+        let found = self.ask_tier(tier, &mut held).await;
+        if held {
+            tier.count_wait(!found);
+        }
+        found
+    }
+
+    /// As [`consult`](Self::consult); `held` becomes whether it had to wait for another edge.
+    async fn ask_tier(&self, tier: &Arc<Tier>, held: &mut bool) -> bool {
         // Half of what the request may take: who holds the lock and is lost costs the others no more.
         let lease = self.cluster.timeouts.response / 2;
         let Some(mut question) = self.fill.borrow().question(Some(lease)) else { return false };
@@ -167,7 +177,6 @@ impl Filling<'_> {
         let clock = &self.local.worker.clock;
         let began = clock.now();
         let mut left = tier.budget(&question);
-        let mut held = false;
         for _ in 0..ASKS_MAX {
             let asked = clock.now();
             let waited = asked - began;
@@ -177,9 +186,6 @@ impl Filling<'_> {
                 Answer::Found(found) => {
                     let now = self.local.timestamp();
                     if self.fill.borrow_mut().answer_from(&found, &mut question, now) {
-                        if held {
-                            tier.count_wait(false);
-                        }
                         return true;
                     }
                     if !question.has_lease() {
@@ -191,15 +197,12 @@ impl Filling<'_> {
                     return false;
                 }
                 Answer::Held if waited < patience && !left.is_zero() => {
-                    held = true;
+                    *held = true;
                     let pause = waited / ASK_AGAIN_DIVISOR;
                     tokio::time::sleep(pause.clamp(ASK_AGAIN_MIN, ASK_AGAIN_MAX)).await;
                 }
-                Answer::Held | Answer::Late | Answer::Uncacheable | Answer::Nothing => break,
+                Answer::Held | Answer::Late | Answer::Uncacheable | Answer::Nothing => return false,
             }
-        }
-        if held {
-            tier.count_wait(true);
         }
         false
     }
@@ -361,14 +364,28 @@ fn broken_body(error: &BodyError) -> (Outcome, FailReason) {
 /// What following came to.
 enum Followed {
     Answered(After),
-    Stored {
-        entry: Arc<Entry>,
-        stale: bool,
-    },
+    Stored(Arc<Entry>, Kept),
     Released(ReleaseReason),
     Failed(Reason),
     /// The head was sent, and the rest will not come.
     Broken(Reason),
+}
+
+/// What a stored response is to the request that it answers, when that was not so from the start.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Kept {
+    /// The origin said that it holds, or another edge had fetched it.
+    Confirmed,
+    /// It stands in for an error.
+    InsteadOfError,
+    /// It was stored while the request looked elsewhere, and is fresh for so many seconds.
+    Hit { ttl_s: i64 },
+}
+
+/// What a request does that the fill it followed was not for.
+enum Rejoined {
+    Follows(Follower),
+    Stored(Hit),
 }
 
 /// Answers a request from a fill.
@@ -381,8 +398,8 @@ pub(crate) async fn follow(
     for _ in 0..JOINS_MAX {
         match follow_once(local, socket, task, follower).await {
             Followed::Answered(after) => return after,
-            Followed::Stored { entry, stale } => {
-                return answer_stored(local, socket, task, &entry, stale).await;
+            Followed::Stored(entry, kept) => {
+                return answer_stored(local, socket, task, &entry, kept).await;
             }
             Followed::Failed(reason) => return reply::refuse(local, socket, task, reason).await,
             Followed::Broken(reason) => {
@@ -393,7 +410,10 @@ pub(crate) async fn follow(
                 task.cache.detail = Some(reason.as_str());
                 task.cache.collapsed = false;
                 match rejoin(local, task, reason) {
-                    Some(next) => follower = next,
+                    Some(Rejoined::Follows(next)) => follower = next,
+                    Some(Rejoined::Stored(Hit { entry, ttl_s, .. })) => {
+                        return answer_stored(local, socket, task, &entry, Kept::Hit { ttl_s }).await;
+                    }
                     None => break,
                 }
             }
@@ -404,7 +424,7 @@ pub(crate) async fn follow(
 }
 
 /// Another fill may be the right one for this request: one for other values of the headers in `Vary`, or a new one.
-fn rejoin(local: &Rc<Local>, task: &Task, reason: ReleaseReason) -> Option<Follower> {
+fn rejoin(local: &Rc<Local>, task: &Task, reason: ReleaseReason) -> Option<Rejoined> {
     if !reason.may_join_again() {
         return None;
     }
@@ -421,9 +441,10 @@ fn rejoin(local: &Rc<Local>, task: &Task, reason: ReleaseReason) -> Option<Follo
                 let mut plain = take_outbox();
                 write_fill_head(&mut plain, head, rule.compress().is_some());
                 begin(local, task.cluster(), fill, plain, task.send_rate_min());
-                Some(follower)
+                Some(Rejoined::Follows(follower))
             }
-            Join::Follow(follower) => Some(follower),
+            Join::Follow(follower) => Some(Rejoined::Follows(follower)),
+            Join::Stored(hit) => Some(Rejoined::Stored(hit)),
             Join::Alone(_) => None,
         }
     });
@@ -457,8 +478,8 @@ async fn follow_once(
         let before = writer.written;
         let head = match first {
             Some(Event::Head(head)) => head,
-            Some(Event::Entry(entry)) => return Followed::Stored { entry, stale: false },
-            Some(Event::Stale(entry)) => return Followed::Stored { entry, stale: true },
+            Some(Event::Entry(entry)) => return Followed::Stored(entry, Kept::Confirmed),
+            Some(Event::Stale(entry)) => return Followed::Stored(entry, Kept::InsteadOfError),
             Some(Event::Released(reason)) => return Followed::Released(reason),
             Some(Event::Failed(reason)) => return Followed::Failed(refusal_for(reason)),
             // A body without a head can't be, and the interim ones are through.
@@ -560,22 +581,22 @@ pub(crate) async fn answer_stored(
     socket: &mut Socket,
     task: &mut Task,
     entry: &Entry,
-    stale: bool,
+    kept: Kept,
 ) -> After {
     let close = local.closes(&task.client);
     let age_s = entry.age_s(local.timestamp());
-    let cache = if stale {
-        CacheStatus { forward_status: None, ..CacheStatus::forward(Forward::Stale) }
-    } else if entry.is_from_tier() {
-        CacheStatus { hit: true, detail: Some("shared"), ..CacheStatus::default() }
-    } else {
-        let asked = matches!(task.cache.forward, Some(Forward::Stale | Forward::Request));
-        CacheStatus { forward_status: asked.then_some(304), ..task.cache }
-    };
-    let outcome = match stale {
-        true => CacheOutcome::Stale,
-        false if entry.is_from_tier() => CacheOutcome::Shared,
-        false => CacheOutcome::Revalidated,
+    let (cache, outcome) = match kept {
+        Kept::Hit { ttl_s } => (CacheStatus::hit(ttl_s), CacheOutcome::Hit),
+        Kept::InsteadOfError => (CacheStatus::forward(Forward::Stale), CacheOutcome::Stale),
+        Kept::Confirmed if entry.is_from_tier() => {
+            let cache = CacheStatus { hit: true, detail: Some("shared"), ..CacheStatus::default() };
+            (cache, CacheOutcome::Shared)
+        }
+        Kept::Confirmed => {
+            let asked = matches!(task.cache.forward, Some(Forward::Stale | Forward::Request));
+            let cache = CacheStatus { forward_status: asked.then_some(304), ..task.cache };
+            (cache, CacheOutcome::Revalidated)
+        }
     };
     let ours = task.ours(cache, close);
     let head_only = task.client.head_only;

@@ -142,7 +142,14 @@ pub(crate) async fn pass(local: &Rc<Local>, socket: &mut Socket, task: &mut Task
         Err(Broken { reason, .. }) => {
             socket.outbox.clear();
             if let Some(entry) = stand_in(local, task).filter(|_| stale_may_stand_in(reason)) {
-                return Box::pin(fetch::answer_stored(local, socket, task, &entry, true)).await;
+                return Box::pin(fetch::answer_stored(
+                    local,
+                    socket,
+                    task,
+                    &entry,
+                    fetch::Kept::InsteadOfError,
+                ))
+                .await;
             }
             Box::pin(reply::refuse(local, socket, task, reason)).await
         }

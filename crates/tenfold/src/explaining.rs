@@ -103,12 +103,12 @@ fn shown(entry: &Shown) -> Value {
         entry.encodings.iter().map(|&(coding, bytes)| (coding.to_owned(), json!(bytes))).collect();
     json!({
         "selected": entry.is_selected,
-        "tier": entry.tier,
+        "source": entry.source,
         "status": entry.status,
         "age_s": entry.age_s,
         "ttl_s": entry.ttl_s,
         "lifetime_s": entry.lifetime_s,
-        "purged": entry.purged,
+        "purge_standing": entry.purge_standing,
         "vary": vary,
         "tags": entry.tags,
         "etag": entry.etag,

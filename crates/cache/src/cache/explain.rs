@@ -39,8 +39,8 @@ pub struct Explained {
 pub struct Shown {
     /// Its status.
     pub status: u16,
-    /// Which tier holds it.
-    pub tier: &'static str,
+    /// Where this edge had it from: `origin`, or `shared` if another edge had fetched it.
+    pub source: &'static str,
     /// It is the one that answers the request.
     pub is_selected: bool,
     /// Its age, in seconds. RFC 9111 §4.2.3.
@@ -49,8 +49,8 @@ pub struct Shown {
     pub ttl_s: Option<i64>,
     /// How long it is fresh in all, in seconds.
     pub lifetime_s: Option<i64>,
-    /// A purge has hit it: `soft` or `hard`.
-    pub purged: Option<&'static str>,
+    /// How purges have hit it: `soft` or `hard`, or `suspect` where one may have been missed.
+    pub purge_standing: Option<&'static str>,
     /// What it varies by, with the values of the request it was made for.
     pub vary: Vec<(String, Option<String>)>,
     /// Names by which it can be purged.
@@ -123,12 +123,12 @@ impl Cache {
         let vary = entry.vary.iter().flat_map(|vary| vary.selecting());
         Shown {
             status: entry.status,
-            tier: "ram",
+            source: if entry.is_from_tier() { "shared" } else { "origin" },
             is_selected: false,
             age_s: entry.age_s(now),
             ttl_s: at(now).map(|standing| standing.ttl_s),
             lifetime_s,
-            purged: match standing {
+            purge_standing: match standing {
                 Standing::Untouched => None,
                 Standing::Suspect => Some("suspect"),
                 Standing::Soft => Some("soft"),
@@ -176,7 +176,7 @@ mod tests {
         assert_eq!((shown.age_s, shown.ttl_s, shown.lifetime_s), (20, Some(40), Some(60)));
         assert_eq!(shown.tags, ["product:7", "list"]);
         assert_eq!((shown.etag.as_deref(), shown.body_bytes), (Some("\"a\""), 4));
-        assert!(shown.is_selected && shown.purged.is_none());
+        assert!(shown.is_selected && shown.purge_standing.is_none());
         let stale = explain(&site, NONE, at(70));
         assert!(matches!(stale.found, Lookup::Revalidate { requested: false, .. }));
         assert_eq!(stale.stored[0].ttl_s, Some(-10));
@@ -212,7 +212,7 @@ mod tests {
         for _ in 0..2 {
             let explained = explain(&site, NONE, at(1));
             assert!(matches!(explained.found, Lookup::Miss(MissReason::Purged)));
-            assert_eq!(explained.stored[0].purged, Some("hard"));
+            assert_eq!(explained.stored[0].purge_standing, Some("hard"));
         }
         assert!(matches!(site.lookup(NONE, at(1)), Lookup::Miss(MissReason::Purged)));
         assert!(explain(&site, NONE, at(1)).stored.is_empty(), "a request frees it");

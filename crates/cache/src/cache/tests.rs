@@ -212,8 +212,9 @@ fn who_missed_just_before_it_was_stored_gets_the_stored_one() {
     let site = Site::respect();
     let missed = site.lookup(&[], NOW);
     site.fill(&[], &[FRESH], b"x", NOW);
-    let Join::Follow(mut follower) = site.join_after(missed, &[], NOW) else { panic!("fetched twice") };
-    assert!(matches!(next(&mut follower), Some(Event::Entry(entry)) if entry.body == "x"));
+    let Join::Stored(hit) = site.join_after(missed, &[], NOW) else { panic!("fetched twice") };
+    assert_eq!((&hit.entry.body[..], hit.ttl_s), (&b"x"[..], 60));
+    assert_eq!(site.cache.stats().collapsed, 0, "nobody was followed");
     assert_eq!(site.cache.stats().fills, 0);
 }
 

@@ -97,7 +97,7 @@ pub enum Event {
     Chunk(Bytes),
     /// The body is complete.
     End,
-    /// The answer is this stored response, fresh: the origin said 304, or another fill had just finished.
+    /// The answer is this stored response, fresh: the origin said 304, or another edge had fetched it.
     Entry(Arc<Entry>),
     /// The origin failed; this stale copy may be served instead.
     Stale(Arc<Entry>),

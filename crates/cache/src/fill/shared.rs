@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use super::state::{Body, End, State};
+use super::state::{Body, State};
 use super::waiting::Woken;
 use super::{Follower, KeptFields};
 use crate::policy::RequestFacts;
@@ -12,7 +12,7 @@ use crate::purge::Slots;
 use crate::relay::Relays;
 use crate::stats::Counters;
 use crate::tier::Heard;
-use crate::{Entry, Field, ReleaseReason};
+use crate::{Field, ReleaseReason};
 
 /// One fill's identity, and its state behind a lock.
 #[derive(Debug)]
@@ -136,15 +136,6 @@ impl Shared {
         let slot = state.attach(worker, request.is_none(), accepts_stale);
         drop(state);
         Some(Follower { shared: Arc::clone(self), slot, request: request.map(KeptFields::new) })
-    }
-
-    /// A follower that finds its answer at once.
-    pub(crate) fn answered(self: &Arc<Self>, worker: usize, entry: Arc<Entry>) -> Follower {
-        let mut state = self.lock();
-        let slot = state.attach(worker, true, false);
-        state.finish(End::Entry(entry));
-        drop(state);
-        Follower { shared: Arc::clone(self), slot, request: None }
     }
 
     /// Wakes followers, those of other workers through their relays.

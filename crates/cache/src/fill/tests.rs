@@ -183,6 +183,7 @@ fn worker(
                 Lookup::Hit(hit) => Read::Body(hit.entry.body.to_vec()),
                 _ => match cache.join(&key, &facts, &Rule::Respect, None, index, NOW) {
                     Join::Follow(follower) => follow(follower, leave_after).await,
+                    Join::Stored(hit) => Read::Body(hit.entry.body.to_vec()),
                     Join::Alone(_) => Read::Alone,
                     Join::Lead(fill, follower) => {
                         led.set(led.get() + 1);

@@ -298,44 +298,46 @@ impl Tier {
         let submitted = self.redis.submit(move |link| async move {
             let answer = tier.answer(&link, &question, budget).await;
             // Whoever asked may have given up; then the lock is of no use to anybody.
-            if let Err(Answer::Lead(lease)) = sender.send(answer) {
+            if let Err(Ok(Answer::Lead(lease))) = sender.send(answer) {
                 tier.give_back(&link, &lease, 0).await;
             }
         });
         let answer = match submitted {
             Ok(()) => timeout(budget, answered).await.ok().and_then(Result::ok),
-            Err(_) => None,
+            Err(error) => Some(Err(error)),
         };
-        answer.unwrap_or_else(|| {
-            count(&self.counters.unanswered);
-            if self.redis.is_up() { Answer::Late } else { Answer::Nothing }
-        })
+        // Which of the two clocks runs out first, this one or the call's, is chance.
+        match answer.unwrap_or(Err(CallError::TimedOut)) {
+            Ok(answer) => answer,
+            Err(error) => {
+                count(&self.counters.unanswered);
+                let late = matches!(error, CallError::TimedOut) && self.redis.is_up();
+                if late { Answer::Late } else { Answer::Nothing }
+            }
+        }
     }
 
-    async fn answer(&self, link: &Rc<Link>, question: &Question, budget: Duration) -> Answer {
+    async fn answer(
+        &self,
+        link: &Rc<Link>,
+        question: &Question,
+        budget: Duration,
+    ) -> Result<Answer, CallError> {
         let began = link.now();
-        let asked = match self.answer_at(link, question, &self.place(&question.key), budget).await {
-            Ok(Asked::Names(names)) => {
-                let Some(variant) = variant_of(&names, &question.request) else { return Answer::Nothing };
+        let asked = match self.answer_at(link, question, &self.place(&question.key), budget).await? {
+            Asked::Names(names) => {
+                let Some(variant) = variant_of(&names, &question.request) else { return Ok(Answer::Nothing) };
                 let left = budget.saturating_sub(link.now() - began);
                 let place = self.place(&[&question.key[..], &variant].concat());
-                self.answer_at(link, question, &place, left).await
+                self.answer_at(link, question, &place, left).await?
             }
             asked => asked,
         };
-        match asked {
-            Ok(Asked::Answer(answer)) => answer,
+        Ok(match asked {
+            Asked::Answer(answer) => answer,
             // Names under a variant's key are nobody's doing.
-            Ok(Asked::Names(_)) => Answer::Nothing,
-            Err(CallError::TimedOut) if self.redis.is_up() => {
-                count(&self.counters.unanswered);
-                Answer::Late
-            }
-            Err(_) => {
-                count(&self.counters.unanswered);
-                Answer::Nothing
-            }
-        }
+            Asked::Names(_) => Answer::Nothing,
+        })
     }
 
     async fn answer_at(

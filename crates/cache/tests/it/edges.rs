@@ -118,7 +118,7 @@ fn a_lost_place_makes_everything_suspect_and_few_renew_it_at_once() {
         let Lookup::Stale { hit, refresh: true } = edge.look_up(&ask, at(1)) else {
             panic!("{path} is served and to be renewed")
         };
-        assert!(hit.ttl_s > 0, "it is fresh as far as anybody knows");
+        assert!(hit.suspect && hit.ttl_s > 0, "it is fresh as far as anybody knows");
         renewing.extend(edge.refresh(&ask, hit.entry, at(1)));
     }
     assert_eq!(renewing.len(), 4, "a tenth of it");
@@ -231,6 +231,7 @@ fn a_frozen_redis_costs_a_miss_its_budget_and_then_nothing() {
         asked += 1;
         assert!(asked <= 5, "it is known to be away");
     }
+    assert_eq!(edge.tier().stats().unanswered, asked + 1, "each question counts once");
 }
 
 #[test]

@@ -112,7 +112,7 @@ impl Site {
         match self.cache.join(&ask.key(), &ask.facts(), ask.rule, revalidating, 0, now) {
             // Nobody follows: the fill runs in the background of a test.
             Join::Lead(fill, _) => fill,
-            Join::Follow(_) | Join::Alone(_) => panic!("{} was to be fetched", ask.path),
+            Join::Follow(_) | Join::Stored(_) | Join::Alone(_) => panic!("{} was to be fetched", ask.path),
         }
     }
 

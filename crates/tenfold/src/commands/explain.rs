@@ -70,9 +70,9 @@ fn render_entry(entry: &Value) -> String {
         if entry.get("selected") == Some(&Value::Bool(true)) { "answers this request" } else { "" };
     let _ = writeln!(
         out,
-        "\n  {} in {}  {selected}",
+        "\n  {} from {}  {selected}",
         number("status").unwrap_or(0),
-        entry.get("tier").and_then(Value::as_str).unwrap_or("-"),
+        entry.get("source").and_then(Value::as_str).unwrap_or("-"),
     );
     let mut line = |name: &str, value: String| {
         let _ = writeln!(out, "  {name:<13} {}", printable(&value));
@@ -83,8 +83,9 @@ fn render_entry(entry: &Value) -> String {
         (Some(ttl), Some(lifetime)) => line("stale", format!("for {} s, after {lifetime} s", -ttl)),
         _ => line("fresh", "not for this request".into()),
     }
-    if let Some(purged) = entry.get("purged").and_then(Value::as_str) {
-        line("purged", purged.into());
+    if let Some(standing) = entry.get("purge_standing").and_then(Value::as_str) {
+        let suspect = "suspect: one may have been missed";
+        line("purges", if standing == "suspect" { suspect } else { standing }.into());
     }
     let list = |name: &str| entry.get(name).and_then(Value::as_array).into_iter().flatten();
     let tags: Vec<_> = list("tags").filter_map(Value::as_str).collect();
@@ -122,8 +123,8 @@ mod tests {
             "next": { "outcome": "hit", "reason": "fresh", "why": "it is stored and fresh for 40 s more" },
             "uncacheable_s": 0, "origin_failing_s": 0, "fills": 0,
             "stored": [{
-                "selected": true, "tier": "ram", "status": 200, "age_s": 20, "ttl_s": 40, "lifetime_s": 60,
-                "purged": null, "vary": { "accept-language": "de" }, "tags": ["product:7"],
+                "selected": true, "source": "origin", "status": 200, "age_s": 20, "ttl_s": 40, "lifetime_s": 60,
+                "purge_standing": null, "vary": { "accept-language": "de" }, "tags": ["product:7"],
                 "etag": "\"a\u{1b}[2J\"", "last_modified": null, "part": null, "body_bytes": 4096, "weight_bytes": 5120,
                 "encodings": { "br": 1024 },
             }],
@@ -134,7 +135,7 @@ route      all
 next       hit (fresh): it is stored and fresh for 40 s more
 stored     1
 
-  200 in ram  answers this request
+  200 from origin  answers this request
   age           20 s
   fresh         40 s more, of 60 s
   tags          product:7

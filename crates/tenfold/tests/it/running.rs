@@ -234,7 +234,9 @@ fn what_is_stored_and_what_comes_next_is_explained() {
     assert!(explain(&[]).contains("miss (uri_miss): nothing is stored"), "{}", explain(&[]));
     assert_eq!(get(edge, "/a").status, 200);
     let hit = explain(&[]);
-    for part in ["hit (fresh)", "of 600 s", "tags          page", "accept-language: (absent)", "200 in ram"] {
+    for part in
+        ["hit (fresh)", "of 600 s", "tags          page", "accept-language: (absent)", "200 from origin"]
+    {
         assert!(hit.contains(part), "{part} in {hit}");
     }
     let german = explain(&["-H", "Accept-Language: de"]);
@@ -242,8 +244,8 @@ fn what_is_stored_and_what_comes_next_is_explained() {
     assert!(explain(&["-X", "POST"]).contains("bypass (method)"));
     let told: serde_json::Value = serde_json::from_str(&explain(&["--json"])).expect("JSON");
     assert_eq!(
-        (told["next"]["outcome"].as_str(), told["stored"][0]["tier"].as_str()),
-        (Some("hit"), Some("ram"))
+        (told["next"]["outcome"].as_str(), told["stored"][0]["source"].as_str()),
+        (Some("hit"), Some("origin"))
     );
     assert_eq!(origin.count("GET", "/a"), 1, "nothing is fetched by asking");
     let wrong = process.command(&folder, &["cache", "explain", "shop.example"]);

@@ -35,7 +35,7 @@ impl Rush {
                         waits += 1;
                         match site.join_after(found, &[], now) {
                             Join::Lead(fill, _) => Some(fill),
-                            Join::Follow(_) | Join::Alone(_) => None,
+                            Join::Follow(_) | Join::Stored(_) | Join::Alone(_) => None,
                         }
                     }
                 };
