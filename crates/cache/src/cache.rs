@@ -17,6 +17,7 @@ use crate::fill::{
     Class, FILLS_PER_KEY_MAX, Fill, Fills, Fit, Follower, Identity, KeptFields, Place, Shared,
 };
 use crate::key::UrlParts;
+use crate::marks::Marks;
 use crate::policy::freshness::{self, Decision, is_shareable};
 use crate::policy::request::MethodKind;
 use crate::policy::{Early, RequestFacts, Timestamp, invalidation};
@@ -26,7 +27,6 @@ use crate::rule::Effective;
 use crate::stats::{Counters, count};
 use crate::store::{Change, Object, SeededHash, Selected, Store};
 use crate::tier::Tier;
-use crate::uncacheable::Marks;
 use crate::{
     AloneReason, BypassReason, Config, Entry, Error, Field, KeyBuf, MissReason, Purge, Purged, Relay,
     Renewal, Rule, Stats, Uncacheable, tags,
@@ -148,8 +148,8 @@ pub enum Join {
     Alone(AloneReason),
 }
 
-/// All fills together hold at most this share of the store's memory; beyond it bodies stream without being kept.
-const FILLS_MEMORY_SHARE: u64 = 4;
+/// All bodies under way together hold at most the store's memory divided by this; beyond it they stream without being kept.
+const FILLS_MEMORY_DIVISOR: u64 = 4;
 
 impl Cache {
     /// Builds a cache. `seed` should be random, so that nobody outside can predict hashes.
@@ -660,7 +660,7 @@ impl Cache {
 
     /// What bodies under way may hold together.
     pub(crate) fn held_bytes_max(&self) -> u64 {
-        self.config.memory_bytes / FILLS_MEMORY_SHARE
+        self.config.memory_bytes / FILLS_MEMORY_DIVISOR
     }
 
     /// The whole responses stored that answer a request with these fields.

@@ -1,6 +1,7 @@
 //! How much the cache may hold, and what cannot work.
 //!
-//! Everything the cache allocates follows from the first four of these numbers. [`Config::validate`] checks them, and
+//! What stored responses take follows from the first three of these numbers; bodies under way hold a quarter as much at
+//! most, and the records of purges and marks some MiB. [`Config::validate`] checks them, and
 //! [`Cache::new`](crate::Cache::new) calls it; afterwards nothing can be wrong with them. An object that its shard could not hold
 //! would be evicted in the moment it is stored, silently, so a configuration that allows one is refused.
 
@@ -53,13 +54,13 @@ impl Config {
     }
 }
 
-/// Why a cache cannot be built. Each names the setting to change.
+/// Why a cache cannot be built. [`Error::path`] names the setting to change.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {
     /// An object of the permitted size would not fit beside anything else.
     #[error(
-        "cache.object_max: {object_bytes_max} bytes cannot be kept in cache.memory = {memory_bytes} bytes; at most {possible_bytes_max}"
+        "{object_bytes_max} bytes cannot be kept in cache.memory = {memory_bytes} bytes; at most {possible_bytes_max}"
     )]
     ObjectTooLarge {
         /// What was asked for.
@@ -70,9 +71,20 @@ pub enum Error {
         possible_bytes_max: u64,
     },
     /// A count that has to be at least one is zero.
-    #[error("{path}: must be at least 1")]
+    #[error("must be at least 1")]
     Zero {
         /// The setting's path.
         path: &'static str,
     },
+}
+
+impl Error {
+    /// The setting that it is about.
+    #[must_use]
+    pub const fn path(&self) -> &'static str {
+        match self {
+            Self::ObjectTooLarge { .. } => "cache.object_max",
+            Self::Zero { path } => path,
+        }
+    }
 }

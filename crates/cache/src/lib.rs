@@ -21,6 +21,7 @@ mod encoded;
 mod entry;
 mod fill;
 mod key;
+mod marks;
 pub mod policy;
 pub mod purge;
 mod query;
@@ -34,7 +35,6 @@ mod status;
 mod store;
 mod tags;
 pub mod tier;
-mod uncacheable;
 
 pub use cache::{Cache, Explained, Hit, Join, Lookup, Shown};
 pub use config::{Config, Error};

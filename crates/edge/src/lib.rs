@@ -224,9 +224,7 @@ pub struct Purging {
 }
 
 fn cache_error(error: &tenfold_cache::Error) -> BuildError {
-    let message = error.to_string();
-    let (path, message) = message.split_once(": ").unwrap_or(("cache", &message));
-    BuildError { path: path.to_owned(), message: message.to_owned() }
+    BuildError { path: error.path().to_owned(), message: error.to_string() }
 }
 
 /// What is going on, as plain values.

@@ -37,7 +37,7 @@ impl Default for Config {
             username: None,
             password: None,
             connect: Duration::from_secs(1),
-            probe: Duration::from_millis(20),
+            probe: Duration::from_millis(50),
             in_flight_max: 512,
         }
     }

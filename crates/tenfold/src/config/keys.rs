@@ -354,7 +354,7 @@ const EDGE: &[Key] = &[
 ];
 
 const CACHE: &[Key] = &[
-    key("memory", Kind::Size { min: 0, max: 16 * TIB }, "What the cache may hold in RAM, everything counted. Needs a restart to change.", "\"512MiB\"").or("\"256MiB\""),
+    key("memory", Kind::Size { min: 0, max: 16 * TIB }, "What stored responses may weigh in RAM, with their heads, keys and bookkeeping; fetches under way may hold a quarter more. Needs a restart to change.", "\"512MiB\"").or("\"256MiB\""),
     key("redis", Kind::Text(Form::Label), "The `[redis.NAME]` through which edges share what they fetched and hear of each other's purges. Needs a restart to change.", "\"cache\""),
     key("shared", Kind::Table(CACHE_SHARED), "What the shared tier may cost. Needs a restart to change.", "{ budget = \"5ms\" }").or("{}"),
     key("object_max", Kind::Size { min: KIB, max: 4 * GIB }, "The largest response that is stored; larger ones stream past. Needs a restart to change.", "\"4MiB\"").or("\"4MiB\""),
@@ -375,7 +375,7 @@ const CACHE_SHARED: &[Key] = &[
     key(
         "shield_budget",
         duration(1, MINUTE),
-        "The same on routes with `shield`, where an answer saves the nodes more. Waiting for another edge's fetch does not count.",
+        "How long a miss may wait for the shared tier on routes with `shield`, where an answer saves the nodes more than `budget` allows for elsewhere. Waiting for another edge's fetch does not count.",
         "\"200ms\"",
     )
     .or("\"200ms\""),
@@ -407,7 +407,7 @@ const REDIS: &[Key] = &[
     key("ca", Kind::Text(Form::File), "With TLS: the authorities that vouch for the server, in PEM; without it those that the system trusts. Needs a restart to change.", "\"redis-ca.crt\""),
     key("user", Kind::Text(Form::Label), "The user of its access control list. Needs a restart to change.", "\"tenfold\""),
     key("password", Kind::Text(Form::Password), "Not inside the URL, where an @ would break it. Needs a restart to change.", "\"${REDIS_PASSWORD:-secret}\""),
-    key("connect", duration(10, MINUTE), "For a connection, with TLS and authentication. Needs a restart to change.", "\"1s\"").or("\"1s\""),
+    key("connect", duration(10, MINUTE), "How long making a connection may take, with TLS and authentication. Needs a restart to change.", "\"1s\"").or("\"1s\""),
     key("probe", duration(1, MINUTE), "A server that doesn't answer a probe within this is not asked. Needs a restart to change.", "\"50ms\"").or("\"50ms\""),
     key("in_flight_max", Kind::Integer { min: 1, max: 100_000 }, "Calls under way at once; what is beyond does without. Needs a restart to change.", "512").or("512"),
 ];
@@ -503,10 +503,10 @@ const ROUTE: &[Key] = &[
 
 const ROUTE_CACHE: &[Key] = &[
     key("ttl", duration(0, YEAR), "How long a response is fresh, whatever lifetime it names itself; for status 200, 203, 204, 300, 301 and 308, others follow their own headers. A response marked `private` or `no-store` is not stored, unless `shared` is true. Does not apply to a request with Authorization or Cookie, unless `shared` is true or all of that header is in `key`. Without it the response's own headers say.", "\"30s\""),
-    key("negative_ttl", duration(0, DAY), "The same for status 404, 405, 410, 414, 451 and 500 to 504 without a lifetime of their own.", "\"5s\""),
-    key("heuristic", Kind::Boolean, "A response that names no lifetime is fresh for a tenth of the time since its Last-Modified, at most a day (RFC 9111 §4.2.2). Not for a request with Authorization or Cookie, unless `shared` is true or all of that header is in `key`, nor for a response with Set-Cookie.", "true").or("false"),
-    key("stale_while_revalidate", duration(0, YEAR), "How long after that a stale copy answers while a fresh one is fetched.", "\"10m\"").or("\"0s\""),
-    key("stale_if_error", duration(0, YEAR), "How long after that a stale copy answers when the nodes fail.", "\"1d\"").or("\"0s\""),
+    key("negative_ttl", duration(0, DAY), "How long a response is fresh whose status is 404, 405, 410, 414, 451 or 500 to 504 and that has no lifetime of its own. Stale, it answers nothing.", "\"5s\""),
+    key("heuristic", Kind::Boolean, "A response that names no lifetime is fresh for a tenth of the time since its Last-Modified, at most a day (RFC 9111 §4.2.2). Not for a request with Authorization or Cookie, unless `shared` is true or all of that header is in `key`, nor for a response with Set-Cookie; what says `public` is for all of them.", "true").or("false"),
+    key("stale_while_revalidate", duration(0, YEAR), "How long after the end of its lifetime a stale copy answers while a fresh one is fetched.", "\"10m\"").or("\"0s\""),
+    key("stale_if_error", duration(0, YEAR), "How long after the end of its lifetime a stale copy answers when the nodes fail; counted from there, not from the end of `stale_while_revalidate`.", "\"1d\"").or("\"0s\""),
     key("key", Kind::List(&Kind::Text(Form::KeyPart)), "Request headers and cookies that tell copies apart.", "[\"header:accept-language\", \"cookie:currency\"]").or("[]"),
     key("query", Kind::Table(ROUTE_CACHE_QUERY), "What of a GET's query counts, for the cache and for the nodes.", "{ sort = true, drop = [\"utm_*\"] }").or("{}"),
     key("tags", Kind::List(&Kind::Text(Form::Tag)), "Names by which stored responses can be purged together; `{id}` is a part of the path, `{query.NAME}` a parameter, `{header.NAME}` a field of the response. `Surrogate-Key` and `Cache-Tag` of the response count in any case.", "[\"product:{id}\"]").or("[]"),

@@ -15,6 +15,7 @@ use tenfold_edge::router::{self, RouteIndex};
 use super::diagnostic::Diagnostic;
 use super::suggest;
 use super::tree::{Node, Table, Value};
+use super::values::size_text;
 
 /// Adds what is wrong, or worth a warning, to `out`.
 pub fn check(root: &Table, out: &mut Vec<Diagnostic>) {
@@ -81,10 +82,26 @@ fn check_cache(root: &Table, out: &mut Vec<Diagnostic>) {
         return;
     }
     let Err(error) = super::settings::cache(cache).validate() else { return };
-    let message = error.to_string();
-    let key = message.split_once(": ").map_or("cache", |(key, _)| key);
-    let span = root.span_of(key).unwrap_or(0..0);
-    out.push(Diagnostic::error(span, message, ""));
+    // What was left to its default has no place of its own.
+    let written = |key: &str| root.span_of(key).filter(|span| !span.is_empty());
+    let span = written(error.path()).or_else(|| written("cache.memory")).unwrap_or(0..0);
+    let tenfold_cache::Error::ObjectTooLarge { object_bytes_max, memory_bytes, possible_bytes_max } = error
+    else {
+        out.push(Diagnostic::error(span, format!("{}: {error}", error.path()), ""));
+        return;
+    };
+    let message = format!(
+        "cache.object_max = {} cannot be kept in cache.memory = {}",
+        size_text(object_bytes_max),
+        size_text(memory_bytes)
+    );
+    // Whole KiB, of which an object may have one at least.
+    let possible = possible_bytes_max & !1023;
+    let label = match possible {
+        0 => "raise cache.memory".to_owned(),
+        _ => format!("raise cache.memory, or set cache.object_max to at most {}", size_text(possible)),
+    };
+    out.push(Diagnostic::error(span, message, label));
 }
 
 /// Who shares what with whom.

@@ -235,6 +235,14 @@ fn the_defaults_are_those_of_the_tiers() {
     assert_eq!(edge.clusters[0].timeouts, tenfold_edge::config::Timeouts::default());
     assert_eq!(edge.cache, tenfold_cache::Config::default());
     assert_eq!(edge.access_log.sample_ppm, tenfold_edge::config::AccessLogConfig::default().sample_ppm);
+    let sharing = format!("{BASE}\n[cache]\nredis = \"r\"\n[redis.r]\nurl = \"redis://127.0.0.1:6379\"\n");
+    let shared = good(&sharing).settings.shared.expect("it shares");
+    assert_eq!(shared.tier, tenfold_cache::tier::Settings::default());
+    let (set, default) = (shared.redis, tenfold_state::Config::default());
+    assert_eq!(
+        (set.connect, set.probe, set.in_flight_max),
+        (default.connect, default.probe, default.in_flight_max)
+    );
 }
 
 #[test]
@@ -583,8 +591,12 @@ fn the_whole_is_checked_too() {
     check(&after_base("edge.listen = \"127.0.0.1:9900\""), "127.0.0.1:9900 is used twice");
     check(
         &after_base("cache = { memory = \"1MiB\", object_max = \"2MiB\" }"),
-        "cache.object_max: 2097152 bytes cannot be kept in cache.memory = 1048576 bytes; at most 812578",
+        "cache.object_max = 2MiB cannot be kept in cache.memory = 1MiB",
     );
+    let (by_default, hint) =
+        (after_base("cache.memory = \"1MiB\""), "set cache.object_max to at most 793KiB");
+    let shown = read(&by_default).expect_err("it does not fit").render(false);
+    assert!(shown.contains(hint) && shown.contains("memory = \"1MiB\""), "{shown}");
     check(&after_base("admin.listen = \"127.0.0.1:8080\""), "127.0.0.1:8080 is used twice");
     check(&after_base("edge.listen = [\"127.0.0.1:0\", \"127.0.0.1:0\"]"), "127.0.0.1:0 is used twice");
     check(
