@@ -9,6 +9,7 @@
 
 pub(crate) mod codings;
 mod cost;
+mod event_loop;
 mod floor;
 pub(crate) mod hit_ratio;
 mod hits;

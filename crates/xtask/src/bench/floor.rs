@@ -14,21 +14,20 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write as _};
-use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Range;
 
 use anyhow::{Context as _, Result};
-use mio::net::{TcpListener, TcpStream};
-use mio::{Events, Interest, Poll, Registry, Token};
+use mio::event::Event;
+use mio::net::TcpStream;
+use mio::{Interest, Poll, Registry, Token};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::sendfile::sendfile;
 
 use super::Options;
+use super::event_loop::{self, Serve};
 use super::rows::{KEY_REQUEST, Size};
 
-const EVENTS_MAX: usize = 1024;
 const REQUEST_BYTES_MAX: usize = 4096;
-const LISTENER: Token = Token(usize::MAX);
 
 /// How the bytes go out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,28 +51,12 @@ impl Way {
 
 /// Serves the sizes of [`Size::ALL`] until it is stopped.
 pub(crate) fn run(way: Way, port: u16) -> Result<()> {
-    let mut poll = Poll::new()?;
     let answers = match way {
         Way::Keys => vec![Answer::of_keys()?],
         Way::Write | Way::Sendfile => Size::ALL.into_iter().map(Answer::new).collect::<Result<Vec<_>>>()?,
     };
     let mut floor = Floor { way, answers, connections: Vec::new(), free: Vec::new() };
-    let mut listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
-    poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
-    let mut events = Events::with_capacity(EVENTS_MAX);
-    loop {
-        match poll.poll(&mut events, None) {
-            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            polled => polled?,
-        }
-        for event in &events {
-            if event.token() == LISTENER {
-                floor.accept(&listener, poll.registry())?;
-            } else {
-                floor.ready(event.token().0);
-            }
-        }
-    }
+    event_loop::run(Poll::new()?, port, &mut floor)
 }
 
 /// An answer in one piece, in both places.
@@ -140,31 +123,27 @@ struct Floor {
     free: Vec<usize>,
 }
 
-impl Floor {
-    fn accept(&mut self, listener: &TcpListener, registry: &Registry) -> Result<()> {
-        loop {
-            let mut stream = match listener.accept() {
-                Ok((stream, _)) => stream,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error).context("accepting"),
-            };
-            stream.set_nodelay(true)?;
-            let token = self.free.pop().unwrap_or(self.connections.len());
-            registry.register(&mut stream, Token(token), Interest::READABLE | Interest::WRITABLE)?;
-            let connection = Some(Connection { stream, under_way: None, token });
-            match self.connections.get_mut(token) {
-                Some(place) => *place = connection,
-                None => self.connections.push(connection),
-            }
+impl Serve for Floor {
+    fn accepted(&mut self, mut stream: TcpStream, registry: &Registry) -> Result<()> {
+        stream.set_nodelay(true)?;
+        let token = self.free.pop().unwrap_or(self.connections.len());
+        registry.register(&mut stream, Token(token), Interest::READABLE | Interest::WRITABLE)?;
+        let connection = Some(Connection { stream, under_way: None, token });
+        match self.connections.get_mut(token) {
+            Some(place) => *place = connection,
+            None => self.connections.push(connection),
         }
+        Ok(())
     }
 
-    fn ready(&mut self, token: usize) {
-        let Some(Some(connection)) = self.connections.get_mut(token) else { return };
+    fn ready(&mut self, event: &Event) -> Result<()> {
+        let token = event.token().0;
+        let Some(Some(connection)) = self.connections.get_mut(token) else { return Ok(()) };
         if connection.serve(&self.answers, self.way).is_err() {
             self.free.push(connection.token);
             self.connections[token] = None;
         }
+        Ok(())
     }
 }
 

@@ -13,23 +13,24 @@
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write as _};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use mio::net::{TcpListener, TcpStream};
-use mio::{Events, Interest, Poll, Registry, Token};
+use mio::event::Event;
+use mio::net::TcpStream;
+use mio::{Interest, Poll, Registry, Token};
 use tenfold_pgwire::startup;
+
+use crate::bench::event_loop::{self, Serve};
 
 /// Larger than any answer of the small kinds, so that one read gets all of it.
 const BUFFER_BYTES: usize = 64 << 10;
-const EVENTS_MAX: usize = 1024;
-const LISTENER: Token = Token(usize::MAX);
 /// `Terminate`: a client's last word.
 const TERMINATE: u8 = b'X';
 
 /// Serves until it is stopped.
 pub(crate) fn run(port: u16, server: u16, size: usize) -> Result<()> {
-    let mut poll = Poll::new()?;
+    let poll = Poll::new()?;
     let mut relay = Relay {
         connections: Vec::new(),
         free: Vec::new(),
@@ -44,22 +45,7 @@ pub(crate) fn run(port: u16, server: u16, size: usize) -> Result<()> {
         let token = relay.add(poll.registry(), TcpStream::from_std(stream), Side::Server)?;
         relay.idle.push(token);
     }
-    let mut listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
-    poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
-    let mut events = Events::with_capacity(EVENTS_MAX);
-    loop {
-        match poll.poll(&mut events, None) {
-            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            polled => polled?,
-        }
-        for event in &events {
-            if event.token() == LISTENER {
-                relay.accept(&listener, poll.registry())?;
-            } else {
-                relay.ready(event.token().0, event.is_readable(), event.is_writable())?;
-            }
-        }
-    }
+    event_loop::run(poll, port, &mut relay)
 }
 
 /// A server connection, and everything PostgreSQL said until it was ready.
@@ -111,6 +97,16 @@ struct Relay {
     buffer: Vec<u8>,
 }
 
+impl Serve for Relay {
+    fn accepted(&mut self, stream: TcpStream, registry: &Registry) -> Result<()> {
+        self.add(registry, stream, Side::Stranger).map(drop)
+    }
+
+    fn ready(&mut self, event: &Event) -> Result<()> {
+        self.go_on(event.token().0, event.is_readable(), event.is_writable())
+    }
+}
+
 impl Relay {
     fn add(&mut self, registry: &Registry, mut stream: TcpStream, side: Side) -> Result<usize> {
         stream.set_nodelay(true)?;
@@ -134,17 +130,7 @@ impl Relay {
         Ok(token)
     }
 
-    fn accept(&mut self, listener: &TcpListener, registry: &Registry) -> Result<()> {
-        loop {
-            match listener.accept() {
-                Ok((stream, _)) => self.add(registry, stream, Side::Stranger)?,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error).context("accepting"),
-            };
-        }
-    }
-
-    fn ready(&mut self, token: usize, readable: bool, writable: bool) -> Result<()> {
+    fn go_on(&mut self, token: usize, readable: bool, writable: bool) -> Result<()> {
         let Some(Some(connection)) = self.connections.get_mut(token) else { return Ok(()) };
         connection.is_readable |= readable;
         if writable && !connection.unsent.is_empty() {
