@@ -5,7 +5,11 @@
 //!
 //! **Failure.** [`Config::validate`] names each mistake by its configuration path; nothing here reads files.
 
+mod reads;
+
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+pub use self::reads::{Consistency, Reads, ReplicaHost};
 
 /// The whole tier.
 #[derive(Clone, Debug)]
@@ -78,6 +82,8 @@ pub struct Database {
     pub auth_query: Option<AuthQuery>,
     /// Run once on each new server connection.
     pub connect_query: Option<String>,
+    /// Which reads go to replicas.
+    pub reads: Reads,
 }
 
 /// Where a server listens.
@@ -402,6 +408,7 @@ impl Database {
             user_settings: Vec::new(),
             auth_query: None,
             connect_query: None,
+            reads: Reads::default(),
         }
     }
 
@@ -429,6 +436,9 @@ impl Database {
         }
         if !(1..=100).contains(&self.pool.hot_row_percent) {
             wrong(".pool.hot_rows", "expected 1 to 100 percent".to_owned());
+        }
+        for (key, message) in self.reads.mistakes() {
+            wrong(key, message);
         }
         for (user, settings) in &self.user_settings {
             if settings.size == Some(0) {

@@ -27,6 +27,7 @@ pub mod probe;
 pub mod refusal;
 pub mod report;
 pub mod shared;
+pub mod split;
 mod started;
 pub mod statements;
 mod worker;

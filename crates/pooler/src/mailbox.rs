@@ -41,6 +41,8 @@ pub(crate) enum Order {
     NothingToLend { pool: Arc<Pool> },
     /// Somebody may go on: places came free, a pause ended, a target changed.
     Wake { database: Arc<Database> },
+    /// Where the primary or a replica is was learned, or that a replica is gone: reads that wait for it go on.
+    Positions { database: Arc<Database> },
     /// A cancel request for a client of this worker.
     /// Whoever asked waits for the end of its connection, which comes with the cancel's.
     Cancel { place: u32, secret: Vec<u8>, asker: Box<Asker> },

@@ -30,6 +30,7 @@ use crate::{
     mailbox::{Ask, Mailbox, Order},
     pool::Pool,
     pooler::{Deps, ProcessAsk},
+    split::Split,
     statements::Statements,
 };
 
@@ -132,6 +133,8 @@ pub struct Database {
     pub spec: ArcSwap<config::Database>,
     /// Where its primary is now.
     pub target: ArcSwap<Target>,
+    /// Which reads its replicas may answer.
+    pub split: Arc<Split>,
     /// What its functions and tables hide.
     pub definitions: Definitions,
     /// The catalogue was read, or cannot be: until then nobody is lent a server, since what a trigger or a view leaves
@@ -420,10 +423,15 @@ impl UserCount {
 
 impl Database {
     fn new(name: Arc<str>, spec: config::Database) -> Self {
+        let split = Arc::new(Split::default());
+        if spec.reads.are_split() {
+            split.set_replicas(&spec.reads.replicas);
+        }
         Self {
             name,
             spec: ArcSwap::from_pointee(spec),
             target: ArcSwap::from_pointee(Target::default()),
+            split,
             definitions: Definitions::default(),
             is_known: AtomicBool::new(false),
             farewell: Mutex::default(),
@@ -493,6 +501,8 @@ impl Database {
             || old.password != spec.password
             || old.connect_query != spec.connect_query
             || !old.server_tls.is_same(&spec.server_tls);
+        let replicas = if spec.reads.are_split() { &spec.reads.replicas[..] } else { &[] };
+        self.split.set_replicas(replicas);
         self.spec.store(Arc::new(spec.clone()));
         self.disabled.store(false, Ordering::Relaxed);
         for pool in self.pools() {

@@ -13,6 +13,7 @@
 //! worker that went on with half a state would be worse. Errors of a socket end that connection only.
 
 mod aliases;
+mod away;
 mod batch;
 mod cancel;
 mod certificate;
@@ -298,6 +299,7 @@ impl Worker {
             Order::MakeRoom { pool } => self.make_room_for_others(&pool),
             Order::NothingToLend { pool } => self.nothing_lent(&pool),
             Order::Wake { database } => self.wake_database(&database),
+            Order::Positions { database } => self.positions_known(&database),
             Order::Cancel { place, secret, asker } => self.cancel_asked(place, &secret, asker),
             Order::Found { client } => self.login_found(client.0),
             Order::Derived { of: Deriving::Client(client), salted } => self.client_derived(client.0, &salted),

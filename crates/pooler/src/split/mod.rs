@@ -1,0 +1,157 @@
+//! Reads on replicas: which one may answer, and when only the primary may.
+//!
+//! **Intuition.** A replica's answer is right if the replica has replayed everything that its reader could know of. So
+//! for every table, and for every client, there is a *floor*: a position in the primary's write-ahead log. A read goes
+//! to any replica at or above the floors of what it reads and of who reads, waits a moment for one to get there, and
+//! else goes to the primary.
+//!
+//! **Mechanism.** Nothing is added to anyone's transaction to learn the position of its commit. Instead the primary's
+//! insert position is sampled on a connection of its own ([`Samples`]), and an event (a commit's answer, an answer of
+//! the primary) is remembered by the number of the first sample that begins after it: that sample's position is at or
+//! above everything the event could show. Until that sample is there, the event is *unsettled*. [`Floors`] keeps the
+//! last such number per table, [`Follower`] per client; [`Replica`] is what is known of one replica, and [`choose`]
+//! puts them together.
+//!
+//! **Failure.** What is not known goes to the primary: a table while a commit on it is under way, everything before the
+//! first sample, a replica that was not seen to be one of this primary's. A lost sample leaves what waits for it
+//! unsettled until the next.
+
+mod choose;
+mod floors;
+mod lsn;
+mod replica;
+mod samples;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use arc_swap::ArcSwap;
+use tokio::sync::Notify;
+
+use crate::config::ReplicaHost;
+
+pub use self::{
+    choose::{Choice, Follower, Limits, Why, choose},
+    floors::{Floors, Need, Writing},
+    lsn::Lsn,
+    replica::{InFlight, Replica, State},
+    samples::{Sample, Samples},
+};
+
+/// Replicas of one database at most.
+pub const REPLICAS_MAX: usize = 64;
+
+/// What all workers share of one database's replicas.
+#[derive(Debug)]
+pub struct Split {
+    /// The primary's positions.
+    pub samples: Samples,
+    /// What tables need.
+    pub floors: Floors,
+    /// The replicas, in the configuration's order; none: nothing is split.
+    pub replicas: ArcSwap<Vec<Arc<Replica>>>,
+    /// Clients that wait for a replica to catch up.
+    waiting: AtomicUsize,
+    /// Wakes whoever samples the primary.
+    poke: Notify,
+}
+
+impl Default for Split {
+    fn default() -> Self {
+        Self {
+            samples: Samples::new(),
+            floors: Floors::new(),
+            replicas: ArcSwap::from_pointee(Vec::new()),
+            waiting: AtomicUsize::new(0),
+            poke: Notify::new(),
+        }
+    }
+}
+
+impl Split {
+    /// Whether there is a replica at all.
+    #[must_use]
+    #[inline]
+    pub fn is_on(&self) -> bool {
+        !self.replicas.load().is_empty()
+    }
+
+    /// Makes these the replicas: those that are there already stay what they are.
+    pub fn set_replicas(&self, hosts: &[ReplicaHost]) {
+        let old = self.replicas.load_full();
+        let mut all: Vec<Arc<Replica>> = Vec::new();
+        for host in hosts.iter().take(REPLICAS_MAX) {
+            let name = host.host.to_string();
+            let replica = old.iter().find(|replica| *replica.name == *name).cloned().unwrap_or_else(|| {
+                let is_free = |id: &u32| !old.iter().chain(&all).any(|other| other.id == *id);
+                // Never more than twice REPLICAS_MAX at once.
+                let id = (1..=u32::from(u8::MAX)).find(is_free).unwrap_or(u32::from(u8::MAX));
+                Arc::new(Replica::new(id, name.into(), host.clone()))
+            });
+            replica.weight.store(host.weight.max(1), Ordering::Relaxed);
+            all.push(replica);
+        }
+        for gone in old.iter().filter(|replica| !all.iter().any(|kept| Arc::ptr_eq(kept, replica))) {
+            gone.lost(State::Down);
+            gone.epoch.fetch_add(1, Ordering::Relaxed);
+        }
+        self.replicas.store(Arc::new(all));
+        self.poke();
+    }
+
+    /// A client begins to wait for positions.
+    pub fn wait(&self) {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        self.poke();
+    }
+
+    /// It waits no longer.
+    pub fn waited(&self) {
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether somebody waits for positions: sample as often as may be, and wake the workers after each.
+    #[must_use]
+    pub fn is_waited_for(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
+    }
+
+    /// Has the primary and all replicas looked at now.
+    pub fn poke(&self) {
+        self.poke.notify_one();
+        for replica in self.replicas.load().iter() {
+            replica.poke();
+        }
+    }
+
+    /// Until somebody wants a sample of the primary.
+    pub async fn poked(&self) {
+        self.poke.notified().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Host;
+
+    fn hosts(ports: &[u16]) -> Vec<ReplicaHost> {
+        let host = |port: &u16| Host::Tcp { host: "r".into(), port: *port };
+        ports.iter().map(|port| ReplicaHost { host: host(port), weight: 1 }).collect()
+    }
+
+    #[test]
+    fn a_reload_keeps_the_replicas_that_stay() {
+        let split = Split::default();
+        assert!(!split.is_on());
+        split.set_replicas(&hosts(&[1, 2]));
+        let before = split.replicas.load_full();
+        before[1].answered(9, Lsn(5), 0, 1);
+        split.set_replicas(&hosts(&[2, 3]));
+        let after = split.replicas.load_full();
+        assert!(Arc::ptr_eq(&before[1], &after[0]) && after[0].state() == State::Up);
+        assert!(after[1].id != after[0].id && before[0].state() == State::Down);
+    }
+}
