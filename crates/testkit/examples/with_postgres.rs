@@ -26,7 +26,7 @@ fn main() -> ExitCode {
 
 fn run() -> Result<ExitCode, Error> {
     let mut words = env::args_os().skip(1).peekable();
-    let mut options = Options { replica: true, fsync: true, ..Options::default() };
+    let mut options = Options { replicas: 1, fsync: true, ..Options::default() };
     while let Some(option) = words.next_if(|word| word == "--scram" || word == "--set") {
         let value = words.next().unwrap_or_default().to_string_lossy().into_owned();
         match value.split_once('=') {

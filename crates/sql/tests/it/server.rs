@@ -11,7 +11,7 @@ fn cluster() -> MutexGuard<'static, Cluster> {
     static CLUSTER: OnceLock<Mutex<Cluster>> = OnceLock::new();
     let cluster = CLUSTER.get_or_init(|| {
         Mutex::new({
-            let options = Options { replica: true, ..Options::default() };
+            let options = Options { replicas: 1, ..Options::default() };
             Cluster::start(&options).expect("PostgreSQL starts")
         })
     });

@@ -1,4 +1,4 @@
-//! Changing a running server, and hurting it: settings, rules, signals to its processes, promotion.
+//! Changing a running server, and hurting it: settings, rules, signals to its processes, standstill, promotion.
 //!
 //! **Mechanism.** What an administrator would do: `ALTER SYSTEM` and a reload, a new `pg_hba.conf` and SIGHUP,
 //! `pg_promote()`. Signals go to processes whose parent is the server, and to no others.
@@ -11,7 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::Server;
-use crate::process::StopSignal;
+use crate::process::{Child, StopSignal};
 use crate::{Error, try_wait_for};
 
 const PROMOTE_LIMIT: Duration = Duration::from_secs(20);
@@ -31,6 +31,7 @@ pub enum BackendSignal {
 impl Server {
     /// Stops it as `pg_ctl -m immediate` does: nobody is told, the next start recovers.
     pub fn stop_immediately(&mut self) {
+        self.thaw();
         if let Some(mut child) = self.child.take() {
             child.stop(StopSignal::Quit, QUIT_LIMIT);
         }
@@ -94,6 +95,35 @@ impl Server {
             BackendSignal::Continue => Signal::SIGCONT,
         };
         kill(Pid::from_raw(pid), signal).map_err(|errno| Error::system("signalling a backend")(errno.into()))
+    }
+
+    /// SIGSTOP to all its processes: connections stay open and are accepted by the system, and nothing is answered.
+    /// [`Server::thaw`], stopping or killing it ends that.
+    pub fn freeze(&mut self) {
+        self.is_frozen = true;
+        self.signal_all(Signal::SIGSTOP);
+    }
+
+    /// SIGCONT to all its processes.
+    pub fn thaw(&mut self) {
+        if std::mem::take(&mut self.is_frozen) {
+            self.signal_all(Signal::SIGCONT);
+        }
+    }
+
+    /// The server first: one that stands still makes no further processes.
+    fn signal_all(&self, signal: Signal) {
+        let Some(server) = self.child.as_ref().map(Child::pid) else { return };
+        let send = |pid: u32| {
+            if let Ok(pid) = i32::try_from(pid) {
+                // It may have ended meanwhile.
+                let _ = kill(Pid::from_raw(pid), signal);
+            }
+        };
+        send(server);
+        let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        let pids = processes.filter_map(|process| process.file_name().to_str()?.parse::<i32>().ok());
+        pids.filter(|pid| parent_of(*pid) == Some(server)).for_each(|pid| send(pid.unsigned_abs()));
     }
 }
 

@@ -1,4 +1,4 @@
-//! A real PostgreSQL for tests and the demo: a primary, and a streaming replica if asked for.
+//! A real PostgreSQL for tests and the demo: a primary, and streaming replicas if asked for.
 //!
 //! **Intuition.** Lag, locks, transactions, restarts: only PostgreSQL behaves like PostgreSQL. A cluster of one's own
 //! takes about two seconds, touches none that exists, and leaves nothing behind.
@@ -8,15 +8,17 @@
 //! `pg_stat_statements`, so "how many queries reached the database" has an exact answer.
 //!
 //! **Failure.** Every error is an [`Error`] that says what to install, which folder, or what PostgreSQL printed.
-//! Dropping the cluster stops both servers and removes the folder; our own death does the same through the watcher.
+//! Dropping the cluster stops its servers and removes the folder; our own death does the same through the watcher.
 
 mod control;
 mod home;
 mod install;
+mod replay;
 mod server;
 
 pub use control::BackendSignal;
 pub use install::Install;
+pub use replay::Jitter;
 pub use server::Server;
 
 use std::path::PathBuf;
@@ -28,6 +30,9 @@ use home::Home;
 /// The superuser of every cluster, and the database it starts with.
 pub const SUPERUSER: &str = "postgres";
 
+/// Replicas of one cluster at most: each takes two of the primary's ten WAL senders while it is made.
+pub const REPLICAS_MAX: usize = 8;
+
 /// What kind of cluster.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -36,8 +41,8 @@ pub struct Options {
     pub dir: Option<PathBuf>,
     /// Durable commits. Tests do without: several times faster.
     pub fsync: bool,
-    /// A streaming replica beside the primary.
-    pub replica: bool,
+    /// Streaming replicas beside the primary, at most [`REPLICAS_MAX`].
+    pub replicas: usize,
     /// How clients on loopback prove who they are.
     pub auth: Auth,
     /// `max_connections`.
@@ -64,7 +69,7 @@ impl Default for Options {
         Self {
             dir: None,
             fsync: false,
-            replica: false,
+            replicas: 0,
             auth: Auth::Trust,
             connections_max: 200,
             settings: Vec::new(),
@@ -86,11 +91,11 @@ pub enum Auth {
     },
 }
 
-/// A running primary, with or without a replica.
+/// A running primary, with or without replicas.
 #[derive(Debug)]
 pub struct Cluster {
-    // Dropped in this order: the replica leaves before its primary, the folder after both.
-    replica: Option<Server>,
+    // Dropped in this order: the replicas leave before their primary, the folder after all.
+    replicas: Vec<Server>,
     primary: Server,
     _home: Home,
 }
@@ -106,11 +111,12 @@ impl Cluster {
         let home = Home::make(options.dir.as_deref(), account.as_ref())?;
         let primary = Server::primary(install, home.server("primary", account.as_ref())?, options)?;
         primary.psql("CREATE EXTENSION pg_stat_statements")?;
-        let mut replica = None;
-        if options.replica {
-            replica = Some(Server::replica(&primary, home.server("replica", account.as_ref())?)?);
+        let mut replicas = Vec::new();
+        for number in 1..=options.replicas.min(REPLICAS_MAX) {
+            let folder = home.server(&format!("replica-{number}"), account.as_ref())?;
+            replicas.push(Server::replica(&primary, folder, number)?);
         }
-        Ok(Self { replica, primary, _home: home })
+        Ok(Self { replicas, primary, _home: home })
     }
 
     /// The primary.
@@ -124,15 +130,26 @@ impl Cluster {
         &mut self.primary
     }
 
-    /// The replica, where there is one.
+    /// The first replica, where there is one.
     #[must_use]
     pub fn replica(&self) -> Option<&Server> {
-        self.replica.as_ref()
+        self.replicas.first()
     }
 
-    /// The replica, to stop, kill or start it.
+    /// The first replica, to stop, kill or start it.
     pub fn replica_mut(&mut self) -> Option<&mut Server> {
-        self.replica.as_mut()
+        self.replicas.first_mut()
+    }
+
+    /// All replicas.
+    #[must_use]
+    pub fn replicas(&self) -> &[Server] {
+        &self.replicas
+    }
+
+    /// All replicas, to stop, kill or start them.
+    pub fn replicas_mut(&mut self) -> &mut [Server] {
+        &mut self.replicas
     }
 
     /// [`Server::url`] of the primary.
@@ -141,10 +158,10 @@ impl Cluster {
         self.primary.url()
     }
 
-    /// [`Server::url`] of the replica.
+    /// [`Server::url`] of the first replica.
     #[must_use]
     pub fn replica_url(&self) -> Option<String> {
-        self.replica.as_ref().map(Server::url)
+        self.replica().map(Server::url)
     }
 
     /// [`Server::psql`] on the primary.
@@ -185,9 +202,9 @@ impl Cluster {
         self.psql("SELECT pg_stat_statements_reset()").map(drop)
     }
 
-    /// Processor time both servers used since they started, in seconds.
+    /// Processor time all servers used since they started, in seconds.
     #[must_use]
     pub fn cpu_seconds(&self) -> f64 {
-        self.primary.cpu_seconds() + self.replica.as_ref().map_or(0.0, Server::cpu_seconds)
+        self.primary.cpu_seconds() + self.replicas.iter().map(Server::cpu_seconds).sum::<f64>()
     }
 }

@@ -36,16 +36,19 @@ const SOCKET_FOLDER_BYTES_MAX: usize = 90;
 /// A server with its data folder. Dropping it stops it; the cluster's folder goes with the cluster.
 #[derive(Debug)]
 pub struct Server {
-    install: Install,
+    pub(super) install: Install,
     auth: Auth,
     folder: PathBuf,
     port: u16,
     pub(super) child: Option<Child>,
+    /// Between [`Server::freeze`] and [`Server::thaw`].
+    pub(super) is_frozen: bool,
 }
 
 impl Server {
     pub(super) fn primary(install: Install, folder: PathBuf, options: &Options) -> Result<Self, Error> {
-        let mut server = Self { install, auth: options.auth.clone(), folder, port: 0, child: None };
+        let auth = options.auth.clone();
+        let mut server = Self { install, auth, folder, port: 0, child: None, is_frozen: false };
         let mut initdb = server.install.program("initdb");
         initdb.arg("-D").arg(server.data()).args([
             "-U",
@@ -78,14 +81,14 @@ impl Server {
     }
 
     /// A streaming replica of `primary`, from a base backup, with a replication slot of its own.
-    pub(super) fn replica(primary: &Self, folder: PathBuf) -> Result<Self, Error> {
+    pub(super) fn replica(primary: &Self, folder: PathBuf, number: usize) -> Result<Self, Error> {
         let (install, auth) = (primary.install.clone(), primary.auth.clone());
-        let mut server = Self { install, auth, folder, port: 0, child: None };
+        let mut server = Self { install, auth, folder, port: 0, child: None, is_frozen: false };
         let mut backup = server.install.program("pg_basebackup");
         backup.arg("-D").arg(server.data()).args(["-U", SUPERUSER, "-h", "127.0.0.1", "-p"]);
         backup.arg(primary.port.to_string());
         backup.args(["--wal-method=stream", "--checkpoint=fast", "--no-sync", "--write-recovery-conf"]);
-        backup.args(["--create-slot", "--slot=replica"]);
+        backup.arg("--create-slot").arg(format!("--slot=replica_{number}"));
         server.authenticate(&mut backup);
         server.run("pg_basebackup", backup)?;
         server.start()?;
@@ -149,6 +152,7 @@ impl Server {
 
     /// Stops it as `pg_ctl -m fast` does: clients are disconnected, the log is complete. Its data stays.
     pub fn stop(&mut self) {
+        self.thaw();
         let Some(mut child) = self.child.take() else { return };
         child.signal(StopSignal::Interrupt);
         if child.wait(STOP_LIMIT).is_err() {
@@ -158,6 +162,8 @@ impl Server {
 
     /// Kills it outright, as a power cut would; [`Server::start`] then recovers.
     pub fn kill(&mut self) {
+        // Processes that stand still would not notice that their server is gone.
+        self.thaw();
         if let Some(mut child) = self.child.take() {
             child.kill();
         }
@@ -245,7 +251,7 @@ impl Server {
         Guard { account: self.install.account.clone(), ..Guard::default() }
     }
 
-    fn authenticate(&self, command: &mut Command) {
+    pub(super) fn authenticate(&self, command: &mut Command) {
         if let Auth::Scram { password } = &self.auth {
             command.env("PGPASSWORD", password);
         }

@@ -2,8 +2,9 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use tenfold_testkit::postgres::{Auth, BackendSignal, Cluster, Install, Options, Tls};
+use tenfold_testkit::postgres::{Auth, BackendSignal, Cluster, Install, Jitter, Options, Server, Tls};
 use tenfold_testkit::tls::Authority;
 use tenfold_testkit::{Error, wait_for};
 
@@ -12,7 +13,7 @@ use crate::SOON;
 #[test]
 fn a_row_inserted_on_the_primary_appears_on_the_replica() {
     let target = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
-    let options = Options { replica: true, dir: Some(target), ..Options::default() };
+    let options = Options { replicas: 1, dir: Some(target), ..Options::default() };
     let mut cluster = Cluster::start(&options).unwrap();
     cluster.psql("CREATE TABLE notes (id int); INSERT INTO notes VALUES (42)").unwrap();
     let replica = cluster.replica().unwrap();
@@ -119,7 +120,7 @@ fn tls_rules_and_settings_are_those_asked_for_and_change_while_it_runs() {
 
 #[test]
 fn a_server_is_hurt_in_every_way_and_comes_back() {
-    let mut cluster = Cluster::start(&Options { replica: true, ..Options::default() }).unwrap();
+    let mut cluster = Cluster::start(&Options { replicas: 1, ..Options::default() }).unwrap();
     let url = cluster.primary_url();
     let sleeping = std::thread::spawn({
         let url = url.clone();
@@ -150,4 +151,56 @@ fn a_server_is_hurt_in_every_way_and_comes_back() {
     let replica = cluster.replica().unwrap();
     replica.promote().unwrap();
     replica.psql("CREATE TABLE promoted (id int)").unwrap();
+}
+
+#[test]
+fn replicas_lag_as_they_are_told_and_stand_still() {
+    let mut cluster = Cluster::start(&Options { replicas: 2, ..Options::default() }).unwrap();
+    cluster.psql("CREATE TABLE notes (id int)").unwrap();
+    let count = |replica: &Server| replica.psql("SELECT count(*) FROM notes").unwrap_or_default();
+    let [first, second] = cluster.replicas() else { panic!("two replicas were asked for") };
+    for replica in [first, second] {
+        replica.catch_up(cluster.primary()).unwrap();
+    }
+    let slots = "SELECT count(*) FROM pg_replication_slots WHERE active";
+    assert_eq!(cluster.psql(slots).unwrap(), "2");
+
+    first.pause_replay().unwrap();
+    cluster.psql("INSERT INTO notes VALUES (1)").unwrap();
+    second.catch_up(cluster.primary()).unwrap();
+    assert_eq!((count(first), count(second)), ("0".into(), "1".into()));
+    first.resume_replay().unwrap();
+    first.catch_up(cluster.primary()).unwrap();
+    assert_eq!(count(first), "1");
+
+    second.delay_replay(Duration::from_secs(3_600)).unwrap();
+    wait_for("the delay", SOON, || second.psql("SHOW recovery_min_apply_delay").is_ok_and(|d| d == "1h"));
+    cluster.psql("INSERT INTO notes VALUES (2)").unwrap();
+    first.catch_up(cluster.primary()).unwrap();
+    assert_eq!((count(first), count(second)), ("2".into(), "1".into()));
+    second.delay_replay(Duration::ZERO).unwrap();
+    second.catch_up(cluster.primary()).unwrap();
+
+    // What it does is random; that it does something and leaves nothing is not.
+    let jitter = Jitter::start(first, Duration::from_millis(5), Duration::from_millis(5), 7).unwrap();
+    let state = || first.psql("SELECT pg_get_wal_replay_pause_state()").unwrap_or_default();
+    wait_for("a pause", SOON, || state() != "not paused");
+    wait_for("an end of it", SOON, || state() == "not paused");
+    drop(jitter);
+    assert_eq!(state(), "not paused");
+
+    let url = cluster.replicas()[1].url();
+    let asks = "SELECT count(*) FROM notes";
+    cluster.replicas_mut()[1].freeze();
+    let asking = std::thread::spawn(move || psql(&url, asks));
+    cluster.replicas()[0].catch_up(cluster.primary()).unwrap();
+    assert!(!asking.is_finished(), "a server that stands still answered");
+    cluster.replicas_mut()[1].thaw();
+    assert_eq!(asking.join().unwrap(), "2");
+    // One that stands still can be ended in any way, and its clients notice.
+    cluster.replicas_mut()[1].freeze();
+    cluster.replicas_mut()[1].kill();
+    cluster.replicas_mut()[1].start().unwrap();
+    cluster.replicas_mut()[1].freeze();
+    cluster.replicas_mut()[1].stop();
 }

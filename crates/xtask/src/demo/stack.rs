@@ -84,7 +84,7 @@ impl Stack {
         let cluster = Cluster::start(&postgres::Options {
             dir: Some(run.to_path_buf()),
             fsync: !options.quick,
-            replica: true,
+            replicas: 1,
             connections_max: CONNECTIONS_MAX,
             auth: Auth::Scram { password: PASSWORD.to_owned() },
             ..postgres::Options::default()

@@ -55,7 +55,7 @@ fn a_server_that_restarts_is_back_within_a_second() {
 
 #[test]
 fn the_primary_is_followed_when_it_moves() {
-    let mut cluster = Cluster::start(&Options { replica: true, ..Options::default() }).unwrap();
+    let mut cluster = Cluster::start(&Options { replicas: 1, ..Options::default() }).unwrap();
     let replica_port = cluster.replica().unwrap().port();
     // The standby is named first, and still not taken.
     let spec = spec(&[cluster.replica().unwrap(), cluster.primary()]);
@@ -78,7 +78,7 @@ fn the_primary_is_followed_when_it_moves() {
 
 #[test]
 fn a_standby_alone_is_a_target_too() {
-    let cluster = Cluster::start(&Options { replica: true, ..Options::default() }).unwrap();
+    let cluster = Cluster::start(&Options { replicas: 1, ..Options::default() }).unwrap();
     let board = Board::new(spec(&[cluster.replica().unwrap()]), superuser());
     let (_running, _poke) = watch(&board);
     wait_for("the standby", LIMIT, || {
