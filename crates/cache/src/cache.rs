@@ -21,7 +21,7 @@ use crate::marks::Marks;
 use crate::policy::freshness::{self, Decision, is_shareable};
 use crate::policy::request::MethodKind;
 use crate::policy::{Early, RequestFacts, Timestamp, invalidation};
-use crate::purge::{Purges, Slots, Standing};
+use crate::purge::{PurgeState, Purges, Slots};
 use crate::relay::Relays;
 use crate::rule::Effective;
 use crate::stats::{Counters, count};
@@ -120,13 +120,13 @@ pub struct Hit {
 }
 
 impl Hit {
-    fn new(entry: Arc<Entry>, standing: freshness::Standing) -> Self {
+    fn new(entry: Arc<Entry>, standing: freshness::AgeAndTtl) -> Self {
         let (age_s, ttl_s) = (standing.age_s, standing.ttl_s);
         Self { entry, age_s, ttl_s, early: None, instead_of_error: false, suspect: false }
     }
 
     /// What is fresh, and may be renewed before it is not.
-    fn fresh(entry: Arc<Entry>, standing: freshness::Standing, rule: &Rule, now: Timestamp) -> Self {
+    fn fresh(entry: Arc<Entry>, standing: freshness::AgeAndTtl, rule: &Rule, now: Timestamp) -> Self {
         let resident_ms = now.since_ms(entry.facts.received);
         let early = Early::of(standing.left_ms, resident_ms, entry.fetch_ms.into());
         let early = early.filter(|_| rule.refreshes_early());
@@ -209,12 +209,12 @@ impl Cache {
                 return Lookup::Miss(if partial { MissReason::Partial } else { MissReason::Vary });
             }
         };
-        let standing = self.standing(&entry);
-        if standing == Standing::Hard {
+        let purge_state = self.purge_state(&entry);
+        if purge_state == PurgeState::Hard {
             return Lookup::Miss(MissReason::Purged);
         }
-        let softened = standing == Standing::Soft;
-        let suspect = standing == Standing::Suspect;
+        let softened = purge_state == PurgeState::Soft;
+        let suspect = purge_state == PurgeState::Suspect;
         match freshness::decide(facts, rule, &entry.facts, softened, now) {
             // Fresh as far as anybody knows; whether it still is, the origin is asked behind it.
             Decision::Fresh(standing) if suspect => {
@@ -249,7 +249,7 @@ impl Cache {
 
     /// A stored part answers while it is fresh; nothing else is done with it.
     fn find_part(&self, entry: Arc<Entry>, facts: &RequestFacts<'_>, rule: &Rule, now: Timestamp) -> Lookup {
-        let untouched = self.standing(&entry) == Standing::Untouched;
+        let untouched = self.purge_state(&entry) == PurgeState::Untouched;
         match freshness::decide(facts, rule, &entry.facts, false, now) {
             Decision::Fresh(standing) if untouched => Lookup::Hit(Hit::new(entry, standing)),
             _ => Lookup::Miss(MissReason::Partial),
@@ -258,17 +258,17 @@ impl Cache {
 
     /// How an entry stands towards the purges: one load, unless there was a purge since it was last looked at.
     #[inline]
-    pub(crate) fn standing(&self, entry: &Entry) -> Standing {
+    pub(crate) fn purge_state(&self, entry: &Entry) -> PurgeState {
         let count = self.purges.count();
         if entry.checked.load(Ordering::Relaxed) >= count {
-            return Standing::Untouched;
+            return PurgeState::Untouched;
         }
         let slots = entry.tag_slots.iter().copied().chain([entry.url_slots]);
-        let standing = self.purges.standing(entry.began, slots);
-        if standing == Standing::Untouched {
+        let state = self.purges.state(entry.began, slots);
+        if state == PurgeState::Untouched {
             entry.checked.fetch_max(count, Ordering::Relaxed);
         }
-        standing
+        state
     }
 
     /// Leads, follows or goes alone. `worker` is the calling worker's index: its thread's followers are woken together.
@@ -345,22 +345,23 @@ impl Cache {
 
     /// Whether what a fill fetches may be out of date for a request that comes now.
     fn was_purged_since(&self, fill: &Shared, url: &[u8]) -> bool {
-        if self.purges.sequence() == fill.began {
+        let began = fill.identity.began;
+        if self.purges.sequence() == began {
             return false;
         }
         let by_tag = match fill.tag_slots.get() {
-            Some(slots) => self.purges.standing(fill.began, slots.iter().copied()) != Standing::Untouched,
+            Some(slots) => self.purges.state(began, slots.iter().copied()) != PurgeState::Untouched,
             // Which tags the response will carry nobody knows yet.
-            None => self.purges.any_tag_since(fill.began),
+            None => self.purges.any_tag_since(began),
         };
-        by_tag || self.url_standing(fill.began, url) != Standing::Untouched
+        by_tag || self.url_purge_state(began, url) != PurgeState::Untouched
     }
 
     /// What another fill stored between this request's lookup and now.
     fn stored_meanwhile(&self, ask: &Ask<'_>) -> Option<Hit> {
         let object = self.store.peek(ask.key.as_bytes())?;
         let Selected::Whole(entry) = object.into_selected(ask.facts, ask.now) else { return None };
-        if self.standing(&entry) != Standing::Untouched {
+        if self.purge_state(&entry) != PurgeState::Untouched {
             return None;
         }
         match freshness::decide(ask.facts, ask.rule, &entry.facts, false, ask.now) {
@@ -376,12 +377,11 @@ impl Cache {
         ask: &Ask<'_>,
         revalidating: Option<Arc<Entry>>,
     ) -> Join {
-        if !self.fills.begin() {
+        let Some(permit) = self.fills.begin() else {
             count(&self.counters.fills_full);
             return Join::Alone(AloneReason::FillsFull);
-        }
-        let shared =
-            Shared::new(self.identity(ask, false), Arc::clone(&self.relays), Arc::clone(&self.counters));
+        };
+        let shared = self.new_fill(ask, false);
         // A purge between the lookup and the sequence just taken would be undone by a 304.
         let revalidating = revalidating.filter(|entry| !self.is_purged(entry));
         let accepts_stale = revalidating.is_some() && freshness::accepts_stale_on_error(ask.facts);
@@ -391,7 +391,8 @@ impl Cache {
         }
         let candidates =
             if revalidating.is_some() { SmallVec::new() } else { self.candidates(ask.key.as_bytes()) };
-        let fill = Fill::new(Arc::clone(self), shared, ask.key.as_bytes(), ask.rule, revalidating, ask.now);
+        let (cache, key) = (Arc::clone(self), ask.key.as_bytes());
+        let fill = Fill::new(cache, shared, key, ask.rule, revalidating, ask.now, permit);
         Join::Lead(fill.with_candidates(candidates), follower)
     }
 
@@ -403,11 +404,12 @@ impl Cache {
         stored
     }
 
-    fn identity(&self, ask: &Ask<'_>, background: bool) -> Identity {
+    /// What a fill and those who follow it will hold in common; in the `background` it needs nobody who follows.
+    fn new_fill(&self, ask: &Ask<'_>, background: bool) -> Arc<Shared> {
         let url_slots = self.note_url(ask.key.url_bytes());
         let known = self.store.peek(ask.key.as_bytes());
         let newest = known.as_ref().and_then(|object| object.entries().first());
-        Identity {
+        let identity = Identity {
             request: KeptFields::new(ask.facts.fields),
             class: ask.class,
             began: self.purges.sequence(),
@@ -415,9 +417,9 @@ impl Cache {
             url_slots,
             expected_vary: newest.and_then(|entry| Some(entry.vary.as_ref()?.reselect(ask.facts.fields))),
             worker: ask.worker,
-            background,
             held_bytes_max: self.held_bytes_max(),
-        }
+        };
+        Shared::new(identity, background, &self.relays, &self.counters)
     }
 
     /// A fill that renews an entry behind its answer, stale or about to be. `None` if one is running already, or too many are, or the
@@ -444,23 +446,22 @@ impl Cache {
         if running || self.stored_meanwhile(&ask).is_some_and(newer) {
             return None;
         }
-        let shared =
-            Shared::new(self.identity(&ask, true), Arc::clone(&self.relays), Arc::clone(&self.counters));
-        let standing = self.standing(&entry);
-        if standing == Standing::Hard {
+        let shared = self.new_fill(&ask, true);
+        let purge_state = self.purge_state(&entry);
+        if purge_state == PurgeState::Hard {
             return None;
         }
         // A place among the purges is lost for everything at once, and must not send all of it to the origin.
-        let refilling = match standing {
-            Standing::Suspect => Some(refills.begin(self.config.refills_max)?),
+        let refilling = match purge_state {
+            PurgeState::Suspect => Some(refills.begin(self.config.refills_max, now)?),
             _ => None,
         };
-        if !self.fills.begin() {
+        let Some(permit) = self.fills.begin() else {
             count(&self.counters.fills_full);
             return None;
-        }
+        };
         place.insert(Arc::clone(&shared));
-        let fill = Fill::new(Arc::clone(self), shared, key.as_bytes(), rule, Some(entry), now);
+        let fill = Fill::new(Arc::clone(self), shared, key.as_bytes(), rule, Some(entry), now, permit);
         Some(fill.holding(refilling))
     }
 
@@ -496,9 +497,9 @@ impl Cache {
     }
 
     fn invalidate_url(&self, rule: &Rule, authority: &[u8], path: &[u8], query: Option<&[u8]>) {
-        let counts = rule.query_rule().zip(query.and_then(|query| std::str::from_utf8(query).ok()));
-        let counts = counts.map(|(rule, query)| rule.apply(query));
-        let query = counts.as_ref().map_or(query, |left| left.as_deref().map(str::as_bytes));
+        let text = query.and_then(|query| std::str::from_utf8(query).ok());
+        let counts = rule.counted_query(text);
+        let query = text.map_or(query, |_| counts.as_deref().map(str::as_bytes));
         let mut key = KeyBuf::new();
         key.build_url(authority, path, query);
         if self.purges.may_hold(self.purges.url_slots(key.url_bytes())) {
@@ -641,12 +642,12 @@ impl Cache {
     }
 
     /// How what was asked of a URL at a position stands towards the purges since that name it or what it lies below.
-    pub(crate) fn url_standing(&self, since: u64, url: &[u8]) -> Standing {
+    pub(crate) fn url_purge_state(&self, since: u64, url: &[u8]) -> PurgeState {
         if self.purges.sequence() == since {
-            return Standing::Untouched;
+            return PurgeState::Untouched;
         }
         let prefixes = self.purges.prefix_slots(&UrlParts::of(url));
-        self.purges.standing(since, prefixes.chain([self.purges.url_slots(url)]))
+        self.purges.state(since, prefixes.chain([self.purges.url_slots(url)]))
     }
 
     /// Codings that are wished for.
@@ -682,7 +683,7 @@ impl Cache {
 
     /// Whether an entry may not even stand in for an error.
     pub(crate) fn is_purged(&self, entry: &Entry) -> bool {
-        self.standing(entry) == Standing::Hard
+        self.purge_state(entry) == PurgeState::Hard
     }
 
     /// Stores a complete response, unless it was purged while it was fetched.

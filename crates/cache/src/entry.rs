@@ -95,10 +95,8 @@ pub struct Head {
     pub content_length: Option<u64>,
     /// What to write as `Age`: present if the origin's response had one.
     pub age_s: Option<u64>,
-    /// It will be stored if it ends as announced.
-    pub stored: bool,
-    /// Why it will not be.
-    pub unstored: Option<Uncacheable>,
+    /// It will be stored if it ends as announced; else why not.
+    pub stored: Result<(), Uncacheable>,
     /// How long it is fresh from now on, if it is stored.
     pub ttl_s: Option<i64>,
     pub(crate) etag: Option<Bytes>,
@@ -316,20 +314,18 @@ impl Head {
         head: Bytes,
         content_length: Option<u64>,
         vary: Option<Vary>,
-        stored: bool,
+        stored: Result<(), Uncacheable>,
     ) -> Self {
         Self {
             status: response.status,
-            transform: if stored {
-                Transform::of(response.status, &read_head(&head))
-            } else {
-                Transform::default()
+            transform: match stored {
+                Ok(()) => Transform::of(response.status, &read_head(&head)),
+                Err(_) => Transform::default(),
             },
             head,
             content_length,
             age_s: response.age_s.map(|_| response.initial_age_ms() / 1000),
             stored,
-            unstored: None,
             ttl_s: None,
             etag: response.etag.map(Bytes::copy_from_slice),
             last_modified: response.last_modified.map(Bytes::copy_from_slice),
@@ -342,7 +338,7 @@ impl Head {
     #[must_use]
     pub fn adds_vary(&self, rule: &Rule) -> bool {
         let covered = |rule: &Compress| rule.covers(self.transform, self.content_length);
-        self.stored && !self.transform.names_encoding && rule.compress().is_some_and(covered)
+        self.stored.is_ok() && !self.transform.names_encoding && rule.compress().is_some_and(covered)
     }
 
     /// What the response can be asked for by.

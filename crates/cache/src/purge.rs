@@ -57,7 +57,7 @@ pub struct Purged {
 
 /// How an entry stands towards the purges. Later is stronger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Standing {
+pub(crate) enum PurgeState {
     /// None hit it.
     Untouched,
     /// One may have: this edge lost its place among them. It may be served while it is fresh, and should be renewed.
@@ -242,7 +242,7 @@ impl Purges {
     }
 
     /// How something fetched since `began` stands, with the slots it lies under.
-    pub(crate) fn standing(&self, began: u64, slots: impl IntoIterator<Item = Slots>) -> Standing {
+    pub(crate) fn state(&self, began: u64, slots: impl IntoIterator<Item = Slots>) -> PurgeState {
         let suspect = self.suspect_all.load(Ordering::Acquire);
         let mut soft = self.soft_all.load(Ordering::Acquire);
         let mut hard = self.hard_all.load(Ordering::Acquire);
@@ -251,12 +251,12 @@ impl Purges {
             hard = hard.max(self.read(slots.hard));
         }
         if hard > began {
-            return Standing::Hard;
+            return PurgeState::Hard;
         }
         if soft > began {
-            return Standing::Soft;
+            return PurgeState::Soft;
         }
-        if suspect > began { Standing::Suspect } else { Standing::Untouched }
+        if suspect > began { PurgeState::Suspect } else { PurgeState::Untouched }
     }
 
     fn read(&self, slot: u32) -> u64 {
@@ -305,9 +305,9 @@ mod tests {
         let purges = purges();
         let began_before = purges.sequence();
         let purged = purges.apply(&url(b"/a"), false);
-        assert_eq!(purges.standing(began_before, [slots(&purges, b"/a")]), Standing::Hard);
-        assert_eq!(purges.standing(purged.sequence, [slots(&purges, b"/a")]), Standing::Untouched);
-        assert_eq!(purges.standing(began_before, [slots(&purges, b"/b")]), Standing::Untouched);
+        assert_eq!(purges.state(began_before, [slots(&purges, b"/a")]), PurgeState::Hard);
+        assert_eq!(purges.state(purged.sequence, [slots(&purges, b"/a")]), PurgeState::Untouched);
+        assert_eq!(purges.state(began_before, [slots(&purges, b"/b")]), PurgeState::Untouched);
     }
 
     #[test]
@@ -316,8 +316,8 @@ mod tests {
         let began = purges.sequence();
         purges.apply(&url(b"/a"), false);
         purges.apply(&url(b"/a"), true);
-        assert_eq!(purges.standing(began, [slots(&purges, b"/a")]), Standing::Hard);
-        assert_eq!(purges.standing(1, [slots(&purges, b"/a")]), Standing::Soft);
+        assert_eq!(purges.state(began, [slots(&purges, b"/a")]), PurgeState::Hard);
+        assert_eq!(purges.state(1, [slots(&purges, b"/a")]), PurgeState::Soft);
     }
 
     #[test]
@@ -325,31 +325,31 @@ mod tests {
         let purges = purges();
         let tags = [slots(&purges, b"/a"), purges.tag_slots(b"product-1"), purges.tag_slots(b"product-2")];
         purges.apply(&Purge::Tag(b"product-2"), true);
-        assert_eq!(purges.standing(0, tags), Standing::Soft);
-        assert_eq!(purges.standing(0, [slots(&purges, b"/a")]), Standing::Untouched);
+        assert_eq!(purges.state(0, tags), PurgeState::Soft);
+        assert_eq!(purges.state(0, [slots(&purges, b"/a")]), PurgeState::Untouched);
         purges.apply(&Purge::All, false);
-        assert_eq!(purges.standing(1, []), Standing::Hard);
-        assert_eq!(purges.standing(2, []), Standing::Untouched);
+        assert_eq!(purges.state(1, []), PurgeState::Hard);
+        assert_eq!(purges.state(2, []), PurgeState::Untouched);
     }
 
     #[test]
     fn a_prefix_reaches_what_lies_below_it_and_nothing_beside_it() {
         let purges = purges();
-        let standing = |authority: &[u8], path: &[u8], began| {
-            purges.standing(began, purges.prefix_slots(&UrlParts { authority, path, query: None }))
+        let state = |authority: &[u8], path: &[u8], began| {
+            purges.state(began, purges.prefix_slots(&UrlParts { authority, path, query: None }))
         };
         let below = |path| Purge::Prefix { authority: b"shop.example", path };
         let purged = purges.apply(&below(b"/a/b/"), false);
         for path in [&b"/a/b/"[..], b"/a/b/c", b"/a/b/c/d"] {
-            assert_eq!(standing(b"shop.example", path, 0), Standing::Hard, "{path:?}");
-            assert_eq!(standing(b"shop.example", path, purged.sequence), Standing::Untouched);
-            assert_eq!(standing(b"other.example", path, 0), Standing::Untouched);
+            assert_eq!(state(b"shop.example", path, 0), PurgeState::Hard, "{path:?}");
+            assert_eq!(state(b"shop.example", path, purged.sequence), PurgeState::Untouched);
+            assert_eq!(state(b"other.example", path, 0), PurgeState::Untouched);
         }
         for path in [&b"/a/b"[..], b"/a/", b"/a/bc", b"/"] {
-            assert_eq!(standing(b"shop.example", path, 0), Standing::Untouched, "{path:?}");
+            assert_eq!(state(b"shop.example", path, 0), PurgeState::Untouched, "{path:?}");
         }
         purges.apply(&below(b"/"), true);
-        assert_eq!(standing(b"shop.example", b"/x", 0), Standing::Soft);
+        assert_eq!(state(b"shop.example", b"/x", 0), PurgeState::Soft);
         let deep = "/d".repeat(PREFIX_DEPTH_MAX + 5);
         let parts = UrlParts { authority: b"", path: deep.as_bytes(), query: None };
         assert_eq!(purges.prefix_slots(&parts).count(), PREFIX_DEPTH_MAX);
@@ -365,15 +365,15 @@ mod tests {
         // What was fetched since must go too: it cannot be known what came first.
         let late = purges.apply_at(&url(b"/b"), false, 101);
         assert_eq!(late.sequence, 102);
-        assert_eq!(purges.standing(101, [slots(&purges, b"/b")]), Standing::Hard);
+        assert_eq!(purges.state(101, [slots(&purges, b"/b")]), PurgeState::Hard);
         purges.apply_at(&url(b"/c"), false, 200);
         assert_eq!(purges.sequence(), 200);
         purges.advance(150);
         assert_eq!(purges.sequence(), 200);
         purges.apply_known(&url(b"/d"), false, 180);
         assert_eq!(purges.sequence(), 200);
-        assert_eq!(purges.standing(179, [slots(&purges, b"/d")]), Standing::Hard);
-        assert_eq!(purges.standing(180, [slots(&purges, b"/d")]), Standing::Untouched);
+        assert_eq!(purges.state(179, [slots(&purges, b"/d")]), PurgeState::Hard);
+        assert_eq!(purges.state(180, [slots(&purges, b"/d")]), PurgeState::Untouched);
     }
 
     #[test]
@@ -381,10 +381,10 @@ mod tests {
         let purges = purges();
         let began = purges.sequence();
         purges.suspect_all();
-        assert_eq!(purges.standing(began, []), Standing::Suspect);
-        assert_eq!(purges.standing(purges.sequence(), []), Standing::Untouched);
+        assert_eq!(purges.state(began, []), PurgeState::Suspect);
+        assert_eq!(purges.state(purges.sequence(), []), PurgeState::Untouched);
         purges.apply(&url(b"/a"), true);
-        assert_eq!(purges.standing(began, [slots(&purges, b"/a")]), Standing::Soft);
+        assert_eq!(purges.state(began, [slots(&purges, b"/a")]), PurgeState::Soft);
     }
 
     #[test]
@@ -409,7 +409,7 @@ mod tests {
                         let began = purges.sequence();
                         purges.apply(&url(&path), false);
                         assert!(purges.sequence() > began);
-                        assert_eq!(purges.standing(began, [slots(purges, &path)]), Standing::Hard);
+                        assert_eq!(purges.state(began, [slots(purges, &path)]), PurgeState::Hard);
                     }
                 });
             }

@@ -31,7 +31,7 @@ use crate::policy::request::MethodKind;
 use crate::policy::response::StoredFacts;
 use crate::policy::vary::Vary;
 use crate::policy::{RequestFacts, ResponseFacts, Timestamp, freshen, invalidation, storable};
-use crate::purge::{Slots, Standing};
+use crate::purge::{PurgeState, Slots};
 use crate::{Entry, Field, Head, KeyBuf, Rule, Uncacheable};
 
 /// A request that fetches for itself, as the cache remembers it.
@@ -94,7 +94,7 @@ impl Cache {
     pub fn is_untouched(&self, since: u64, authority: &[u8], (path, query): (&[u8], Option<&[u8]>)) -> bool {
         let mut key = KeyBuf::new();
         key.build_url(authority, path, query);
-        self.url_standing(since, key.url_bytes()) == Standing::Untouched
+        self.url_purge_state(since, key.url_bytes()) == PurgeState::Untouched
     }
 
     /// Shows the head of a response to a request that went alone. A key that can be stored after all is no longer
@@ -180,7 +180,7 @@ impl Cache {
         Some(Recording {
             cache: Arc::clone(self),
             key: watch.key.as_bytes().into(),
-            head: Head::new(response, head, announced, vary, true),
+            head: Head::new(response, head, announced, vary, Ok(())),
             facts: stored,
             tags,
             part,
@@ -241,7 +241,7 @@ impl Cache {
             let head = freshen::write_head(&merged, true, drops_cookies(facts, rule, &merged))?;
             let vary = Vary::select_under(rule, merged.fields, facts.fields)?;
             let tags = self.tag_slots_of(key, rule, merged.fields)?;
-            let head = Head::new(&merged, head, None, vary, true);
+            let head = Head::new(&merged, head, None, vary, Ok(()));
             let entry = Entry::new(&head, old.body.clone(), stored, tags, (watch.began, watch.url_slots));
             Ok(entry.with_encodings_of(old))
         };

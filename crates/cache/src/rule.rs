@@ -8,6 +8,7 @@
 //! can leave an entry that the guard refuses. What the guard cannot see is a personal answer that depends on neither
 //! header; there the origin must say `private`, which wins over an override (unless `shared`).
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -126,8 +127,11 @@ impl Rule {
 
     /// What of a query counts on this route: what the node is to be asked, and part of the key.
     #[must_use]
-    pub fn query_rule(&self) -> Option<&QueryRule> {
-        self.options()?.query.as_deref()
+    pub fn counted_query<'q>(&self, query: Option<&'q str>) -> Option<Cow<'q, str>> {
+        match self.options().and_then(|options| options.query.as_deref()) {
+            Some(rule) => rule.apply(query?),
+            None => query.map(Cow::Borrowed),
+        }
     }
 
     /// Whether one edge fetches for all.

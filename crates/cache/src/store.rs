@@ -106,7 +106,7 @@ const SHARDS_MAX: u64 = 64;
 const OBJECTS_PER_SHARD_MIN: u64 = 4;
 /// The share of a shard for what was asked for more than once; the rest is where new objects prove themselves. With 0.97
 /// and a third of the ghosts, `bench/hit-ratio` was up to 3 points lower, and below an exact LRU where there is room for 137.
-const HOT_ALLOCATION: f64 = 0.9;
+const HOT_PERCENT: u8 = 90;
 /// Evicted keys remembered, as a share of the estimated number of objects.
 const GHOST_ALLOCATION: f64 = 0.5;
 /// For that estimate only: what small answers weigh, so that there are ghosts enough where there are most objects.
@@ -123,7 +123,7 @@ impl Store {
             .shards(usize::try_from(shards).expect("at most SHARDS_MAX"))
             .weight_capacity(config.memory_bytes)
             .estimated_items_capacity(objects_estimated)
-            .hot_allocation(HOT_ALLOCATION)
+            .hot_allocation(f64::from(HOT_PERCENT) / 100.0)
             .ghost_allocation(GHOST_ALLOCATION)
             .build()
             .expect("both capacities are set");
@@ -168,7 +168,7 @@ impl Store {
 
     /// The hot section of a shard, which is the most one object may weigh; rounded down by more than a float can err.
     fn hot_bytes(shard_bytes: u64) -> u64 {
-        shard_bytes / 100 * 90
+        shard_bytes / 100 * u64::from(HOT_PERCENT)
     }
 
     /// What is stored under a key. The hit path: one hash, one shared lock, one `Arc` clone.

@@ -6,6 +6,7 @@
 //! **Failure.** A refusal is an answer like any other. Where the request has a body that nobody will read, the connection
 //! closes after it.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -14,8 +15,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use tenfold_cache::{
-    AloneReason, CacheStatus, Fill, Follower, Forward, Hit, Join, KeyBuf, KeyUrl, Lookup, MissReason,
-    Renewal, RequestFacts, Rule, Scheme, Timestamp,
+    AloneReason, CacheStatus, Fill, Follower, Forward, Hit, Join, KeyBuf, Lookup, MissReason, Renewal,
+    RequestFacts, Rule, Scheme, Timestamp,
 };
 use tenfold_http1::{
     BodyLength, Error as Malformed, Field, Method, RequestHead, TargetForm, Version, write_content_length,
@@ -102,10 +103,11 @@ impl Entrance<'_> {
         match self.resolve(head, fields, path, host) {
             Ok((host, target, route)) => {
                 // What doesn't count is not sent either: an answer it had shaped would be everybody's.
-                let rule = if is_asked_for(head.method) { self.rule(route).query_rule() } else { None };
-                let counts = rule.zip(target.query).map(|(rule, query)| rule.apply(query));
-                let query = counts.as_ref().map_or(target.query, |left| left.as_deref());
-                let target = Target { query, ..target };
+                let counts = match is_asked_for(head.method) {
+                    true => self.rule(route).counted_query(target.query),
+                    false => target.query.map(Cow::Borrowed),
+                };
+                let target = Target { query: counts.as_deref(), ..target };
                 let request = Request { head, fields, scheme, host, target, request_id, client, route };
                 self.look_up(&request, key, out)
             }
@@ -229,16 +231,9 @@ impl Entrance<'_> {
         let facts = RequestFacts::read(request.head.method_text, request.fields).under(&route.rule);
         let now = Timestamp(self.local.worker.clock.unix_ms_at(self.now));
         if facts.bypass().is_none() {
-            let path = request.target.path.as_bytes();
-            let query = request.target.query.map(str::as_bytes);
-            let url = KeyUrl {
-                scheme: request.scheme,
-                authority: request.host.as_bytes(),
-                path,
-                query,
-                chosen_by: &route.conditions,
-            };
-            key.build(&url, &facts, &route.rule);
+            let Target { path, query } = request.target;
+            let target = (path.as_bytes(), query.map(str::as_bytes));
+            route.key(key, request.scheme, request.host.as_bytes(), target, &facts);
         }
         let question = Question { facts: &facts, key, now };
         match self.local.cache().lookup(key, &facts, &route.rule, now) {

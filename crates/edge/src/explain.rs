@@ -8,7 +8,7 @@
 //!
 //! **Failure.** What would be refused as a request is refused here, with the same reason.
 
-use tenfold_cache::{Explained, KeyBuf, KeyUrl, Lookup, MissReason, RequestFacts, Timestamp};
+use tenfold_cache::{Explained, KeyBuf, Lookup, MissReason, RequestFacts, Timestamp};
 use tenfold_http1::{Field, parse_request};
 
 use crate::Edge;
@@ -52,18 +52,12 @@ impl Edge {
         let index =
             snapshot.router.find(host, target.path, head.method_text, &fields).ok_or(Reason::NoRoute)?;
         let route = &snapshot.routes[index.0];
-        let counts = route.rule.query_rule().zip(target.query).map(|(rule, query)| rule.apply(query));
-        let target = Target { query: counts.as_ref().map_or(target.query, |left| left.as_deref()), ..target };
+        let counts = route.rule.counted_query(target.query);
+        let target = Target { query: counts.as_deref(), ..target };
         let facts = RequestFacts::read(head.method_text, &fields).under(&route.rule);
         let mut key = KeyBuf::new();
-        let url = KeyUrl {
-            scheme: told_scheme(&fields),
-            authority: host.as_bytes(),
-            path: target.path.as_bytes(),
-            query: target.query.map(str::as_bytes),
-            chosen_by: &route.conditions,
-        };
-        key.build(&url, &facts, &route.rule);
+        let asked = (target.path.as_bytes(), target.query.map(str::as_bytes));
+        route.key(&mut key, told_scheme(&fields), host.as_bytes(), asked, &facts);
         let cache = self.shared.cache.explain(&key, &facts, &route.rule, now);
         let (outcome, reason, why) = explain(&cache, &fields);
         Ok(Explanation {

@@ -23,7 +23,7 @@ use bytes::Bytes;
 use tenfold_balance::Outcome;
 use tenfold_cache::tier::Answer;
 use tenfold_cache::{
-    CacheStatus, Entry, Event, FailReason, Fill, Follower, Forward, HeadOutcome, Hit, Join, KeyBuf, KeyUrl,
+    CacheStatus, Entry, Event, FailReason, Fill, Follower, Forward, HeadOutcome, Hit, Join, KeyBuf,
     ReleaseReason, RequestFacts, Tier,
 };
 use tenfold_http1::{BodyLength, Error as Malformed, Method, ResponseHead};
@@ -147,7 +147,7 @@ impl Filling<'_> {
             return Ok(Ended::Settled);
         }
         let began = self.local.worker.clock.now();
-        self.cluster.refills.observe(self.cluster.balancer.in_flight() + 1);
+        self.cluster.refills.observe(self.cluster.balancer.in_flight() + 1, self.local.timestamp());
         let ended = self.fetch(request).await?;
         if matches!(ended, Ended::Whole) {
             self.cluster.fetch_time.observe(self.local.worker.clock.now() - began);
@@ -433,9 +433,7 @@ fn rejoin(local: &Rc<Local>, task: &Task, reason: ReleaseReason) -> Option<Rejoi
         let rule = &task.route().rule;
         let facts = RequestFacts::read(head.method_text, fields).under(rule);
         let mut key = KeyBuf::new();
-        let scheme = told_scheme(fields);
-        let (path, query, chosen_by) = (head.path, head.query, &task.route().conditions);
-        key.build(&KeyUrl { scheme, authority: host, path, query, chosen_by }, &facts, rule);
+        task.route().key(&mut key, told_scheme(fields), host, (head.path, head.query), &facts);
         match local.cache().join(&key, &facts, rule, None, local.worker.index, local.timestamp()) {
             Join::Lead(fill, follower) => {
                 let mut plain = take_outbox();

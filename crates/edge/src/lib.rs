@@ -171,16 +171,16 @@ impl Edge {
         let text = |bytes| std::str::from_utf8(bytes).unwrap_or_default();
         let snapshot = self.snapshot();
         let route = snapshot.router.find(text(authority), text(path), "GET", &[]);
-        let rule = snapshot.route(route).and_then(|route| route.rule.query_rule());
-        let counts = rule.map(|rule| rule.apply(text(query)));
-        match counts.as_ref().map(|left| left.as_deref().map(str::as_bytes)) {
-            Some(left) if left != Some(query) => {
-                let also = Purge::Url { authority, path, query: left };
-                let (last, told) = self.shared.cache.purge_everywhere(&also, soft);
-                Purging { purged: last, told: purged.told.into_iter().chain(told).collect() }
-            }
-            _ => purged,
+        let Some(route) = snapshot.route(route) else { return purged };
+        let Ok(text) = std::str::from_utf8(query) else { return purged };
+        let counts = route.rule.counted_query(Some(text));
+        let counts = counts.as_deref().map(str::as_bytes);
+        if counts == Some(query) {
+            return purged;
         }
+        let also = Purge::Url { authority, path, query: counts };
+        let (last, told) = self.shared.cache.purge_everywhere(&also, soft);
+        Purging { purged: last, told: purged.told.into_iter().chain(told).collect() }
     }
 
     /// Compresses what is stored, on a thread of its own for as long as the edge lives: [`tenfold_cache::Encoder::run`].

@@ -9,8 +9,8 @@ use std::rc::Rc;
 use bytes::Bytes;
 use tenfold_cache::policy::{RangePlan, Validators, not_modified, plan_range};
 use tenfold_cache::{
-    CacheStatus, Entry, Head, Interim, KeyBuf, KeyUrl, Observed, Representation, RequestFacts, Timestamp,
-    VARY_LINE, is_of_its_target,
+    CacheStatus, Entry, Head, Interim, KeyBuf, Observed, Representation, RequestFacts, Timestamp, VARY_LINE,
+    is_of_its_target,
 };
 use tenfold_http1::{BodyLength, Method, ResponseHead, write_content_length, write_status_line};
 
@@ -180,8 +180,7 @@ fn tell_cache(local: &Local, task: &Task, head: &ResponseHead<'_>) {
     let untouched = is_post && cache.is_untouched(task.purges, host, (path, query));
     let facts = RequestFacts::read(std::str::from_utf8(method).unwrap_or_default(), &[]);
     cache.invalidate(&facts, rule, host, (path, query), head.status, &head.fields);
-    if untouched && task.request.method == Method::Post && is_of_its_target(&head.fields, host, (path, query))
-    {
+    if untouched && is_of_its_target(&head.fields, host, (path, query)) {
         record_post(local, task, &observed);
     }
 }
@@ -196,16 +195,8 @@ fn record_post(local: &Local, task: &Task, observed: &Observed<'_>) {
             return None;
         }
         let facts = RequestFacts::read(head.method_text, fields).under(&route.rule);
-        let (path, query) = (head.path, head.query);
         let mut key = KeyBuf::new();
-        let url = KeyUrl {
-            scheme: told_scheme(fields),
-            authority: host,
-            path,
-            query,
-            chosen_by: &route.conditions,
-        };
-        key.build(&url, &facts, &route.rule);
+        route.key(&mut key, told_scheme(fields), host, (head.path, head.query), &facts);
         let requested = Timestamp(local.worker.clock.unix_ms_at(task.account.started));
         local.cache().observe_post((&key, requested), &facts, &route.rule, observed, now)
     });
@@ -487,8 +478,8 @@ pub(crate) fn write_fetched(local: &Local, task: &Task, head: &Head, out: &mut V
         (false, None, false) => Framing::Chunked,
     };
     let close = framing == Framing::UntilClose || local.closes(&task.client);
-    let detail = head.unstored.map(tenfold_cache::Uncacheable::as_str).or(task.cache.detail);
-    let cache = CacheStatus { stored: head.stored, ttl_s: head.ttl_s, detail, ..task.cache };
+    let detail = head.stored.err().map(tenfold_cache::Uncacheable::as_str).or(task.cache.detail);
+    let cache = CacheStatus { stored: head.stored.is_ok(), ttl_s: head.ttl_s, detail, ..task.cache };
     let ours = task.ours(cache, close);
     let validators: Validators<'_> = head.validators();
     let adds_vary = head.adds_vary(&task.route().rule);

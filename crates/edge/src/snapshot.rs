@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use tenfold_cache::{KeyPart, Rule};
+use tenfold_cache::{KeyBuf, KeyPart, KeyUrl, RequestFacts, Rule, Scheme};
 use tenfold_service::metrics::Registry;
 
 use crate::config::{BuildError, Config};
@@ -41,6 +41,22 @@ pub(crate) struct RouteState {
     /// For requests that name no host, in normal form: how the cluster's first node is called.
     pub(crate) host_of_unnamed: Box<str>,
     pub(crate) metrics: RouteMetrics,
+}
+
+impl RouteState {
+    /// What a request asks for here, as the cache's key: every request to this route is told apart in this one place. The
+    /// authority, the path and the query are in normal form, with what of the query counts.
+    pub(crate) fn key(
+        &self,
+        key: &mut KeyBuf,
+        scheme: Scheme,
+        authority: &[u8],
+        (path, query): (&[u8], Option<&[u8]>),
+        facts: &RequestFacts<'_>,
+    ) {
+        let url = KeyUrl { scheme, authority, path, query, chosen_by: &self.conditions };
+        key.build(&url, facts, &self.rule);
+    }
 }
 
 impl Snapshot {

@@ -24,9 +24,6 @@ use crate::tls;
 /// How often the tier is looked at, to say what has changed.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// More than all authorities of the world take.
-const CA_BYTES_MAX: u64 = 8 << 20;
-
 type Metric<S> = (&'static str, &'static str, fn(&S) -> u64);
 
 const TIER_COUNTERS: [Metric<TierStats>; 14] = [
@@ -83,8 +80,8 @@ pub fn server(settings: &SharedSettings, folder: &Path) -> Result<tenfold_state:
     let mut config = settings.redis.clone();
     if let Some(file) = &settings.ca {
         let file = folder.join(file);
-        config.ca = Some(tls::read(&file, CA_BYTES_MAX)?);
-        config.validate().map_err(|_| format!("{} holds no certificate in PEM", file.display()))?;
+        config.ca = Some(tls::authorities(&file)?);
+        config.validate().map_err(|error| format!("{} cannot be used: {error}", file.display()))?;
     }
     Ok(config)
 }
@@ -162,4 +159,35 @@ pub fn watch(live: &Rc<Live>) {
             }
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use tenfold_testkit::tls::Authority;
+
+    use super::*;
+
+    #[test]
+    fn a_file_of_authorities_that_vouches_for_nobody_is_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let server_of = |text: &str| {
+            std::fs::write(folder.path().join("ca.pem"), text).expect("a file");
+            let redis = tenfold_state::Config { url: "rediss://localhost".into(), ..Default::default() };
+            let (ca, tier) = (Some("ca.pem".into()), tenfold_cache::tier::Settings::default());
+            server(&SharedSettings { name: "cache".into(), redis, ca, tier }, folder.path())
+        };
+        let authority = Authority::new("private");
+        let key = authority.server(&["localhost"]).key;
+        for (text, expected) in [
+            ("", "holds no certificate"),
+            ("some words\n", "holds no certificate"),
+            (&key, "holds no certificate"),
+            ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "cannot be used"),
+        ] {
+            let said = server_of(text).expect_err("nobody to believe");
+            assert!(said.contains("ca.pem") && said.contains(expected), "{said}");
+        }
+        let config = server_of(authority.certificate()).expect("an authority");
+        assert_eq!(config.ca.as_deref(), Some(authority.certificate().as_bytes()));
+    }
 }

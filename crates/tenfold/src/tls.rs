@@ -119,9 +119,23 @@ pub fn read(file: &Path, bytes_max: u64) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+/// A file of authorities as it stands, for who reads PEM by himself. All of it can be used, and there is at least one: a
+/// list of none would be taken for one that believes nobody.
+///
+/// # Errors
+/// What is wrong with which file.
+pub fn authorities(file: &Path) -> Result<Vec<u8>, String> {
     let pem = read(file, PEM_BYTES_MAX)?;
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    roots_in(&pem, file)?;
+    Ok(pem)
+}
+
+fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    certificates_in(&read(file, PEM_BYTES_MAX)?, file)
+}
+
+fn certificates_in(pem: &[u8], file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     match found {
         Ok(found) if !found.is_empty() => Ok(found),
         Ok(_) => Err(format!("{} holds no certificate in PEM", file.display())),
@@ -136,8 +150,12 @@ fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, String> {
 }
 
 fn roots_of(file: &Path) -> Result<RootCertStore, String> {
+    roots_in(&read(file, PEM_BYTES_MAX)?, file)
+}
+
+fn roots_in(pem: &[u8], file: &Path) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
-    for certificate in certificates(file)? {
+    for certificate in certificates_in(pem, file)? {
         roots.add(certificate).map_err(|error| wrong(file, &error))?;
     }
     Ok(roots)
@@ -317,5 +335,10 @@ mod tests {
         let garbage =
             files.write("garbage.crt", "-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n");
         check(&garbage, &key, None, "garbage.crt");
+        check(&certificate, &key, Some(&garbage), "garbage.crt");
+        let empty = files.write("empty.crt", "");
+        check(&certificate, &key, Some(&empty), "holds no certificate");
+        let error = towards_servers(TlsMode::VerifyFull, Some(&empty), None).unwrap_err();
+        assert!(error.contains("holds no certificate"), "{error}");
     }
 }

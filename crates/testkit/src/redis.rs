@@ -8,6 +8,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -29,7 +30,12 @@ pub struct Redis {
     port: u16,
     options: Vec<String>,
     folder: TempDir,
+    /// It was a replica: what made it one does not count any more.
+    is_promoted: AtomicBool,
 }
+
+/// The option that makes a server a replica, before the master's address.
+const REPLICA_OF: &str = "--replicaof";
 
 impl Redis {
     /// Starts a server with these options (`--maxmemory`, `10mb`, …), and waits until it answers.
@@ -40,7 +46,8 @@ impl Redis {
         let port = free_port().map_err(Error::system("finding a port"))?;
         let options: Vec<_> = options.iter().map(|&option| option.to_owned()).collect();
         let folder = new_folder()?;
-        let redis = Self { child: spawn(port, &options, folder.path())?, port, options, folder };
+        let child = spawn(port, &options, folder.path())?;
+        let redis = Self { child, port, options, folder, is_promoted: AtomicBool::new(false) };
         redis.until_up()?;
         Ok(redis)
     }
@@ -81,7 +88,7 @@ impl Redis {
         self.child.kill();
     }
 
-    /// It comes back on the same port, empty.
+    /// It comes back on the same port, empty; once [promoted](Self::promote), as a master.
     ///
     /// # Errors
     /// As [`Redis::start`].
@@ -89,6 +96,11 @@ impl Redis {
         self.child.kill();
         // Whatever it wrote is gone with the rest.
         self.folder = new_folder()?;
+        if *self.is_promoted.get_mut()
+            && let Some(at) = self.options.iter().position(|option| option == REPLICA_OF)
+        {
+            self.options.drain(at..at + 2);
+        }
         self.child = spawn(self.port, &self.options, self.folder.path())?;
         self.until_up()
     }
@@ -99,7 +111,7 @@ impl Redis {
     /// As [`Redis::start`].
     pub fn replica(&self) -> Result<Self, Error> {
         let of = format!("127.0.0.1 {}", self.port);
-        let replica = Self::start(&["--replicaof", &of, "--repl-diskless-sync-delay", "0"])?;
+        let replica = Self::start(&[REPLICA_OF, &of, "--repl-diskless-sync-delay", "0"])?;
         try_wait_for("the replica has its master's data", PATIENCE, || {
             replica.command(&["INFO", "replication"]).contains("master_link_status:up")
         })?;
@@ -109,6 +121,7 @@ impl Redis {
     /// A replica becomes a master.
     pub fn promote(&self) {
         let _ = self.command(&["REPLICAOF", "NO", "ONE"]);
+        self.is_promoted.store(true, Ordering::Relaxed);
     }
 
     /// A sentinel that watches this server, calls it by a name, and decides alone that it is gone, half a second after it
@@ -129,8 +142,8 @@ impl Redis {
         let mut command = Command::new(program()?);
         command.arg(&file).args(["--sentinel", "--bind", "127.0.0.1", "--port", &port.to_string()]);
         command.args(options).current_dir(folder.path());
-        let sentinel =
-            Sentinel { server: Self { child: Child::spawn(&command)?, port, options: Vec::new(), folder } };
+        let (child, options, is_promoted) = (Child::spawn(&command)?, Vec::new(), AtomicBool::new(false));
+        let sentinel = Sentinel { server: Self { child, port, options, folder, is_promoted } };
         sentinel.server.until_up()?;
         Ok(sentinel)
     }

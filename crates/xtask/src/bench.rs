@@ -35,6 +35,7 @@ use sides::Side;
 use wrk::Asking;
 
 pub(crate) use floor::{Way, run as run_floor};
+pub(crate) use table::Spread;
 
 /// What is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

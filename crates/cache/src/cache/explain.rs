@@ -16,7 +16,7 @@ use crate::fill::Class;
 use crate::key::UrlParts;
 use crate::policy::freshness;
 use crate::policy::{RequestFacts, Timestamp, freshen};
-use crate::purge::Standing;
+use crate::purge::PurgeState;
 use crate::{BypassReason, Entry, KeyBuf, MissReason, Part, Rule, tags};
 
 /// What a request would find.
@@ -111,8 +111,8 @@ impl Cache {
         rule: &Rule,
         now: Timestamp,
     ) -> Shown {
-        let standing = self.standing(entry);
-        let softened = standing == Standing::Soft;
+        let purge_state = self.purge_state(entry);
+        let softened = purge_state == PurgeState::Soft;
         let at = |now| freshness::standing(facts, rule, &entry.facts, softened, now);
         // What is left at a moment when it had no age.
         let lifetime_s = freshness::standing(facts, rule, &entry.facts, false, entry.facts.received)
@@ -128,11 +128,11 @@ impl Cache {
             age_s: entry.age_s(now),
             ttl_s: at(now).map(|standing| standing.ttl_s),
             lifetime_s,
-            purge_standing: match standing {
-                Standing::Untouched => None,
-                Standing::Suspect => Some("suspect"),
-                Standing::Soft => Some("soft"),
-                Standing::Hard => Some("hard"),
+            purge_standing: match purge_state {
+                PurgeState::Untouched => None,
+                PurgeState::Suspect => Some("suspect"),
+                PurgeState::Soft => Some("soft"),
+                PurgeState::Hard => Some("hard"),
             },
             vary: vary.map(|(name, value)| (text(name), value.map(text))).collect(),
             tags: tags.iter().map(|tag| text(tag)).collect(),

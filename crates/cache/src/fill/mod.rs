@@ -39,6 +39,7 @@ use state::{Body, End, SlotId};
 pub(crate) use table::{FILLS_PER_KEY_MAX, Fills, Place};
 
 use crate::cache::Cache;
+use crate::permit::Permit;
 use crate::policy::conditional::{write_conditional, write_none_match};
 use crate::policy::freshness::{
     Decision, decide, drops_cookies, is_error, is_shareable, is_the_request_s, speaks_of_the_resource,
@@ -47,8 +48,7 @@ use crate::policy::freshness::{
 use crate::policy::response::StoredFacts;
 use crate::policy::vary::Vary;
 use crate::policy::{RequestFacts, ResponseFacts, Timestamp, freshen, storable};
-use crate::purge::{Slots, Standing};
-use crate::refills::Refilling;
+use crate::purge::{PurgeState, Slots};
 use crate::stats::count;
 use crate::tier::Lease;
 use crate::{Entry, FailReason, Field, Head, Interim, ReleaseReason, Rule, Uncacheable};
@@ -70,8 +70,10 @@ pub struct Fill {
     /// What to store once the body is complete.
     storing: Option<StoredFacts>,
     varies_by_each: bool,
-    /// One of the few that may renew what is suspect at once, to its end.
-    refilling: Option<Refilling>,
+    /// One of the fills that may run.
+    _permit: Permit,
+    /// One of the few that may renew what is suspect at once.
+    refilling: Option<Permit>,
     /// The right to fetch for all edges, until what was fetched is on its way to them.
     lease: Option<Lease>,
 }
@@ -140,6 +142,7 @@ impl Fill {
         rule: &Rule,
         revalidating: Option<Arc<Entry>>,
         requested: Timestamp,
+        permit: Permit,
     ) -> Self {
         let (key, rule) = (key.into(), rule.clone());
         let candidates = SmallVec::new();
@@ -154,13 +157,14 @@ impl Fill {
             requested,
             storing: None,
             varies_by_each: false,
+            _permit: permit,
             refilling: None,
             lease: None,
         }
     }
 
     /// Counted among those that renew what is suspect, if it is one.
-    pub(crate) fn holding(mut self, refilling: Option<Refilling>) -> Self {
+    pub(crate) fn holding(mut self, refilling: Option<Permit>) -> Self {
         self.refilling = refilling;
         self
     }
@@ -218,7 +222,7 @@ impl Fill {
         now: Timestamp,
     ) -> HeadOutcome {
         let shared = Arc::clone(&self.shared);
-        let request_fields = shared.request.fields();
+        let request_fields = shared.identity.request.fields();
         let facts = RequestFacts::read("GET", &request_fields).under(&self.rule);
         let response = ResponseFacts::read(status, response_fields, self.requested, now);
         if status == 304 {
@@ -256,7 +260,7 @@ impl Fill {
     /// A fetch for what is stored has failed.
     fn remember_failing(&self, now: Timestamp) {
         if self.revalidating.is_some() {
-            self.cache.remember_failing(&self.key, self.shared.class, now);
+            self.cache.remember_failing(&self.key, self.shared.identity.class, now);
         }
     }
 
@@ -289,7 +293,7 @@ impl Fill {
         let tags = self.tag_slots(response.fields)?;
         let bytes = freshen::write_head(response, true, drops_cookies(facts, &self.rule, response))?;
         let ttl_s = self.ttl_s(facts, &stored);
-        let head = Head { ttl_s, ..Head::new(response, bytes, content_length, vary, true) };
+        let head = Head { ttl_s, ..Head::new(response, bytes, content_length, vary, Ok(())) };
         Ok((stored, head, tags))
     }
 
@@ -302,7 +306,7 @@ impl Fill {
     ) -> HeadOutcome {
         let lead_head = self.lead_head(facts, response, head.content_length);
         let shareable = is_shareable(facts, &self.rule, &stored);
-        self.cache.forget_uncacheable(&self.key, self.shared.class);
+        self.cache.forget_uncacheable(&self.key, self.shared.identity.class);
         self.storing = Some(stored);
         let woken = {
             let mut state = self.shared.lock();
@@ -331,7 +335,7 @@ impl Fill {
         }
         let bytes = freshen::write_head(response, false, drops_cookies(facts, &self.rule, response)).ok()?;
         let ttl_s = storable(facts, &self.rule, response).ok().and_then(|stored| self.ttl_s(facts, &stored));
-        Some(Head { ttl_s, ..Head::new(response, bytes, content_length, None, true) })
+        Some(Head { ttl_s, ..Head::new(response, bytes, content_length, None, Ok(())) })
     }
 
     fn start_streaming(
@@ -344,7 +348,7 @@ impl Fill {
         let Ok(bytes) = freshen::write_head(response, false, false) else { return HeadOutcome::Invalid };
         self.remember(reason, facts, response);
         self.give_back_lease(true);
-        let head = Head { unstored: Some(reason), ..Head::new(response, bytes, content_length, None, false) };
+        let head = Head::new(response, bytes, content_length, None, Err(reason));
         self.cache.fills().remove(&self.key, &self.shared);
         let woken = {
             let mut state = self.shared.lock();
@@ -371,7 +375,12 @@ impl Fill {
         // Who finds the copy fresh doesn't ask, and who misses another variant shares the next fetch.
         if !matches!(serves, Some(Decision::Fresh(_))) {
             let seconds = if speaks { REMEMBERED_S } else { REMEMBERED_ERROR_S };
-            self.cache.remember_uncacheable(&self.key, self.shared.class, response.received, seconds);
+            self.cache.remember_uncacheable(
+                &self.key,
+                self.shared.identity.class,
+                response.received,
+                seconds,
+            );
         }
         // A copy of no more use makes all wait for an answer that they can't share.
         let stays = !speaks
@@ -385,10 +394,10 @@ impl Fill {
     /// What the copy under revalidation would be used for without the request's own directives; none if for nothing.
     fn what_serves(&self, now: Timestamp) -> Option<Decision> {
         let entry = self.revalidating.as_ref().filter(|entry| !self.cache.is_purged(entry))?;
-        let request_fields = self.shared.request.fields();
+        let request_fields = self.shared.identity.request.fields();
         let facts =
             RequestFacts { directives: Default::default(), ..RequestFacts::read("GET", &request_fields) };
-        let softened = self.cache.standing(entry) == Standing::Soft;
+        let softened = self.cache.purge_state(entry) == PurgeState::Soft;
         let decision = decide(&facts, &self.rule, &entry.facts, softened, now);
         let serves = match decision {
             Decision::Fresh(_) | Decision::Stale { .. } => true,
@@ -431,7 +440,7 @@ impl Fill {
             return HeadOutcome::Invalid;
         };
         let facts_now = stored.unwrap_or(StoredFacts { received: response.received, ..old.facts });
-        let head = Head::new(&merged, head, None, vary, stored.is_ok());
+        let head = Head::new(&merged, head, None, vary, stored.map(|_| ()));
         let fetch_ms = response.received.since_ms(self.requested);
         let entry = self.entry(&head, old.body.clone(), facts_now, tags).with_encodings_of(&old);
         let entry = Arc::new(entry.fetched_in(fetch_ms));
@@ -439,7 +448,7 @@ impl Fill {
             .lead_head(facts, &merged, None)
             .filter(|_| for_all)
             .map(|head| Arc::new(self.entry(&head, old.body.clone(), facts_now, Box::default())));
-        self.cache.forget_failing(&self.key, self.shared.class);
+        self.cache.forget_failing(&self.key, self.shared.identity.class);
         let release = match stored {
             Err(_) => Some(ReleaseReason::Uncacheable),
             Ok(stored) if !is_shareable(facts, &self.rule, &stored) => Some(ReleaseReason::NotShareable),
@@ -462,7 +471,7 @@ impl Fill {
 
     /// Builds an entry from a head that was passed on and a body.
     fn entry(&self, head: &Head, body: Bytes, facts: StoredFacts, tag_slots: Box<[Slots]>) -> Entry {
-        Entry::new(head, body, facts, tag_slots, (self.shared.began, self.shared.url_slots))
+        Entry::new(head, body, facts, tag_slots, (self.shared.identity.began, self.shared.identity.url_slots))
     }
 
     /// Under which slots the response can be purged by tag.
@@ -565,18 +574,20 @@ impl Fill {
             let mut state = self.shared.lock();
             let Some(head) = state.head.clone().filter(|_| state.end.is_none()) else {
                 drop(state);
-                return self.end(End::Failed(FailReason::Invalid), None);
+                self.end(End::Failed(FailReason::Invalid), None);
+                return false;
             };
             if head.content_length.is_some_and(|length| length != state.received_bytes) {
                 drop(state);
-                return self.end(End::Failed(FailReason::Truncated), None);
+                self.end(End::Failed(FailReason::Truncated), None);
+                return false;
             }
             let pieces = (state.body == Body::Keep).then(|| state.pieces());
             self.shared.account(&state);
             (head, pieces)
         };
         if head.status < 500 {
-            self.cache.forget_failing(&self.key, self.shared.class);
+            self.cache.forget_failing(&self.key, self.shared.identity.class);
         }
         let mut was_stored = false;
         if let (Some(facts), Some(pieces)) = (self.storing.take(), pieces) {
@@ -590,8 +601,8 @@ impl Fill {
                 self.share(&entry);
             }
             self.want_coding(&entry);
-        } else if head.stored {
-            self.cache.remember_uncacheable(&self.key, self.shared.class, now, REMEMBERED_S);
+        } else if head.stored.is_ok() {
+            self.cache.remember_uncacheable(&self.key, self.shared.identity.class, now, REMEMBERED_S);
         }
         self.end(End::Complete, None);
         was_stored
@@ -602,7 +613,7 @@ impl Fill {
         if self.rule.compress().is_none() {
             return;
         }
-        let request_fields = self.shared.request.fields();
+        let request_fields = self.shared.identity.request.fields();
         let wanted = entry.represent(&RequestFacts::read("GET", &request_fields), &self.rule).wanted;
         if let Some(coding) = wanted {
             self.cache.want(&self.key, entry, coding);
@@ -625,7 +636,7 @@ impl Fill {
     fn end_stale(&mut self, now: Timestamp) -> bool {
         let Some(entry) = self.revalidating.clone() else { return false };
         let usable = {
-            let request_fields = self.shared.request.fields();
+            let request_fields = self.shared.identity.request.fields();
             // What each follower's own directives accept was asked when it joined.
             let facts =
                 RequestFacts { directives: Default::default(), ..RequestFacts::read("GET", &request_fields) };
@@ -638,8 +649,8 @@ impl Fill {
         true
     }
 
-    /// Ends the fill: nobody joins, everybody learns. Always false, for "not stored".
-    fn end(&mut self, end: End, release: Option<ReleaseReason>) -> bool {
+    /// Ends the fill: nobody joins, everybody learns.
+    fn end(&mut self, end: End, release: Option<ReleaseReason>) {
         let failed = matches!(end, End::Failed(_));
         self.cache.fills().remove(&self.key, &self.shared);
         let woken = {
@@ -655,7 +666,6 @@ impl Fill {
             state.wake_all()
         };
         self.shared.wake(woken);
-        false
     }
 }
 
@@ -685,7 +695,6 @@ impl Drop for Fill {
             self.end(End::Failed(FailReason::Dropped), None);
         }
         self.give_back_lease(false);
-        self.cache.fills().ended();
     }
 }
 

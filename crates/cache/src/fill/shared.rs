@@ -17,27 +17,12 @@ use crate::{Field, ReleaseReason};
 /// One fill's identity, and its state behind a lock.
 #[derive(Debug)]
 pub(crate) struct Shared {
+    pub(crate) identity: Identity,
     state: Mutex<State>,
-    /// The lead's request.
-    pub(crate) request: KeptFields,
-    /// Whether the request carried credentials, and which rule applied: only requests alike follow one another.
-    pub(crate) class: Class,
-    /// The purge sequence when it began.
-    pub(crate) began: u64,
-    /// Up to where the purges of all edges had been read then, where they share any.
-    pub(crate) heard: Option<Heard>,
-    pub(crate) url_slots: Slots,
     /// Under which slots the response can be purged by tag, once its head is there.
     pub(crate) tag_slots: OnceLock<Box<[Slots]>>,
-    /// What stored responses of this key varied by, with the lead's values: before the head comes, a guess at whom it
-    /// will answer.
-    pub(crate) expected_vary: Option<Vary>,
-    /// Where its task runs.
-    worker: usize,
     relays: Arc<Relays>,
     pub(crate) counters: Arc<Counters>,
-    /// What all fills together may hold before they stop keeping bodies.
-    held_bytes_max: u64,
     /// What of `held_bytes` has been counted in `counters.fill_bytes`.
     accounted: AtomicU64,
 }
@@ -62,34 +47,41 @@ pub(crate) enum Fit {
     Outgrown,
 }
 
-/// What identifies a new fill.
+/// What a fill is from its beginning to its end.
+#[derive(Debug)]
 pub(crate) struct Identity {
+    /// The lead's request.
     pub(crate) request: KeptFields,
+    /// Whether the request carried credentials, and which rule applied: only requests alike follow one another.
     pub(crate) class: Class,
+    /// The purge sequence when it began.
     pub(crate) began: u64,
+    /// Up to where the purges of all edges had been read then, where they share any.
     pub(crate) heard: Option<Heard>,
     pub(crate) url_slots: Slots,
+    /// What stored responses of this key varied by, with the lead's values: before the head comes, a guess at whom it
+    /// will answer.
     pub(crate) expected_vary: Option<Vary>,
+    /// Where its task runs.
     pub(crate) worker: usize,
-    pub(crate) background: bool,
+    /// What all fills together may hold before they stop keeping bodies.
     pub(crate) held_bytes_max: u64,
 }
 
 impl Shared {
-    pub(crate) fn new(identity: Identity, relays: Arc<Relays>, counters: Arc<Counters>) -> Arc<Self> {
+    /// `background`: it goes on without followers.
+    pub(crate) fn new(
+        identity: Identity,
+        background: bool,
+        relays: &Arc<Relays>,
+        counters: &Arc<Counters>,
+    ) -> Arc<Self> {
         Arc::new(Self {
-            state: Mutex::new(State::new(identity.background)),
-            request: identity.request,
-            class: identity.class,
-            began: identity.began,
-            heard: identity.heard,
-            url_slots: identity.url_slots,
+            identity,
+            state: Mutex::new(State::new(background)),
             tag_slots: OnceLock::new(),
-            expected_vary: identity.expected_vary,
-            worker: identity.worker,
-            relays,
-            counters,
-            held_bytes_max: identity.held_bytes_max,
+            relays: Arc::clone(relays),
+            counters: Arc::clone(counters),
             accounted: AtomicU64::new(0),
         })
     }
@@ -101,10 +93,10 @@ impl Shared {
     /// Whether a request may follow. The caller has checked that no purge came between.
     pub(crate) fn fits(&self, class: Class, facts: &RequestFacts<'_>) -> Fit {
         let state = self.lock();
-        if class != self.class || state.end.is_some() || state.lead_only.is_some() {
+        if class != self.identity.class || state.end.is_some() || state.lead_only.is_some() {
             return Fit::Other;
         }
-        let selects = match (&state.head, &self.expected_vary) {
+        let selects = match (&state.head, &self.identity.expected_vary) {
             // What is being received began before this request, which wants the origin's word.
             (Some(_), _) if facts.directives.no_cache => false,
             (Some(head), _) => head.vary.as_ref().is_none_or(|vary| vary.matches(facts.fields)),
@@ -119,7 +111,7 @@ impl Shared {
 
     /// Whether what it fetches may be used by its lead only, because each request has to ask for itself.
     pub(crate) fn is_for_one(&self, class: Class) -> bool {
-        class == self.class && self.lock().lead_only == Some(ReleaseReason::NotShareable)
+        class == self.identity.class && self.lock().lead_only == Some(ReleaseReason::NotShareable)
     }
 
     /// Adds a follower, unless the fill has closed since it was looked at.
@@ -141,7 +133,7 @@ impl Shared {
     /// Wakes followers, those of other workers through their relays.
     pub(crate) fn wake(&self, woken: Woken) {
         for (worker, wakers) in woken {
-            self.relays.wake(worker, worker == self.worker, wakers);
+            self.relays.wake(worker, worker == self.identity.worker, wakers);
         }
     }
 
@@ -158,7 +150,7 @@ impl Shared {
 
     /// Whether all fills together hold more than they may.
     pub(crate) fn others_hold_too_much(&self) -> bool {
-        self.counters.fill_bytes.load(Ordering::Relaxed) > self.held_bytes_max
+        self.counters.fill_bytes.load(Ordering::Relaxed) > self.identity.held_bytes_max
     }
 }
 

@@ -5,12 +5,12 @@
 
 use std::collections::HashMap;
 use std::hash::BuildHasher as _;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use smallvec::SmallVec;
 
 use super::Shared;
+use crate::permit::{Permit, Permits};
 use crate::store::SeededHash;
 
 /// Running fills.
@@ -18,7 +18,7 @@ use crate::store::SeededHash;
 pub(crate) struct Fills {
     shards: Box<[Mutex<Shard>]>,
     hash: SeededHash,
-    running: AtomicUsize,
+    running: Arc<Permits>,
     running_max: usize,
 }
 
@@ -40,7 +40,7 @@ impl Fills {
         Self {
             shards: (0..SHARDS).map(|_| shard()).collect(),
             hash: hash.clone(),
-            running: AtomicUsize::new(0),
+            running: Arc::default(),
             running_max,
         }
     }
@@ -53,19 +53,13 @@ impl Fills {
         Place { shard, key }
     }
 
-    /// Counts a fill that begins, if one more may.
-    pub(crate) fn begin(&self) -> bool {
-        let one_more = |running: usize| (running < self.running_max).then_some(running + 1);
-        self.running.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok()
-    }
-
-    /// Counts a fill that is gone.
-    pub(crate) fn ended(&self) {
-        self.running.fetch_sub(1, Ordering::Relaxed);
+    /// What a fill holds while it lives, if one more may.
+    pub(crate) fn begin(&self) -> Option<Permit> {
+        self.running.take(self.running_max)
     }
 
     pub(crate) fn running(&self) -> u64 {
-        self.running.load(Ordering::Relaxed) as u64
+        self.running.out() as u64
     }
 
     /// Takes a fill out, so that nobody finds it any more.

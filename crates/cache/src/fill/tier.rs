@@ -15,7 +15,7 @@ use crate::policy::freshness::{Decision, decide, drops_cookies, is_shareable, st
 use crate::policy::response::StoredFacts;
 use crate::policy::vary::Vary;
 use crate::policy::{RequestFacts, ResponseFacts, Timestamp, freshen, storable};
-use crate::purge::Standing;
+use crate::purge::PurgeState;
 use crate::tier::value::Response;
 use crate::tier::{Found, Lease, Question, Unshared};
 use crate::{Entry, Field, Head};
@@ -26,13 +26,18 @@ impl Fill {
     #[must_use]
     pub fn question(&self, lease: Option<Duration>) -> Option<Question> {
         self.cache.tier()?;
-        let request_fields = self.shared.request.fields();
+        let request_fields = self.shared.identity.request.fields();
         let facts = RequestFacts::read("GET", &request_fields).under(&self.rule);
         if facts.directives.no_cache {
             return None;
         }
         let lease = lease.filter(|_| self.rule.has_shield());
-        Some(Question { key: self.key.clone(), request: self.shared.request.clone(), lease, seen: None })
+        Some(Question {
+            key: self.key.clone(),
+            request: self.shared.identity.request.clone(),
+            lease,
+            seen: None,
+        })
     }
 
     /// Ends the fill with what the tier found, if it may be used. If not, `question` is made to say so when it is asked
@@ -48,7 +53,7 @@ impl Fill {
         };
         let entry = Arc::new(entry);
         self.cache.keep(&self.key, &entry);
-        self.cache.forget_failing(&self.key, self.shared.class);
+        self.cache.forget_failing(&self.key, self.shared.identity.class);
         self.end(End::Entry(entry), None);
         true
     }
@@ -75,7 +80,7 @@ impl Fill {
             return None;
         }
         let read = ResponseFacts::read(response.status, &stored_fields, received, received);
-        let request_fields = self.shared.request.fields();
+        let request_fields = self.shared.identity.request.fields();
         let facts = RequestFacts::read("GET", &request_fields).under(&self.rule);
         let stored = storable(&facts, &self.rule, &read).ok()?;
         let stored = StoredFacts {
@@ -96,11 +101,11 @@ impl Fill {
         let tags = self.tag_slots(read.fields).ok()?;
         // Written again, so that nothing is in it that we would not have put there.
         let bytes = freshen::write_head(&read, true, drops_cookies(&facts, &self.rule, &read)).ok()?;
-        let head = Head::new(&read, bytes, None, vary, true);
+        let head = Head::new(&read, bytes, None, vary, Ok(()));
         let body = Bytes::clone(&response.body);
-        let entry =
-            Entry::new(&head, body, stored, tags, (began, self.shared.url_slots)).of_tier(response.fetch_ms);
-        let usable = self.cache.standing(&entry) == Standing::Untouched
+        let entry = Entry::new(&head, body, stored, tags, (began, self.shared.identity.url_slots))
+            .of_tier(response.fetch_ms);
+        let usable = self.cache.purge_state(&entry) == PurgeState::Untouched
             && is_shareable(&facts, &self.rule, &stored)
             && matches!(decide(&facts, &self.rule, &stored, false, now), Decision::Fresh(_));
         usable.then_some(entry)
@@ -117,7 +122,7 @@ impl Fill {
 
     fn pass_on(&self, entry: &Arc<Entry>) -> Result<(), Unshared> {
         let tier = self.cache.tier().ok_or(Unshared::Never)?;
-        let request_fields = self.shared.request.fields();
+        let request_fields = self.shared.identity.request.fields();
         let facts = RequestFacts::read("GET", &request_fields).under(&self.rule);
         let stored = &entry.facts;
         let for_others = entry.part.is_none()
@@ -128,7 +133,7 @@ impl Fill {
         if !for_others || left_s == 0 {
             return Err(Unshared::Never);
         }
-        let heard = self.shared.heard.ok_or(Unshared::Now)?;
+        let heard = self.shared.identity.heard.ok_or(Unshared::Now)?;
         tier.store(&self.key, entry, heard, Duration::from_secs(left_s))
     }
 }

@@ -23,11 +23,11 @@ use crate::{Rule, Uncacheable};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// Serve it.
-    Fresh(Standing),
+    Fresh(AgeAndTtl),
     /// Serve it, stale.
     Stale {
         /// How stale.
-        standing: Standing,
+        standing: AgeAndTtl,
         /// And renew it behind the answer: it is within `stale-while-revalidate`.
         refresh: bool,
     },
@@ -44,7 +44,7 @@ pub enum Decision {
 
 /// How old a served response is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct AgeAndTtl {
     /// For `Age`. RFC 9111 §4.2.3.
     pub age_s: u64,
     /// Freshness left; negative when stale.
@@ -381,7 +381,7 @@ impl Judged {
         self.spent_ms.saturating_sub(self.lifetime_ms)
     }
 
-    fn standing(&self) -> Standing {
+    fn standing(&self) -> AgeAndTtl {
         let seconds = |ms: u64| i64::try_from(ms / 1000).unwrap_or(i64::MAX);
         let ttl_s = if self.softened {
             -seconds(self.staleness_ms())
@@ -389,7 +389,7 @@ impl Judged {
             seconds(self.lifetime_ms).saturating_sub(seconds(self.spent_ms))
         };
         let left_ms = if self.softened { 0 } else { self.lifetime_ms.saturating_sub(self.spent_ms) };
-        Standing { age_s: self.age_ms / 1000, ttl_s, left_ms }
+        AgeAndTtl { age_s: self.age_ms / 1000, ttl_s, left_ms }
     }
 
     fn usable_on_error(&self, facts: &RequestFacts<'_>) -> bool {
@@ -459,7 +459,7 @@ pub fn standing(
     stored: &StoredFacts,
     softened: bool,
     now: Timestamp,
-) -> Option<Standing> {
+) -> Option<AgeAndTtl> {
     Judged::new(facts, rule, stored, softened, now).map(|judged| judged.standing())
 }
 

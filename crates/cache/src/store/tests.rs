@@ -25,7 +25,7 @@ fn entry(body_bytes: usize, vary: Option<&[u8]>) -> Arc<Entry> {
     let facts = RequestFacts::read("GET", &request);
     let stored = storable(&facts, &Rule::Respect, &response).expect("storable");
     let vary = Vary::select(&fields, &request).expect("few");
-    let head = Head::new(&response, Bytes::from_static(b"Date: x\r\n"), None, vary, true);
+    let head = Head::new(&response, Bytes::from_static(b"Date: x\r\n"), None, vary, Ok(()));
     static SLOTS: OnceLock<crate::purge::Slots> = OnceLock::new();
     let slots = *SLOTS.get_or_init(|| Purges::new(SeededHash::new(3)).url_slots(b"u"));
     Arc::new(Entry::new(&head, Bytes::from(vec![0; body_bytes]), stored, Box::new([]), (0, slots)))

@@ -110,7 +110,7 @@ fn a_lost_place_makes_everything_suspect_and_few_renew_it_at_once() {
     server.restart().expect("it starts again");
     wait_for("the place is lost", PATIENCE, || edge.tier().stats().places_lost == 1);
     // What the cluster has been seen to bear.
-    edge.refills.observe(40);
+    edge.refills.observe(40, at(1));
     let mut renewing = Vec::new();
     for path in 0..100 {
         let path = format!("/{path}");

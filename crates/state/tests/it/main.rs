@@ -267,22 +267,92 @@ fn what_sentinels_do_not_know_is_said() {
     assert!(wrong.to_string().starts_with("a sentinel: "), "{wrong}");
 }
 
+/// What a server shows who it is with, in files.
+struct Shown {
+    folder: tempfile::TempDir,
+}
+
+impl Shown {
+    fn new(authority: &Authority, names: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let identity = authority.server(names);
+        let files = [
+            ("server.pem", identity.certificate.as_str()),
+            ("server.key", &identity.key),
+            ("ca.pem", authority.certificate()),
+        ];
+        for (name, text) in files {
+            std::fs::write(folder.path().join(name), text).expect("a file");
+        }
+        Self { folder }
+    }
+
+    /// For a server that takes TLS on this port.
+    fn options(&self, port: u16) -> Vec<String> {
+        let file = |name: &str| self.folder.path().join(name).display().to_string();
+        let options = [
+            ("--tls-port", port.to_string()),
+            ("--tls-cert-file", file("server.pem")),
+            ("--tls-key-file", file("server.key")),
+            ("--tls-ca-cert-file", file("ca.pem")),
+            ("--tls-auth-clients", "no".into()),
+        ];
+        options.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect()
+    }
+}
+
+fn free_port() -> u16 {
+    tenfold_testkit::process::free_port().expect("a port")
+}
+
+fn words(options: &[String]) -> Vec<&str> {
+    options.iter().map(String::as_str).collect()
+}
+
+#[test]
+fn sentinels_and_the_master_they_name_are_spoken_to_by_tls() {
+    let authority = Authority::new("private");
+    let shown = Shown::new(&authority, &["localhost", "127.0.0.1"]);
+    let (port, sentinel_port) = (free_port(), free_port());
+    let server = Server::start(&words(&shown.options(port))).expect("a Redis with TLS");
+    let mut options = shown.options(sentinel_port);
+    options.extend(["--tls-replication", "yes"].map(str::to_owned));
+    let sentinel = server.sentinel("shop", &words(&options)).expect("a sentinel with TLS");
+    let named = |port: u16| {
+        let _ = sentinel.command(&["SENTINEL", "REMOVE", "shop"]);
+        let monitor = ["SENTINEL", "MONITOR", "shop", "127.0.0.1", &port.to_string(), "1"];
+        assert_eq!(sentinel.command(&monitor).trim(), "OK");
+    };
+    named(port);
+    let config = Config {
+        url: format!("rediss+sentinel://localhost:{sentinel_port}/shop"),
+        ca: Some(authority.certificate().as_bytes().to_vec()),
+        probe: Duration::from_millis(200),
+        ..Config::default()
+    };
+    let (redis, _thread) = Redis::start(config.clone(), now).expect("the thread starts");
+    is_up(&redis);
+    assert!(writes(&redis));
+    assert_eq!(server.command(&["GET", "a"]).trim(), "1");
+
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let refused =
+        |config: &Config| runtime.block_on(probe(config)).expect_err("not to be believed").to_string();
+    let stranger = Authority::new("stranger").certificate().as_bytes().to_vec();
+    let said = refused(&Config { ca: Some(stranger), ..config.clone() });
+    assert!(said.starts_with("a sentinel: ") && said.contains("certificate"), "{said}");
+    // A sentinel that is believed names a server that does not speak TLS there.
+    named(server.port());
+    let said = refused(&config);
+    assert!(said.contains("which a sentinel named as the master"), "{said}");
+}
+
 #[test]
 fn a_server_is_spoken_to_by_tls_if_it_is_the_one_that_the_url_names() {
     let authority = Authority::new("private");
-    let identity = authority.server(&["localhost"]);
-    let folder = tempfile::tempdir().expect("a folder");
-    let file = |name: &str, text: &str| {
-        let path = folder.path().join(name);
-        std::fs::write(&path, text).expect("a file");
-        path.display().to_string()
-    };
-    let (certificate, key) = (file("server.pem", &identity.certificate), file("server.key", &identity.key));
-    let ca = file("ca.pem", authority.certificate());
-    let tls_port = tenfold_testkit::process::free_port().expect("a port").to_string();
-    let options = ["--tls-port", &tls_port, "--tls-cert-file", &certificate, "--tls-key-file", &key];
-    let more = ["--tls-ca-cert-file", &ca, "--tls-auth-clients", "no"];
-    let server = Server::start(&[&options[..], &more].concat()).expect("a Redis with TLS");
+    let shown = Shown::new(&authority, &["localhost"]);
+    let tls_port = free_port();
+    let server = Server::start(&words(&shown.options(tls_port))).expect("a Redis with TLS");
     let config = Config {
         url: format!("rediss://localhost:{tls_port}"),
         ca: Some(authority.certificate().as_bytes().to_vec()),

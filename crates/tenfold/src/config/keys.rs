@@ -361,7 +361,7 @@ const CACHE: &[Key] = &[
     key("variants_max", Kind::Integer { min: 1, max: 1000 }, "Variants kept of one URL whose responses have `Vary`. Needs a restart to change.", "16").or("16"),
     key("fills_max", Kind::Integer { min: 1, max: 1_000_000 }, "Fetches for the cache that run at once; requests beyond it go to the nodes by themselves. Needs a restart to change.", "4096").or("4096"),
     key("purge_blind_max", duration(2 * SECOND, YEAR), "How long an edge that can't hear of the others' purges calls what it has fresh; for ever by default, which a metric shows. Needs a restart to change.", "\"5m\""),
-    key("refills_max", Kind::Integer { min: 1, max: 1_000_000 }, "Fetches at once, for each cluster, that renew what became suspect when purges may have been missed, as after a restart of Redis. Without it: a tenth of the most requests that the cluster was seen to have in flight, at most 32. Needs a restart to change.", "32"),
+    key("refills_max", Kind::Integer { min: 1, max: 1_000_000 }, "Fetches at once, for each cluster, that renew what became suspect when purges may have been missed, as after a restart of Redis. Without it: a tenth of the most requests that the cluster was seen to have in flight in the last hour or two, at most 32. Needs a restart to change.", "32"),
 ];
 
 const CACHE_SHARED: &[Key] = &[

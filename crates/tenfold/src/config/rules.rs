@@ -31,6 +31,7 @@ pub fn check(root: &Table, out: &mut Vec<Diagnostic>) {
     check_names(root, out);
     check_ties(root, out);
     check_tags(root, out);
+    check_keyed_cookies(root, out);
     pooler::check(root, out);
     if !["route", "database"].iter().any(|key| root.entries.contains_key(*key)) {
         let message = "there is neither a [[route]] nor a [database.NAME], so there is nothing to start";
@@ -254,6 +255,24 @@ fn check_tags(root: &Table, out: &mut Vec<Diagnostic>) {
                 ));
             }
         }
+    }
+}
+
+/// A lifetime of the route's is for requests with a cookie only where `shared` or the whole header is in the key; who has
+/// one cookie in it may think that it is enough.
+fn check_keyed_cookies(root: &Table, out: &mut Vec<Diagnostic>) {
+    for cache in root.list("route").iter().filter_map(|route| route.as_table()?.table("cache")) {
+        let given = ["ttl", "negative_ttl"].into_iter().find(|key| cache.get(key).is_some());
+        let parts = || cache.list("key").iter().filter_map(|node| Some((node, node.as_text()?)));
+        let one = parts().find(|(_, part)| part.starts_with("cookie:"));
+        let (Some(given), Some((node, part))) = (given, one) else { continue };
+        let shared = cache.get("shared").is_some_and(|node| matches!(node.value, Value::Boolean(true)));
+        if shared || parts().any(|(_, part)| part.eq_ignore_ascii_case("header:cookie")) {
+            continue;
+        }
+        let message = format!("{given} never applies to a request that has the cookie of \"{part}\"");
+        let label = "add shared = true: nothing else in its cookies counts; or take \"header:cookie\"";
+        out.push(Diagnostic::warning(node.span.clone(), message, label));
     }
 }
 

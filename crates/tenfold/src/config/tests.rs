@@ -641,6 +641,28 @@ fn a_check_that_outlasts_its_interval_is_worth_a_warning() {
 }
 
 #[test]
+fn a_lifetime_that_a_key_of_one_cookie_keeps_from_applying_is_worth_a_warning() {
+    let warned = |cache: &str| {
+        let route = format!("{{ path = \"/{{*rest}}\", to = \"api\", cache = {{ {cache} }} }}");
+        let warnings =
+            good(&format!("cluster.api.nodes = [\"127.0.0.1:3000\"]\nroute = [{route}]\n")).warnings;
+        warnings.iter().map(|warning| warning.message.clone()).collect::<Vec<_>>()
+    };
+    let never =
+        |key: &str| vec![format!("{key} never applies to a request that has the cookie of \"cookie:c\"")];
+    assert_eq!(warned("ttl = \"1m\", key = [\"cookie:c\"]"), never("ttl"));
+    assert_eq!(warned("negative_ttl = \"1m\", key = [\"header:a\", \"cookie:c\"]"), never("negative_ttl"));
+    for fine in [
+        "ttl = \"1m\", key = [\"cookie:c\"], shared = true",
+        "ttl = \"1m\", key = [\"cookie:c\", \"header:Cookie\"]",
+        "ttl = \"1m\", key = [\"header:a\"]",
+        "key = [\"cookie:c\"]",
+    ] {
+        assert_eq!(warned(fine), [""; 0], "{fine}");
+    }
+}
+
+#[test]
 fn routes_that_differ_do_not_tie() {
     let two = |a: &str, b: &str| {
         format!(

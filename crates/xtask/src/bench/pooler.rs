@@ -26,13 +26,12 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::unistd::Pid;
 use tenfold_testkit::postgres::{Auth, Cluster, Install, Options as ClusterOptions};
 use tenfold_testkit::process::{Child, Guard};
 
 use super::{Scratch, cost};
+use crate::cores;
 use load::{Load, Outcome};
 use seats::{Place, Seated};
 use work::Row;
@@ -325,15 +324,12 @@ impl Bench {
 
 /// Core 0 is the seats': this process and all it starts, unless told otherwise, keep off it.
 fn keep_to_other_cores() -> Result<()> {
-    let own = Pid::from_raw(0);
-    let mut cores = sched_getaffinity(own).context("asking which cores are ours")?;
-    cores.unset(0).context("core 0")?;
-    let is_any_left = (0..CpuSet::count()).any(|core| cores.is_set(core).unwrap_or(false));
+    let is_any_left = cores::keep_off_the_servers()?;
     ensure!(
         is_any_left,
         "a benchmark needs two cores: one for the pooler, one for the clients and PostgreSQL"
     );
-    sched_setaffinity(own, &cores).context("keeping off core 0")
+    Ok(())
 }
 
 /// PgBouncer stops accepting in silence where the limit is the usual 1,024, so it inherits ours.

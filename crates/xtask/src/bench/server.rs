@@ -16,8 +16,9 @@ use tenfold_testkit::{raw, try_wait_for};
 use super::rows::Size;
 use super::sides::{Program, Side};
 use super::{Bench, Scratch};
+use crate::cores;
 
-pub(crate) const SERVER_CORE: &str = "0";
+pub(crate) const SERVER_CORE: &str = cores::SERVER;
 pub(crate) const CLIENT_CORE: &str = "1";
 const START_TIME_MAX: Duration = Duration::from_secs(10);
 const STOP_TIME_MAX: Duration = Duration::from_secs(5);

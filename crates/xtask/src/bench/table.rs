@@ -27,14 +27,15 @@ impl Row {
 
 /// Median, least and greatest.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Spread {
-    median: f64,
+pub(crate) struct Spread {
+    /// Of none it is NaN, as the others are.
+    pub(crate) median: f64,
     min: f64,
     max: f64,
 }
 
 impl Spread {
-    pub(super) fn of(values: impl Iterator<Item = f64>) -> Self {
+    pub(crate) fn of(values: impl Iterator<Item = f64>) -> Self {
         let mut values: Vec<f64> = values.collect();
         values.sort_by(f64::total_cmp);
         let middle = values.len() / 2;
@@ -47,7 +48,7 @@ impl Spread {
         Self { median, min: end(values.first()), max: end(values.last()) }
     }
 
-    pub(super) fn text(self, decimals: usize) -> String {
+    pub(crate) fn text(self, decimals: usize) -> String {
         let Self { median, min, max } = self;
         format!("{median:.decimals$} ({min:.decimals$}–{max:.decimals$})")
     }

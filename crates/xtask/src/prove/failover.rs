@@ -293,11 +293,12 @@ impl Posts {
 }
 
 /// From the first byte sent to the last received: the edge's time, without the generator's own delays.
+#[derive(Debug, Default)]
 pub(super) struct Took {
     pub(super) p50_ms: f64,
     pub(super) p99_ms: f64,
-    p999_ms: f64,
-    max_ms: f64,
+    pub(super) p999_ms: f64,
+    pub(super) max_ms: f64,
 }
 
 impl Took {

@@ -5,6 +5,7 @@
 //! Then Redis is stopped, killed, restarted and replaced by its replica under load ([`bad_days`]).
 
 mod bad_days;
+mod phases;
 mod purges;
 
 use std::sync::Arc;

@@ -115,11 +115,23 @@ impl Tenfold {
 
     /// One of several, each with a file of its own.
     pub(crate) fn start_as(scratch: &Scratch, name: &str, rest: &str) -> Result<Self> {
+        Self::start_on(scratch, name, rest, None)
+    }
+
+    /// On these cores, as `taskset` names them, or on those of this process.
+    pub(crate) fn start_on(scratch: &Scratch, name: &str, rest: &str, cores: Option<&str>) -> Result<Self> {
         let program = built("tenfold", "--package tenfold")?;
         let (edge, admin) = (free_address()?, free_address()?);
         let file = scratch.file(&format!("{name}.toml"));
         write_file(&file, &[edge], admin, rest)?;
-        let mut command = Command::new(&program);
+        let mut command = match cores {
+            Some(cores) => {
+                let mut command = Command::new("taskset");
+                command.args(["-c", cores]).arg(&program);
+                command
+            }
+            None => Command::new(&program),
+        };
         command.args(["run", "-c"]).arg(&file);
         let mut child = Child::spawn(&command)?;
         try_wait_for("Tenfold to be ready", START_TIME_MAX, || {

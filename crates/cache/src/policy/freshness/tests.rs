@@ -54,8 +54,8 @@ fn check(response: &str, after_s: u64, request: &str, expected: Decision) {
 }
 
 /// On whole seconds.
-fn standing_of(age_s: u64, ttl_s: i64) -> Standing {
-    Standing { age_s, ttl_s, left_ms: u64::try_from(ttl_s).unwrap_or(0) * 1000 }
+fn standing_of(age_s: u64, ttl_s: i64) -> AgeAndTtl {
+    AgeAndTtl { age_s, ttl_s, left_ms: u64::try_from(ttl_s).unwrap_or(0) * 1000 }
 }
 
 fn fresh(age_s: u64, ttl_s: i64) -> Decision {

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use super::seats::Seated;
 use super::work::Row;
 use super::{Options, Sample};
-use crate::bench::table::Spread;
+use crate::bench::Spread;
 
 /// One seat's rounds.
 pub(super) struct Column {
