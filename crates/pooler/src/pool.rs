@@ -23,7 +23,8 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use crate::{
     auth::Credential,
     config::{Mode, PoolSettings},
-    shared::{Database, Reports, STARTUPS_MAX, Started, Startup, UserCount},
+    shared::{Database, Reports, STARTUPS_MAX, Started, Startup, Target, UserCount},
+    split::{Begins, Replica},
     worker::{Report, Stat, Stats},
 };
 
@@ -37,6 +38,8 @@ pub struct Pool {
     pub id: u64,
     /// Whose it is.
     pub database: Arc<Database>,
+    /// The replica its connections lead to; `None`: the primary.
+    pub replica: Option<Arc<Replica>>,
     /// The user it logs in as.
     pub user: Arc<str>,
     /// That user's connections, over all databases.
@@ -44,7 +47,11 @@ pub struct Pool {
     /// What holds for it now.
     pub settings: ArcSwap<PoolSettings>,
     /// What proves [`Pool::user`] to the server: the client's, where the database has none of its own.
-    pub credential: ArcSwapOption<Credential>,
+    pub credential: Arc<ArcSwapOption<Credential>>,
+    /// What BEGIN means to its sessions.
+    begins: ArcSwapOption<Begins>,
+    /// Pools of the same user at replicas.
+    at_replicas: Mutex<Vec<Arc<Pool>>>,
     open: AtomicUsize,
     slots: Box<[Slot]>,
     /// Broken soft pins cost `currval()`: from its first use on, they are not broken.
@@ -100,10 +107,13 @@ impl Pool {
         Self {
             id,
             database,
+            replica: None,
             user: Arc::clone(&count.name),
             count,
             settings: ArcSwap::from_pointee(settings),
-            credential: ArcSwapOption::empty(),
+            credential: Arc::default(),
+            begins: ArcSwapOption::empty(),
+            at_replicas: Mutex::default(),
             open: AtomicUsize::new(0),
             slots: (0..workers).map(|_| slot()).collect(),
             reads_sequences: AtomicBool::new(false),
@@ -116,6 +126,67 @@ impl Pool {
             startups: Mutex::default(),
             plain: Started::plain(Vec::new()),
         }
+    }
+
+    /// The pool of the same user at a replica, made if there is none.
+    pub(crate) fn at_replica(&self, replica: &Arc<Replica>, make_id: impl FnOnce() -> u64) -> Arc<Self> {
+        let mut all = self.at_replicas.lock().unwrap_or_else(PoisonError::into_inner);
+        let leads_there = |pool: &&Arc<Self>| pool.leads_to(replica);
+        if let Some(pool) = all.iter().find(leads_there) {
+            return Arc::clone(pool);
+        }
+        let replicas = self.database.split.replicas.load();
+        all.retain(|pool| replicas.iter().any(|replica| pool.leads_to(replica)));
+        let settings = self.settings.load().at_replica(&self.database.spec.load().reads);
+        let (database, count) = (Arc::clone(&self.database), Arc::clone(&self.count));
+        let pool = Self::new(make_id(), database, count, settings, self.slots.len());
+        let (replica, credential) = (Some(Arc::clone(replica)), Arc::clone(&self.credential));
+        let pool = Arc::new(Self { replica, credential, ..pool });
+        all.push(Arc::clone(&pool));
+        pool
+    }
+
+    /// What BEGIN means to a session that has changed nothing; `None` until a server has said so.
+    #[must_use]
+    pub fn begins(&self) -> Option<Begins> {
+        self.begins.load().as_deref().copied()
+    }
+
+    pub(crate) fn set_begins(&self, begins: Begins) {
+        if self.begins() != Some(begins) {
+            self.begins.store(Some(Arc::new(begins)));
+        }
+    }
+
+    pub(crate) fn leads_to(&self, replica: &Arc<Replica>) -> bool {
+        self.replica.as_ref().is_some_and(|own| Arc::ptr_eq(own, replica))
+    }
+
+    /// Pools of the same user at replicas.
+    #[must_use]
+    pub fn at_replicas(&self) -> Vec<Arc<Self>> {
+        self.at_replicas.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether its replica is none of the database's any more.
+    #[must_use]
+    pub fn is_of_a_former_replica(&self) -> bool {
+        let Some(replica) = &self.replica else { return false };
+        !self.database.split.replicas.load().iter().any(|other| Arc::ptr_eq(other, replica))
+    }
+
+    /// Where its connections lead.
+    #[must_use]
+    pub fn target(&self) -> Arc<Target> {
+        let target = self.replica.as_ref().map_or(&self.database.target, |replica| &replica.target);
+        target.load_full()
+    }
+
+    /// Connections opened under another number are replaced once free.
+    #[must_use]
+    pub fn epoch(&self) -> (u32, u32) {
+        let of_replica = self.replica.as_ref().map_or(0, |replica| replica.epoch.load(Ordering::Relaxed));
+        (self.database.epoch.load(Ordering::Relaxed), of_replica)
     }
 
     /// How it pools.
@@ -216,11 +287,12 @@ impl Pool {
         }
     }
 
-    /// What happened in all parts, up to a tick ago.
+    /// What happened in all parts, at replicas too, up to a tick ago.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let mut sums = Stats::default();
-        for slot in &self.slots {
+        let at_replicas = self.at_replicas();
+        for slot in at_replicas.iter().flat_map(|pool| &pool.slots).chain(&self.slots) {
             for (sum, cell) in sums.0.iter_mut().zip(&slot.stats) {
                 *sum = sum.wrapping_add(cell.load(Ordering::Relaxed));
             }

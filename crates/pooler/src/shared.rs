@@ -30,7 +30,7 @@ use crate::{
     mailbox::{Ask, Mailbox, Order},
     pool::Pool,
     pooler::{Deps, ProcessAsk},
-    split::Split,
+    split::{Replica, Split},
     statements::Statements,
 };
 
@@ -178,6 +178,13 @@ impl Shared {
     #[expect(clippy::cast_possible_truncation, reason = "half a billion years")]
     pub fn ms(&self, now: Instant) -> u64 {
         now.saturating_duration_since(self.started).as_millis() as u64
+    }
+
+    /// Microseconds since the tier was built.
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "half a million years")]
+    pub fn us(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.started).as_micros() as u64
     }
 
     pub(crate) fn new(
@@ -344,6 +351,11 @@ impl Shared {
         Some(Arc::clone(pools.entry(Arc::clone(&server_user)).or_insert_with(make)))
     }
 
+    /// The pool of the same user at a replica.
+    pub(crate) fn pool_at(&self, pool: &Pool, replica: &Arc<Replica>) -> Arc<Pool> {
+        pool.at_replica(replica, || self.next_pool_id.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
     /// Puts another configuration in force: databases are added, changed, or closed to new clients.
     pub(crate) fn reload(&self, config: Config, hba: Option<Hba>) {
         let config = Arc::new(config);
@@ -506,7 +518,11 @@ impl Database {
         self.spec.store(Arc::new(spec.clone()));
         self.disabled.store(false, Ordering::Relaxed);
         for pool in self.pools() {
-            pool.settings.store(Arc::new(config.settings_of(spec, &pool.user).0));
+            let settings = config.settings_of(spec, &pool.user).0;
+            for at_replica in pool.at_replicas() {
+                at_replica.settings.store(Arc::new(settings.at_replica(&spec.reads)));
+            }
+            pool.settings.store(Arc::new(settings));
         }
         if moved {
             for pool in self.pools() {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{CONNECTIONS_MAX, Host};
+use super::{CONNECTIONS_MAX, Host, PoolSettings};
 use crate::split::REPLICAS_MAX;
 
 /// Reads on replicas; without replicas, nothing is split.
@@ -53,6 +53,15 @@ impl Default for Reads {
             size: None,
             primary_tables: Vec::new(),
         }
+    }
+}
+
+impl PoolSettings {
+    /// What holds at a replica: limits over databases and users are of the primary's connections.
+    #[must_use]
+    pub fn at_replica(&self, reads: &Reads) -> Self {
+        let size = reads.size.unwrap_or(self.size);
+        Self { size, min: 0, database_max: 0, user_max: 0, ..self.clone() }
     }
 }
 

@@ -142,7 +142,11 @@ impl Tier {
     async fn end_after(self, how: Shutdown) {
         let is_over = |database: &Arc<Database>| match how {
             Shutdown::WaitForClients => database.clients.load(Ordering::Relaxed) == 0,
-            _ => database.pools().iter().all(|pool| pool.open() <= pool.idle()),
+            _ => {
+                let pools = database.pools();
+                let at_replicas: Vec<_> = pools.iter().flat_map(|pool| pool.at_replicas()).collect();
+                pools.iter().chain(&at_replicas).all(|pool| pool.open() <= pool.idle())
+            }
         };
         while !self.shared.databases().iter().all(is_over) {
             tokio::time::sleep(POLL).await;

@@ -112,9 +112,8 @@ pub fn choose(
     }
     let all = if limits.follows { need.sample.max(follower.primary) } else { Sample::NONE };
     let Some(floor) = samples.lsn(all) else { return Choice::Wait(Why::Unsettled) };
-    let floor = floor.replayed();
     let seen = if limits.follows { follower.replica } else { Sample::NONE };
-    let of_others = samples.lsn(seen).map(|seen| seen.replayed().max(floor));
+    let of_others = samples.lsn(seen).map(|seen| seen.max(floor));
     let mut best: Option<(u64, u64, Choice)> = None;
     for replica in fit {
         // Its life before its position, so that the position is of this life or a later one.

@@ -17,23 +17,29 @@
 //! unsettled until the next.
 
 mod choose;
+mod facts;
 mod floors;
 mod lsn;
 mod replica;
 mod samples;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
 };
 
 use arc_swap::ArcSwap;
+use tenfold_sql::Fingerprint;
 use tokio::sync::Notify;
 
 use crate::config::ReplicaHost;
 
 pub use self::{
     choose::{Choice, Follower, Limits, Why, choose},
+    facts::{Begins, FACTS_QUERY, Facts, instance_of, isolation_of},
     floors::{Floors, Need, Writing},
     lsn::Lsn,
     replica::{InFlight, Replica, State},
@@ -42,6 +48,19 @@ pub use self::{
 
 /// Replicas of one database at most.
 pub const REPLICAS_MAX: usize = 64;
+
+/// Statements that replicas refused, remembered at most.
+const REFUSED_MAX: usize = 10_000;
+
+/// Somebody waits for positions, until dropped.
+#[derive(Debug)]
+pub struct Waiting(Arc<Split>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// What all workers share of one database's replicas.
 #[derive(Debug)]
@@ -52,8 +71,11 @@ pub struct Split {
     pub floors: Floors,
     /// The replicas, in the configuration's order; none: nothing is split.
     pub replicas: ArcSwap<Vec<Arc<Replica>>>,
-    /// Clients that wait for a replica to catch up.
+    /// Clients and connections that wait for positions.
     waiting: AtomicUsize,
+    /// Fingerprints of statements that a replica refused.
+    refused: Mutex<HashSet<u128>>,
+    has_refused: AtomicBool,
     /// Wakes whoever samples the primary.
     poke: Notify,
 }
@@ -65,6 +87,8 @@ impl Default for Split {
             floors: Floors::new(),
             replicas: ArcSwap::from_pointee(Vec::new()),
             waiting: AtomicUsize::new(0),
+            refused: Mutex::default(),
+            has_refused: AtomicBool::new(false),
             poke: Notify::new(),
         }
     }
@@ -101,15 +125,34 @@ impl Split {
         self.poke();
     }
 
-    /// A client begins to wait for positions.
-    pub fn wait(&self) {
+    /// Somebody waits for positions, until this is dropped.
+    #[must_use]
+    pub fn wait(self: &Arc<Self>) -> Waiting {
         self.waiting.fetch_add(1, Ordering::Relaxed);
         self.poke();
+        Waiting(Arc::clone(self))
     }
 
-    /// It waits no longer.
-    pub fn waited(&self) {
-        self.waiting.fetch_sub(1, Ordering::Relaxed);
+    /// Statements that begin like this one were refused by a replica: they go to the primary from now on.
+    pub fn refuse(&self, fingerprint: Fingerprint) {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if refused.len() < REFUSED_MAX {
+            refused.insert(fingerprint.0);
+            self.has_refused.store(true, Ordering::Release);
+        }
+    }
+
+    /// Whether a replica has refused such a statement.
+    #[must_use]
+    pub fn is_refused(&self, fingerprint: Fingerprint) -> bool {
+        self.has_refused.load(Ordering::Acquire)
+            && self.refused.lock().unwrap_or_else(PoisonError::into_inner).contains(&fingerprint.0)
+    }
+
+    /// Definitions have changed: what was refused may be another thing now.
+    pub fn forget_refused(&self) {
+        self.has_refused.store(false, Ordering::Release);
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// Whether somebody waits for positions: sample as often as may be, and wake the workers after each.

@@ -80,9 +80,11 @@ impl Samples {
         Sample(self.begun.fetch_add(1, Ordering::SeqCst) + 1)
     }
 
-    /// What a sample found that was begun at `at_us`, in microseconds of the process.
+    /// What a sample found that was begun at `at_us`, in microseconds of the process: kept as the position at which a
+    /// replica has replayed it ([`Lsn::replayed`]).
     pub fn found(&self, sample: Sample, lsn: Lsn, at_us: u64) {
         let last = self.done.load(Ordering::Relaxed);
+        let lsn = lsn.replayed();
         for number in (last + 1).max(sample.0.saturating_sub(KEPT - 1))..=sample.0 {
             self.kept(number).set(lsn, at_us);
         }
@@ -93,7 +95,7 @@ impl Samples {
     /// or are gone.
     pub fn restart(&self, sample: Sample, lsn: Lsn, at_us: u64) {
         for kept in &self.kept {
-            kept.set(lsn, at_us);
+            kept.set(lsn.replayed(), at_us);
         }
         self.done.fetch_max(sample.0, Ordering::Release);
     }
@@ -124,9 +126,9 @@ impl Samples {
         while low < high {
             let middle = low + (high - low) / 2;
             if self.kept(middle).lsn.load(Ordering::Acquire) > lsn.0 {
-                high = middle
+                high = middle;
             } else {
-                low = middle + 1
+                low = middle + 1;
             }
         }
         if low > done {
@@ -136,7 +138,6 @@ impl Samples {
     }
 
     fn kept(&self, number: u64) -> &Kept {
-        #[expect(clippy::cast_possible_truncation, reason = "below KEPT")]
         let at = (number % KEPT) as usize;
         &self.kept[at]
     }

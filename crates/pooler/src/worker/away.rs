@@ -1,13 +1,348 @@
-//! Reads on replicas, from a worker's side: who waits for a replica to catch up, what is sent again to the primary.
+//! A read at a replica: what is kept of it so that the primary can answer instead, and how it ends.
+//!
+//! **Intuition.** Until something of a replica's answer was told to the client, the read may as well have gone elsewhere.
+//! So what the replica says first is kept for as long as it tells nothing that counts, and if then an error comes, or the
+//! connection breaks, the client's messages are taken back and sent to the primary, whose answer is the right one
+//! whatever it is: a conflict with recovery, a function that writes after all, a table that is not there yet.
+//!
+//! **Mechanism.** [`Away`] belongs to one read, or to one transaction that runs on a replica whole. A connection to a
+//! replica is lent only once its server is known to be the one that is watched ([`Worker::confirm_servers`]).
+//!
+//! **Failure.** What a statement that changes something may commit to is held in `Server::writing` until its answer is
+//! there ([`Worker::note_changes`]), whatever way it ends.
 
 use std::sync::Arc;
 
-use super::Worker;
-use crate::shared::Database;
+use tenfold_pgwire::{
+    backend::{self, TransactionStatus},
+    frame::{HEADER_BYTES, frontend as tag, frontend_header},
+    frontend, sqlstate, write,
+};
+use tenfold_sql::{Decision, Effects, Shape, Tables};
+
+use super::{
+    Worker,
+    batch::Batch,
+    client::Client,
+    lend::message_query,
+    place::changes,
+    server::{Due, Phase, Server, Why},
+    slab::Key,
+    waiters::First,
+};
+use crate::split::{InFlight, Waiting};
+
+/// A statement that fails: there is no such savepoint.
+const FAILS: &[u8] = b"ROLLBACK TO SAVEPOINT tenfold_failed";
+
+/// A client's read at a replica.
+#[derive(Debug)]
+pub(super) struct Away {
+    _flight: InFlight,
+    /// The client's messages, to be sent to the primary instead.
+    sent: Vec<u8>,
+    /// Answers that tell nothing yet.
+    kept: Vec<u8>,
+    /// Something was told.
+    is_told: bool,
+    /// All of it was sent: what the client sends next is another matter.
+    is_whole: bool,
+    /// A transaction that runs there from BEGIN to its end.
+    is_block: bool,
+    /// The client's BEGIN is held meanwhile.
+    is_held: bool,
+    /// An error came before anything was told: the primary is to answer.
+    is_refused: bool,
+    /// An error was told.
+    has_failed: bool,
+    /// The replica's life.
+    life: u32,
+}
+
+/// A connection to a replica that nobody is lent yet.
+#[derive(Debug)]
+pub(super) struct Unconfirmed {
+    /// Which server it leads to; 0 until it has said so.
+    pub(super) instance: u64,
+    /// When that was, in microseconds of the process.
+    pub(super) since_us: u64,
+    pub(super) _waits: Waiting,
+}
 
 impl Worker {
-    /// Where a database's servers are was learned: reads that wait for it are looked at again.
-    pub(super) fn positions_known(&mut self, database: &Arc<Database>) {
-        self.wake_database(database);
+    /// A connection to a replica was lent for a read.
+    pub(super) fn go_away(&mut self, server_key: Key, first: &First) {
+        let Some(server) = self.servers.get_mut(server_key) else { return };
+        let (Some(replica), Some(at)) = (&server.pool.replica, first.at) else { return };
+        let client = server.client.and_then(|client| self.clients.get(client));
+        server.away = Some(Box::new(Away {
+            _flight: replica.enter(),
+            sent: Vec::new(),
+            kept: Vec::new(),
+            is_told: false,
+            is_whole: false,
+            is_block: at.is_block,
+            is_held: !at.is_block && client.is_some_and(|client| client.held.is_some()),
+            is_refused: false,
+            has_failed: false,
+            life: at.life,
+        }));
+    }
+
+    /// Whether a waiter may still be served by this pool's connections.
+    pub(super) fn may_serve(&self, local: usize, first: &First) -> bool {
+        let (Some(replica), Some(at)) = (&self.pools[local].pool.replica, first.at) else { return true };
+        replica.life() == at.life && replica.replayed() >= at.floor
+    }
+
+    /// A message of a read was used: it is kept in case that it has to be sent elsewhere.
+    pub(super) fn note_sent(&mut self, server_key: Key, message: &[u8]) {
+        let Some(server) = self.servers.get_mut(server_key) else { return };
+        let Some(away) = &mut server.away else { return };
+        if !away.is_block && !away.is_whole {
+            away.sent.extend_from_slice(message);
+            away.is_whole = matches!(message.first(), Some(&(tag::QUERY | tag::SYNC)));
+        }
+    }
+
+    /// An answer that is to be passed on tells something: what was kept goes first.
+    pub(super) fn tell_kept(&mut self, server_key: Key) {
+        let Some(server) = self.servers.get_mut(server_key) else { return };
+        let Some(away) = &mut server.away else { return };
+        if away.is_told {
+            return;
+        }
+        away.is_told = true;
+        let kept = std::mem::take(&mut away.kept);
+        if let (Some(client), false) = (server.client, kept.is_empty()) {
+            self.send_client(client, &kept);
+        }
+    }
+
+    /// An error of a replica: true if the primary is to answer instead.
+    pub(super) fn is_refusal(&mut self, server_key: Key, report: &backend::Report<'_>) -> bool {
+        let Some(server) = self.servers.get_mut(server_key) else { return false };
+        let Some(away) = &mut server.away else { return false };
+        let is_cancelled = report.sqlstate() == Some(sqlstate::QUERY_CANCELED);
+        if away.is_block || away.is_told || is_cancelled {
+            away.has_failed = true;
+            return false;
+        }
+        away.is_refused = true;
+        if report.sqlstate() == Some(sqlstate::READ_ONLY_SQL_TRANSACTION) {
+            server.pool.database.split.refuse(server.first);
+        }
+        true
+    }
+
+    /// A read that a replica refused is over there: the primary answers it. False if it was none.
+    pub(super) fn rerun_refused(&mut self, server_key: Key) -> bool {
+        let Some(server) = self.servers.get_mut(server_key) else { return false };
+        if !server.away.as_ref().is_some_and(|away| away.is_refused) {
+            return false;
+        }
+        let (Some(client), Some(away)) = (server.client, server.away.take()) else { return false };
+        server.forget_effects();
+        self.take_back(client, &away);
+        self.release(server_key);
+        true
+    }
+
+    /// A replica's connection is lost before it told anything: the primary answers. False if it is too late for that.
+    pub(super) fn rerun_lost(&mut self, key: Key, server: &mut Server) -> bool {
+        let Some(away) = server.away.take_if(|away| !away.is_block && !away.is_told) else { return false };
+        self.take_back(key, &away);
+        let Some(client) = self.clients.get_mut(key) else { return true };
+        client.state = super::client::State::Idle;
+        client.since = self.now;
+        client.unread = true;
+        self.resume_soon(key);
+        true
+    }
+
+    /// The messages of a read are the client's again, and go to the primary.
+    fn take_back(&mut self, key: Key, away: &Away) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        let local = client.seat.as_ref().map(|seat| seat.local);
+        client.to_primary = true;
+        let mut messages = &away.sent[..];
+        while let Ok(Some(header)) = frontend_header(messages) {
+            let Some((message, rest)) = messages.split_at_checked(header.len) else { break };
+            messages = rest;
+            if header.tag == tag::PARSE
+                && let Some(Ok(parse)) = message.get(HEADER_BYTES..).map(frontend::Parse::parse)
+            {
+                // It will be given again.
+                client.statements.remove(parse.name);
+            }
+        }
+        client.stash.splice(0..0, away.sent.iter().copied());
+        if let Some(local) = local {
+            self.pools[local].split.counts.reruns += 1;
+        }
+    }
+
+    /// A transaction of a client has ended at this server: what the client must see from now on.
+    pub(super) fn note_seen(&mut self, server_key: Key) {
+        let Some(server) = self.servers.get_mut(server_key) else { return };
+        server.end_writing();
+        if !self.pools[server.local].split.is_on() {
+            return;
+        }
+        let split = &server.pool.database.split;
+        let Some(client) = server.client.and_then(|client| self.clients.get_mut(client)) else { return };
+        match &server.away {
+            Some(away) => {
+                client.follower.replica = split.samples.next();
+                client.follower.own = away.life;
+            }
+            None => client.follower.primary = split.samples.next(),
+        }
+        if let Some(held) = &mut client.held {
+            held.failed |= server.away.as_ref().is_some_and(|away| away.has_failed);
+        }
+    }
+
+    /// As [`Self::note_seen`], of a server that was lost: nobody knows what it did last.
+    pub(super) fn lost_sight(&mut self, key: Key, server: &Server) {
+        let split = &server.pool.database.split;
+        if let (true, Some(client)) = (split.is_on(), self.clients.get_mut(key)) {
+            client.follower.primary = split.samples.next();
+        }
+    }
+
+    /// A statement goes to the primary: until its answer is there, only the primary can tell what its tables hold.
+    pub(super) fn note_changes(&mut self, server_key: Key, decision: &Decision) {
+        let Some(server) = self.servers.get_mut(server_key) else { return };
+        if server.pool.replica.is_some() || !self.pools[server.local].split.is_on() {
+            return;
+        }
+        let split = Arc::clone(&server.pool.database.split);
+        let is_in_block = server.status == TransactionStatus::InTransaction && server.due.is_empty();
+        let may_change_anything = decision
+            .effects
+            .intersects(Effects::DDL | Effects::UNKNOWN | Effects::SQL_EXECUTE | Effects::UNSURE);
+        let tables = if may_change_anything { &Tables::All } else { changes(decision) };
+        if is_in_block && !may_commit(decision) {
+            server.changed.merge(tables);
+            return;
+        }
+        let mut changed = std::mem::take(&mut server.changed);
+        changed.merge(tables);
+        server.writing.add(&split, &changed);
+    }
+
+    /// Something that was not read goes to the primary.
+    pub(super) fn note_unread(&mut self, server_key: Key) {
+        let Some(server) = self.servers.get_mut(server_key) else { return };
+        let split = Arc::clone(&server.pool.database.split);
+        if server.pool.replica.is_none() && split.is_on() {
+            server.writing.add(&split, &Tables::All);
+        }
+    }
+
+    /// Connections to replicas whose server is known by now are lent, or closed.
+    pub(super) fn confirm_servers(&mut self) {
+        for key in std::mem::take(&mut self.unconfirmed) {
+            let Some(server) = self.servers.get(key) else { continue };
+            let (Some(waits), Some(replica)) = (&server.unconfirmed, &server.pool.replica) else { continue };
+            match replica.confirms(waits.instance, waits.since_us) {
+                None => self.unconfirmed.push(key),
+                Some(true) => self.confirmed(key),
+                Some(false) => {
+                    let why = "it is another server than the one that is watched under this name; list each by itself";
+                    self.opening_failed(key, why, None);
+                }
+            }
+        }
+    }
+}
+
+/// Whether a statement within a transaction block may end it.
+fn may_commit(decision: &Decision) -> bool {
+    !matches!(
+        decision.shape,
+        Shape::Select { .. }
+            | Shape::Insert
+            | Shape::Update
+            | Shape::Delete
+            | Shape::Merge
+            | Shape::Values
+            | Shape::Copy { .. }
+            | Shape::Savepoint(_)
+            | Shape::RollbackTo(_)
+            | Shape::Release(_)
+            | Shape::Set(_)
+            | Shape::Show(_)
+            | Shape::Reset(_)
+            | Shape::Explain
+            | Shape::Lock
+            | Shape::Fetch
+            | Shape::Move
+            | Shape::CloseCursor
+            | Shape::Declare { .. }
+            | Shape::SetConstraints
+            | Shape::SetTransaction
+            | Shape::Ddl
+            | Shape::Prepare { .. }
+            | Shape::Execute(_)
+            | Shape::Deallocate(_)
+            | Shape::Notify(_)
+            | Shape::Listen(_)
+            | Shape::Empty
+    )
+}
+
+impl Server {
+    /// Whether its client's next message is another matter.
+    #[inline]
+    pub(super) fn takes_no_more(&self) -> bool {
+        self.away.as_ref().is_some_and(|away| away.is_whole)
+    }
+
+    /// What the client believes of its transaction while a replica answers one of its reads.
+    pub(super) fn told_status(&self) -> Option<TransactionStatus> {
+        let away = self.away.as_ref().filter(|away| away.is_held)?;
+        Some(if away.has_failed { TransactionStatus::Failed } else { TransactionStatus::InTransaction })
+    }
+
+    /// Whether an answer is to be kept until it is known that it stands.
+    pub(super) fn keep(&mut self, batch: &mut Batch<'_>) -> bool {
+        let Some(away) = self.away.as_mut().filter(|away| !away.is_told && !away.is_block) else {
+            return false;
+        };
+        away.kept.extend_from_slice(batch.bytes());
+        batch.clear();
+        true
+    }
+
+    /// The client's held BEGIN goes ahead of its message, unless a replica answers that outside of it.
+    pub(super) fn begin_held(&mut self, client: &mut Client, out: &mut Vec<u8>) {
+        if self.away.as_ref().is_some_and(|away| away.is_held) {
+            return;
+        }
+        let Some(held) = client.held.take() else { return };
+        message_query(out, &held.body);
+        self.push_ours(Why::Begin);
+        if held.failed {
+            write::query(out, FAILS);
+            self.push_ours(Why::Fail);
+        }
+    }
+
+    /// Nothing that was sent can commit any more without its answer being here.
+    pub(super) fn end_writing(&mut self) {
+        self.writing.end();
+        self.changed = Tables::NONE;
+    }
+
+    /// Whether a read that a replica has answered in part was within a held BEGIN.
+    pub(super) fn is_away_in_held(&self) -> bool {
+        self.away.as_ref().is_some_and(|away| away.is_held)
+    }
+
+    pub(super) fn is_asked_for_facts(&self) -> bool {
+        matches!(self.phase, Phase::LoggingIn(_))
+            && matches!(self.due.front(), Some(Due::Ours(ours)) if matches!(ours.why, Why::Facts))
     }
 }

@@ -88,7 +88,7 @@ impl Worker {
                     self.cancel_server(server, Some(asker));
                 }
             }
-            State::Waiting | State::Parked(_) => self.cancel_waiting(key),
+            State::Waiting | State::Parked(_) | State::Behind(_) => self.cancel_waiting(key),
             _ => {}
         }
     }
@@ -98,7 +98,8 @@ impl Worker {
         let Some(client) = self.clients.get_mut(key) else { return };
         if let State::Parked(_) = client.state {
             client.state = State::Idle;
-        } else if let Some(local) = client.seat.as_ref().map(|seat| seat.local) {
+        } else {
+            let local = client.queue;
             if let Some(waiter) = self.pools[local].waiters.remove(key)
                 && let Some(permit) = waiter.hot
             {

@@ -7,6 +7,7 @@ use std::{
 
 use tenfold_pgwire::backend::TransactionStatus;
 use tenfold_service::limits::Permit;
+use tenfold_sql::Begin;
 
 use super::{login::Login, slab::Key, wire::Wire};
 use crate::{
@@ -14,6 +15,7 @@ use crate::{
     image::Image,
     pool::Pool,
     shared::{Shared, Started, UserCount},
+    split::{Follower, Waiting},
     statements::{ClientStatements, Statement},
 };
 
@@ -52,7 +54,15 @@ pub(crate) struct Client {
     /// Its statement has waited for changed definitions once, and does not again.
     pub(crate) was_held: bool,
     /// A BEGIN that was answered and not yet sent.
-    pub(crate) held: Option<Box<[u8]>>,
+    pub(crate) held: Option<Box<Held>>,
+    /// What replicas must have replayed for it.
+    pub(crate) follower: Follower,
+    /// Its next message goes to the primary.
+    pub(crate) to_primary: bool,
+    /// Waits for a replica to catch up since then.
+    pub(crate) behind_since: Option<Instant>,
+    /// The worker's part of the pool in whose queue it waits.
+    pub(crate) queue: usize,
     /// Its turn on a row has come.
     pub(crate) turn: Option<HotPermit>,
     /// Notifications that came in the middle of something.
@@ -114,8 +124,21 @@ pub(crate) enum State {
     Waiting,
     /// Wants its turn on a hot row.
     Parked(#[expect(dead_code, reason = "dropping it leaves the queue")] HotWait),
+    /// Wants a replica to catch up.
+    Behind(#[expect(dead_code, reason = "while it is there, positions are asked for")] Waiting),
     /// Holds a server.
     Active(Key),
+}
+
+/// A BEGIN that was answered and not yet sent.
+#[derive(Debug)]
+pub(crate) struct Held {
+    /// The Query's body.
+    pub(crate) body: Box<[u8]>,
+    /// What it asks of the transaction.
+    pub(crate) begin: Begin,
+    /// A read of the transaction failed on a replica: so has the transaction.
+    pub(crate) failed: bool,
 }
 
 impl Client {
@@ -153,7 +176,11 @@ impl Client {
 
     /// What a client that holds no server believes of its transaction: a held BEGIN was answered.
     pub(crate) fn status_without_server(&self) -> TransactionStatus {
-        if self.held.is_some() { TransactionStatus::InTransaction } else { TransactionStatus::Idle }
+        match &self.held {
+            Some(held) if held.failed => TransactionStatus::Failed,
+            Some(_) => TransactionStatus::InTransaction,
+            None => TransactionStatus::Idle,
+        }
     }
 }
 

@@ -12,13 +12,14 @@ use std::{sync::Arc, sync::atomic::Ordering, time::Duration};
 
 use socket2::{Domain, Protocol, SockAddr, Socket as RawSocket, Type};
 use tenfold_pgwire::{
-    backend::TransactionStatus,
+    backend::{self, TransactionStatus},
     frame::{self, HEADER_BYTES},
     write,
 };
 
 use super::{
     Readiness, Worker,
+    away::Unconfirmed,
     server::{Opening, Phase, Server, Why},
     slab::{Key, Kind},
     wire::{Socket, Wire},
@@ -31,9 +32,12 @@ use crate::{
     mailbox::Ask,
     pool::{Place, Pool},
     shared::{Address, Endpoint, Startup},
+    split::{FACTS_QUERY, Facts},
     statements::ServerStatements,
 };
 
+/// A replica that refuses a login is left alone for so long.
+const REFUSED_PAUSE: Duration = Duration::from_secs(5);
 /// A login's message is no larger than this.
 const MESSAGE_BYTES_MAX: usize = 64 * 1_024;
 
@@ -41,14 +45,14 @@ impl Worker {
     /// Whether the pause after a failure is over, and there is somewhere to connect to.
     pub(super) fn may_connect(&self, pool: &Pool) -> bool {
         !self.is_draining_hard()
-            && !pool.database.target.load().addresses.is_empty()
+            && !pool.target().addresses.is_empty()
             && self.shared.ms(self.now) >= pool.connect_after_ms.load(Ordering::Relaxed)
     }
 
     /// Begins to open a connection. False if that failed at once.
     pub(super) fn connect(&mut self, local: usize, place: Place, reserved: Option<Key>) -> bool {
         let pool = Arc::clone(&self.pools[local].pool);
-        let target = pool.database.target.load();
+        let target = pool.target();
         let failures = pool.connect_failures.load(Ordering::Relaxed) as usize;
         let Some(address) = target.addresses.get(failures % target.addresses.len().max(1)) else {
             if let Some(client) = reserved {
@@ -93,7 +97,7 @@ impl Worker {
         let opening = Opening { login, tls: Some(negotiation), deadline, reserved, connect_query };
         let server = Server {
             id: self.shared.next_id(),
-            epoch: pool.database.epoch.load(Ordering::Relaxed),
+            epoch: pool.epoch(),
             statements: ServerStatements::new(self.shared.config.load().statements_max),
             image: Image::empty(),
             startup,
@@ -302,7 +306,7 @@ impl Worker {
         let Some(server) = self.servers.get_mut(key) else { return };
         let is_standby = params.iter().any(|(name, value)| name == "in_hot_standby" && value == "on");
         let database = Arc::clone(&server.pool.database);
-        if is_standby && database.target.load().addresses.len() > 1 {
+        if server.pool.replica.is_none() && is_standby && database.target.load().addresses.len() > 1 {
             self.opening_failed(key, "the server is a standby", None);
             return;
         }
@@ -320,7 +324,7 @@ impl Worker {
             self.send_server(key, &out);
             return;
         }
-        self.opened(key);
+        self.ask_facts(key);
     }
 
     pub(super) fn connect_query_ended(&mut self, key: Key, failed: bool) {
@@ -328,6 +332,59 @@ impl Worker {
             let error = self.servers.get_mut(key).and_then(|server| server.last_words.take());
             self.opening_failed(key, "the connect query failed", error.as_deref());
             return;
+        }
+        self.ask_facts(key);
+    }
+
+    /// Where reads are split, a connection says which server it leads to before it is used.
+    fn ask_facts(&mut self, key: Key) {
+        let Some(server) = self.servers.get_mut(key) else { return };
+        if server.pool.replica.is_none() && !server.pool.database.split.is_on() {
+            self.opened(key);
+            return;
+        }
+        let mut out = Vec::new();
+        write::query(&mut out, FACTS_QUERY.as_bytes());
+        server.push_ours(Why::Facts);
+        self.send_server(key, &out);
+    }
+
+    /// It has said so.
+    pub(super) fn facts_told(&mut self, key: Key, failed: bool) {
+        if failed {
+            let error = self.servers.get_mut(key).and_then(|server| server.last_words.take());
+            self.opening_failed(key, "the server does not say which one it is", error.as_deref());
+            return;
+        }
+        if self.servers.get(key).is_some_and(|server| server.unconfirmed.is_none()) {
+            self.opened(key);
+            return;
+        }
+        self.unconfirmed.push(key);
+        self.confirm_servers();
+    }
+
+    /// What a connection says of its server.
+    pub(super) fn note_facts(&mut self, key: Key, row: &backend::DataRow<'_>) -> bool {
+        let since_us = self.shared.us(self.shared.clock.now());
+        let Some(server) = self.servers.get_mut(key) else { return false };
+        let name = server.pool.replica.as_ref().map_or("", |replica| &*replica.name);
+        let text = |column| std::str::from_utf8(row.column(column).flatten()?).ok();
+        let Some(facts) = Facts::read(name, [0, 1, 2, 3, 4, 5].map(text)) else { return false };
+        if server.pool.replica.is_none() {
+            server.pool.set_begins(facts.begins);
+            return true;
+        }
+        let waits = server.pool.database.split.wait();
+        server.unconfirmed =
+            Some(Box::new(Unconfirmed { instance: facts.instance, since_us, _waits: waits }));
+        facts.is_standby
+    }
+
+    /// The server behind a connection to a replica is the one that is watched.
+    pub(super) fn confirmed(&mut self, key: Key) {
+        if let Some(server) = self.servers.get_mut(key) {
+            server.unconfirmed = None;
         }
         self.opened(key);
     }
@@ -370,6 +427,9 @@ impl Worker {
         let address = server.address;
         drop(server._place);
         self.connect_failed(&pool, &format!("{address}: {why}"));
+        if pool.replica.is_some() {
+            self.leave_replica(local);
+        }
         if let Some(client) = reserved {
             self.own_server_failed(client, error);
         }
@@ -379,12 +439,17 @@ impl Worker {
     fn connect_failed(&mut self, pool: &Arc<Pool>, why: &str) {
         let retry = pool.settings.load().connect_retry;
         let failures = pool.connect_failures.fetch_add(1, Ordering::Relaxed) + 1;
-        let addresses = pool.database.target.load().addresses.len().max(1);
+        let addresses = pool.target().addresses.len().max(1);
         let pause = if (failures as usize).is_multiple_of(addresses) { retry } else { Duration::ZERO };
         let until = self.shared.ms(self.now + pause);
         pool.connect_after_ms.store(until, Ordering::Relaxed);
         self.shared.counters.count(self.index, Counter::ConnectFailures);
         self.shared.log_connect_failure(pool, failures, why);
+        if let Some(replica) = &pool.replica {
+            replica.doubt();
+            replica.avoid_until(until);
+            return;
+        }
         self.shared.ask(Ask::TargetFailed { database: Arc::clone(&pool.database) });
     }
 
@@ -394,6 +459,12 @@ impl Worker {
         let local = server.local;
         let text = super::refuse::message_of(error);
         self.opening_failed(key, &text, Some(error));
+        if let Some(replica) = &self.pools[local].pool.replica {
+            if kind != FailureKind::Unavailable {
+                replica.avoid_until(self.shared.ms(self.now + REFUSED_PAUSE));
+            }
+            return;
+        }
         if kind != FailureKind::Unavailable {
             self.refuse_waiters(local, error);
         }

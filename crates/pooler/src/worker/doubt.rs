@@ -51,6 +51,7 @@ impl Worker {
         client.was_held = true;
         client.state = State::Waiting;
         client.since = self.now;
+        client.queue = seat.local;
         let waiter = Waiter { key, since: self.now, first: *first, read: None, hot: None };
         self.pools[seat.local].waiters.hold(change, waiter);
         true

@@ -130,9 +130,12 @@ impl Worker {
         if batch.is_empty() {
             return;
         }
-        if let Some(server) = self.servers.get(key)
+        if let Some(server) = self.servers.get_mut(key)
             && let Some(client) = server.client
         {
+            if server.keep(batch) {
+                return;
+            }
             let local = server.local;
             let bytes = batch.bytes();
             self.pools[local].stats[Stat::BytesSent] += bytes.len() as u64;
@@ -155,7 +158,9 @@ impl Worker {
         let fate = match header.tag {
             tag::DATA_ROW | tag::COPY_DATA | tag::COPY_DONE | tag::FUNCTION_CALL_RESPONSE => {
                 if matches!(server.due.front(), Some(Due::Ours(_) | Due::OurExecute)) {
-                    if header.tag == tag::DATA_ROW {
+                    if header.tag == tag::DATA_ROW && server.is_asked_for_facts() {
+                        self.facts_row(key, body);
+                    } else if header.tag == tag::DATA_ROW {
                         probe_row(server, body);
                     }
                     Fate::Swallow
@@ -179,9 +184,15 @@ impl Worker {
             tag::PARAMETER_DESCRIPTION => parameters_described(server),
             _ => Fate::Broken("a message that has no place here"),
         };
+        if matches!(fate, Fate::Pass) && tells(header.tag) {
+            self.tell_kept(key);
+        }
         let Some(server) = self.servers.get(key) else { return fate };
         if matches!(fate, Fate::Pass | Fate::Ready) && server.client.is_some() {
-            batch.pass(range);
+            match server.told_status() {
+                Some(status) if fate == Fate::Ready => write::ready_for_query(batch.stage(), status),
+                _ => batch.pass(range),
+            }
         }
         if matches!(server.due.front(), Some(Due::ParseInvented(_) | Due::CloseInvented(_) | Due::CopyEnd)) {
             self.stage_invented(key, batch);
@@ -229,6 +240,11 @@ impl Worker {
         if let Some(fate) = self.alias_failed(key, batch, &range) {
             return fate;
         }
+        if self.is_refusal(key, &report) {
+            self.fail_exchange(key);
+            return Fate::Swallow;
+        }
+        self.tell_kept(key);
         let Some(server) = self.servers.get_mut(key) else { return Fate::Swallow };
         server.note_refused(&report);
         if server.client.is_none() {
@@ -267,12 +283,25 @@ impl Worker {
             Some(error) => batch.stage().extend_from_slice(&error),
             None => batch.pass(range),
         }
-        let Some(server) = self.servers.get_mut(key) else { return Fate::Pass };
+        self.fail_exchange(key);
+        Fate::Pass
+    }
+
+    fn facts_row(&mut self, key: Key, body: &[u8]) {
+        let is_usable = backend::DataRow::parse(body).is_ok_and(|row| self.note_facts(key, &row));
+        let due = self.servers.get_mut(key).and_then(|server| server.due.front_mut());
+        if let (false, Some(Due::Ours(ours))) = (is_usable, due) {
+            ours.failed = true;
+        }
+    }
+
+    /// What an error ends is not answered any more.
+    fn fail_exchange(&mut self, key: Key) {
+        let Some(server) = self.servers.get_mut(key) else { return };
         match server.due.front() {
             Some(Due::Query | Due::Sync) | None => {}
             Some(_) => self.skip_series(key),
         }
-        Fate::Pass
     }
 
     /// An error that tells a statement by our name, with the client's own instead.
@@ -360,8 +389,8 @@ impl Worker {
     pub(super) fn say_invented(&mut self, key: Key, server_key: Key) {
         let mut batch = Batch::new(&[], self.spare());
         self.stage_invented(server_key, &mut batch);
-        let is_something = !batch.is_empty();
-        if is_something {
+        let is_kept = self.servers.get_mut(server_key).is_some_and(|server| server.keep(&mut batch));
+        if !is_kept && !batch.is_empty() {
             let bytes = batch.bytes();
             self.send_client(key, bytes);
         }
@@ -387,6 +416,11 @@ impl Worker {
 
     /// A ReadyForQuery of the client's.
     fn exchange_ended(&mut self, key: Key, batch: &mut Batch<'_>) {
+        if self.rerun_refused(key) {
+            batch.clear();
+            return;
+        }
+        self.tell_kept(key);
         let Some(server) = self.servers.get_mut(key) else { return };
         let now = self.now;
         server.touched = now;
@@ -429,6 +463,20 @@ impl Worker {
             self.transaction_ended(key);
         }
     }
+}
+
+/// Whether a message to a client tells something that cannot be taken back.
+fn tells(tag: u8) -> bool {
+    !matches!(
+        tag,
+        tag::PARSE_COMPLETE
+            | tag::BIND_COMPLETE
+            | tag::CLOSE_COMPLETE
+            | tag::PARAMETER_DESCRIPTION
+            | tag::ROW_DESCRIPTION
+            | tag::NO_DATA
+            | tag::NOTICE_RESPONSE
+    )
 }
 
 enum Undo {

@@ -27,7 +27,12 @@ use super::{
     wire::{Got, Wire},
 };
 use crate::{
-    counters::Counter, image::Image, mailbox::Ask, refusal::Refusal, report::Pause, shared::Database,
+    counters::Counter,
+    image::Image,
+    mailbox::{Ask, Order},
+    refusal::Refusal,
+    report::Pause,
+    shared::Database,
 };
 
 impl Worker {
@@ -68,7 +73,7 @@ impl Worker {
 
     fn forget_waiting(&mut self, key: Key, client: &Client) {
         let local = match &client.state {
-            State::Waiting => client.seat.as_ref().map(|seat| seat.local),
+            State::Waiting => Some(client.queue),
             State::Login(login) => login.waiting_in(),
             _ => None,
         };
@@ -260,11 +265,22 @@ impl Worker {
         let local = server.local;
         self.pools[local].idle.retain(|idle| *idle != key);
         self.say_idle(local);
-        if let Some(client) = server.client {
+        let pool = Arc::clone(&server.pool);
+        if let Some(replica) = &pool.replica {
+            replica.doubt();
+            self.shared.tell_all(|| Order::Positions { database: Arc::clone(&pool.database) });
+        }
+        if let Some(client) = server.client
+            && !self.rerun_lost(client, &mut server)
+        {
+            self.lost_sight(client, &server);
             self.tell_lost(client, &server, last_words);
         }
-        let pool = Arc::clone(&server.pool);
         drop(server);
+        if pool.replica.is_some() {
+            self.leave_replica(local);
+            return;
+        }
         self.shared.ask(Ask::TargetFailed { database: Arc::clone(&pool.database) });
         self.seek(local);
     }
@@ -291,6 +307,7 @@ impl Worker {
         // A BEGIN that is still held goes with its first statement, to another server.
         let is_unbegun = matches!(server.phase, Phase::Preparing) && ends == 0 && !server.owes_ready;
         let is_session = client.seat.as_ref().is_none_or(|seat| seat.session);
+        let is_read_of_held = server.is_away_in_held();
         let is_own = is_unsettled || server.pins.holds_anything() || is_session && !is_unbegun;
         // A client that believes in its transaction would go on outside of any.
         let has_begun = server.status != TransactionStatus::Idle
@@ -304,14 +321,19 @@ impl Worker {
         }
         client.state = State::Idle;
         client.since = self.now;
-        if !is_unbegun {
+        if is_read_of_held {
+            if let (Some(held), false) = (&mut client.held, is_unbegun) {
+                held.failed = true;
+            }
+        } else if !is_unbegun {
             client.held = None;
         }
+        let status = client.status_without_server();
         let mut out = Vec::new();
         let owes = server.owes_client() || server.owes_ready || matches!(server.phase, Phase::Preparing);
         if ends == 1 || server.owes_ready {
             refuse::write_error(&mut out, error, false);
-            write::ready_for_query(&mut out, TransactionStatus::Idle);
+            write::ready_for_query(&mut out, status);
             if server.in_series {
                 // The next series has begun, which fails, too.
                 refuse::write_error(&mut out, error, false);
@@ -362,6 +384,7 @@ impl Worker {
 
     /// In session mode the client has nothing running: it may be told of a shutdown, but keeps its server.
     pub(super) fn session_idle(&mut self, key: Key) {
+        self.note_seen(key);
         let Some(server) = self.servers.get_mut(key) else { return };
         server.transaction_since = None;
         let local = server.local;
@@ -419,7 +442,9 @@ impl Worker {
                 }),
                 State::Login(_) => true,
                 // It waits for what will not come.
-                State::Waiting | State::Parked(_) => self.shared.desk.pause() != Pause::Active,
+                State::Waiting | State::Parked(_) | State::Behind(_) => {
+                    self.shared.desk.pause() != Pause::Active
+                }
             });
             if is_idle {
                 self.refuse_and_end(key, Refusal::ShuttingDown, "the pooler is shutting down");

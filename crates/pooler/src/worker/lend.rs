@@ -23,6 +23,7 @@ use super::{
     Worker,
     batch::Batch,
     client::State,
+    place::LocalSplit,
     server::{Phase, Server, Why},
     slab::{Key, Kind},
     stats::{Stat, Stats},
@@ -50,6 +51,7 @@ pub(super) struct LocalPool {
     pub(super) pool: Arc<Pool>,
     settings: arc_swap::Cache<SettingsOf, Arc<PoolSettings>>,
     catalogue: arc_swap::Cache<CatalogueOf, Arc<Catalogue>>,
+    pub(super) split: LocalSplit,
     /// Last in, first out.
     pub(super) idle: Vec<Key>,
     pub(super) waiters: Waiters,
@@ -91,6 +93,7 @@ impl LocalPool {
             pool: Arc::clone(pool),
             settings: arc_swap::Cache::new(SettingsOf(Arc::clone(pool))),
             catalogue: arc_swap::Cache::new(CatalogueOf(Arc::clone(&pool.database))),
+            split: LocalSplit::new(&pool.database),
             idle: Vec::new(),
             waiters: Waiters::default(),
             connecting: 0,
@@ -103,7 +106,8 @@ impl LocalPool {
 
     /// Whether its database was forgotten and nothing here or elsewhere is left of the pool: its place is another's.
     fn is_unused(&self) -> bool {
-        self.pool.database.is_forgotten.load(Ordering::Relaxed)
+        let is_forgotten = self.pool.database.is_forgotten.load(Ordering::Relaxed);
+        (is_forgotten || self.pool.is_of_a_former_replica())
             && self.pool.clients.load(Ordering::Relaxed) == 0
             && self.pool.open() == 0
             && self.waiters.is_empty()
@@ -159,9 +163,22 @@ impl Worker {
 
     /// A server for a client: at once, or it waits. `read`: what its first statement does.
     pub(super) fn want_server(&mut self, key: Key, first: &First, read: Option<&Arc<Decision>>) -> Lending {
+        let seat = self.clients.get(key).and_then(|client| client.seat.as_ref());
+        let Some(local) = seat.map(|seat| seat.local) else { return Lending::Gone };
+        self.want_server_of(key, local, first, read)
+    }
+
+    /// As [`Self::want_server`], of a certain pool.
+    pub(super) fn want_server_of(
+        &mut self,
+        key: Key,
+        local: usize,
+        first: &First,
+        read: Option<&Arc<Decision>>,
+    ) -> Lending {
         let Some(client) = self.clients.get(key) else { return Lending::Gone };
         let Some(seat) = client.seat.as_ref() else { return Lending::Gone };
-        let (local, priority) = (seat.local, seat.priority);
+        let priority = seat.priority;
         let hot = match self.enter_hot(key, local, first) {
             Ok(hot) => hot,
             Err(Parked) => return Lending::Waiting,
@@ -172,6 +189,7 @@ impl Worker {
                 self.say_idle(local);
                 if self.servers.get(server).is_some() {
                     self.attach(key, server, hot, Duration::ZERO);
+                    self.go_away(server, first);
                     return Lending::Lent(server);
                 }
             }
@@ -186,6 +204,7 @@ impl Worker {
         let Some(client) = self.clients.get_mut(waiter.key) else { return };
         client.state = State::Waiting;
         client.since = waiter.since;
+        client.queue = local;
         let key = waiter.key;
         self.pools[local].waiters.push(priority, waiter);
         self.say_waiting(local);
@@ -284,10 +303,7 @@ impl Worker {
             self.send_server(server_key, &bytes);
             return false;
         }
-        if let Some(begin) = client.held.take() {
-            message_query(batch.stage(), &begin);
-            server.push_ours(Why::Begin);
-        }
+        server.begin_held(client, batch.stage());
         true
     }
 
@@ -320,10 +336,9 @@ impl Worker {
         let Some(key) = server.client else { return };
         server.phase = Phase::Lent;
         let Some(client) = self.clients.get_mut(key) else { return };
-        if let Some(begin) = client.held.take() {
-            message_query(&mut server.prefix, &begin);
-            server.push_ours(Why::Begin);
-        }
+        let mut prefix = std::mem::take(&mut server.prefix);
+        server.begin_held(client, &mut prefix);
+        server.prefix = prefix;
         self.resume_soon(key);
     }
 
@@ -334,6 +349,8 @@ impl Worker {
         server.client = None;
         server.since = self.now;
         server.transaction_since = None;
+        server.end_writing();
+        server.away = None;
         let local = server.local;
         if self.must_close(server_key) {
             self.close_server(server_key);
@@ -385,7 +402,12 @@ impl Worker {
                 }
                 continue;
             }
+            if !self.may_serve(local, &waiter.first) {
+                self.place_again(waiter.key);
+                continue;
+            }
             self.attach(waiter.key, server_key, waiter.hot, waited);
+            self.go_away(server_key, &waiter.first);
             let spare = self.spare();
             let mut batch = Batch::new(&[], spare);
             let at_once = self.prepare(waiter.key, server_key, &waiter.first, &mut batch);
@@ -621,9 +643,8 @@ impl Worker {
         let settings = self.pools[server.local].settings();
         let lifetime = settings.lifetime;
         let is_old = !lifetime.is_zero() && self.now.saturating_duration_since(server.opened) >= lifetime;
-        let epoch = server.pool.database.epoch.load(std::sync::atomic::Ordering::Relaxed);
         server.tainted
-            || server.epoch != epoch
+            || server.epoch != server.pool.epoch()
             || is_old
             || server.startup.is_some()
             || server.pool.open() > settings.size + settings.reserve
@@ -667,7 +688,7 @@ fn is_held_back(database: &Database, shared: &crate::shared::Shared) -> bool {
     shared.is_paused(database) || !database.is_known.load(std::sync::atomic::Ordering::Relaxed)
 }
 
-fn message_query(out: &mut Vec<u8>, body: &[u8]) {
+pub(super) fn message_query(out: &mut Vec<u8>, body: &[u8]) {
     write::message::header(out, b'Q', body.len());
     out.extend_from_slice(body);
 }

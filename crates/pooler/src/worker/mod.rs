@@ -27,6 +27,7 @@ mod leave;
 mod lend;
 mod login;
 mod pause;
+mod place;
 mod randomness;
 mod refuse;
 mod reporting;
@@ -105,6 +106,10 @@ pub(crate) struct Worker {
     pools: Vec<LocalPool>,
     /// Pools of which others are to be told who waits.
     changed_queues: Vec<usize>,
+    /// Clients that wait for a replica to catch up.
+    behind: Vec<Key>,
+    /// Connections to replicas that wait to be confirmed.
+    unconfirmed: Vec<Key>,
     /// Clients that listen to notifications.
     listeners: Vec<Key>,
     /// Clients that have yet to hear of a reload of the server.
@@ -175,6 +180,8 @@ impl Worker {
             cancels: Slab::new(),
             pools: Vec::new(),
             changed_queues: Vec::new(),
+            behind: Vec::new(),
+            unconfirmed: Vec::new(),
             listeners: Vec::new(),
             untold: reports::Untold::default(),
             soft_pins: 0,
@@ -396,9 +403,11 @@ impl Worker {
         let Some(client) = self.clients.get_mut(key) else { return false };
         let full = client.wire.is_blocked()
             || match client.state {
-                client::State::Waiting | client::State::Parked(_) => true,
+                client::State::Waiting | client::State::Parked(_) | client::State::Behind(_) => true,
                 client::State::Active(server) => self.servers.get(server).is_some_and(|server| {
-                    server.wire.is_blocked() || !matches!(server.phase, server::Phase::Lent)
+                    server.wire.is_blocked()
+                        || !matches!(server.phase, server::Phase::Lent)
+                        || server.takes_no_more()
                 }),
                 client::State::Login(ref login) => login.is_waiting(),
                 client::State::Idle => false,
@@ -497,7 +506,7 @@ impl Worker {
         let Some(client) = self.clients.get(key) else { return data.len() };
         match client.state {
             client::State::Login(_) => self.login_bytes(key, data),
-            client::State::Waiting | client::State::Parked(_) => 0,
+            client::State::Waiting | client::State::Parked(_) | client::State::Behind(_) => 0,
             client::State::Idle | client::State::Active(_) => self.upstream(key, data),
         }
     }

@@ -72,6 +72,16 @@ impl Worker {
             note_last(&mut server.reports, &as_said, &value);
             return if server.client.is_some() { Fate::Pass } else { Fate::Swallow };
         }
+        if let Some(replica) = &server.pool.replica
+            && !matches!(server.due.front(), Some(Due::Ours(_)))
+        {
+            // What it begins with is its own affair, unless that is to be a primary.
+            if name == "in_hot_standby" && value == "off" {
+                replica.lost(crate::split::State::Foreign);
+                server.tainted = true;
+            }
+            return Fate::Swallow;
+        }
         if OF_THE_LOGIN.contains(&&*name) {
             let is_clients = server.client.is_some() && !matches!(server.due.front(), Some(Due::Ours(_)));
             return if is_clients { Fate::Pass } else { Fate::Swallow };

@@ -167,7 +167,7 @@ impl Worker {
             state: match client.state {
                 State::Login(_) => ClientState::Login,
                 State::Idle => ClientState::Idle,
-                State::Waiting => ClientState::Waiting,
+                State::Waiting | State::Behind(_) => ClientState::Waiting,
                 State::Parked(_) => ClientState::Parked,
                 State::Active(_) => ClientState::Active,
             },

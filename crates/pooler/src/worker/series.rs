@@ -97,6 +97,7 @@ impl Worker {
         server.in_series = true;
         server.due.push_back(Due::Parse);
         batch.pass(message.start..message.end);
+        self.note_unread(server_key);
         Step::Used
     }
 
@@ -244,6 +245,7 @@ impl Worker {
                 self.refuse_and_end(key, Refusal::StatementMode, refuse::NO_TRANSACTIONS);
                 return Step::Gone;
             }
+            self.note_changes(server_key, &decision);
             if self.is_noted(server_key, &decision) {
                 self.ahead(key, server_key, decision.effects, batch);
                 self.alias(key, server_key, &decision, statement.text(), batch);

@@ -3,9 +3,13 @@
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use tenfold_pgwire::backend::TransactionStatus;
-use tenfold_sql::{Effects, Fingerprint};
+use tenfold_sql::{Effects, Fingerprint, Tables};
 
-use super::{slab::Key, wire::Wire};
+use super::{
+    away::{Away, Unconfirmed},
+    slab::Key,
+    wire::Wire,
+};
 use crate::{
     auth::{ServerLogin, TlsNegotiation},
     hot::HotPermit,
@@ -13,6 +17,7 @@ use crate::{
     pool::{Place, Pool},
     probe::{Reader, Wanted},
     shared::{Address, Startup},
+    split::Writing,
     statements::{ServerStatements, Statement},
 };
 
@@ -84,6 +89,14 @@ pub(crate) struct Server {
     pub(crate) sequences_of: u64,
     /// The rows its transaction is counted at.
     pub(crate) hot: Vec<HotPermit>,
+    /// Tables that its transaction has changed, of which nobody need know before it may commit.
+    pub(crate) changed: Tables,
+    /// Tables that what was sent may commit to.
+    pub(crate) writing: Writing,
+    /// The read of its client's that it answers as a replica.
+    pub(super) away: Option<Box<Away>>,
+    /// What a connection to a replica waits for before anybody is lent it.
+    pub(super) unconfirmed: Option<Box<Unconfirmed>>,
     /// Fingerprint of the first statement of the transaction.
     pub(crate) first: Fingerprint,
     /// A ReadyForQuery that the client gets once the hub listens.
@@ -97,7 +110,7 @@ pub(crate) struct Server {
     /// Cancel requests under way for it.
     pub(crate) cancels: usize,
     /// The database's epoch when it was opened: of another one, it is closed once free (RECONNECT, a changed server).
-    pub(crate) epoch: u32,
+    pub(crate) epoch: (u32, u32),
     /// The startup parameters of the one client it was opened for; nobody else can have it.
     pub(crate) startup: Option<Arc<Startup>>,
     pub(crate) opened: Instant,
@@ -242,6 +255,10 @@ pub(crate) enum Why {
     Check,
     /// The client's held BEGIN.
     Begin,
+    /// A statement that fails, as the transaction has that the held BEGIN begins.
+    Fail,
+    /// Which server is it, and where do its transactions begin?
+    Facts,
     /// Sequence values of others are dropped.
     DiscardSequences,
     /// What is in the session?
@@ -404,13 +421,17 @@ impl Server {
             tainted: false,
             sequences_of: 0,
             hot: Vec::new(),
+            changed: Tables::NONE,
+            writing: Writing::default(),
+            away: None,
+            unconfirmed: None,
             first: Fingerprint::default(),
             owes_ready: false,
             owes_hub: false,
             may_finish: false,
             unsettled: false,
             cancels: 0,
-            epoch: 0,
+            epoch: (0, 0),
             startup: None,
             opened: now,
             opened_unix_ms: 0,

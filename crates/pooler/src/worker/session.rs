@@ -54,6 +54,7 @@ impl Worker {
         if !waits_already {
             client.since = self.now;
         }
+        client.queue = local;
         match &mut client.state {
             State::Login(login) => login.wait_in(local),
             state => *state = State::Waiting,

@@ -41,6 +41,7 @@ impl Worker {
     #[inline]
     pub(super) fn transaction_ended(&mut self, key: Key) {
         self.leave_hot(key);
+        self.note_seen(key);
         let now = self.now;
         let Some(server) = self.servers.get_mut(key) else { return };
         let stats = &mut self.pools[server.local].stats;
@@ -162,6 +163,9 @@ impl Worker {
             | Why::ReplayAhead(_)
             | Why::DiscardSequences
             | Why::Begin => self.went_ahead(key),
+            Why::Fail if ours.failed => self.went_ahead(key),
+            Why::Fail => self.server_broken(key, "what was to fail a transaction did not"),
+            Why::Facts => self.facts_told(key, ours.failed),
             Why::Probe => self.probed(key, ours.failed),
             Why::Unlisten => self.unlistened(key, ours.failed),
             Why::Rollback | Why::Clean => {}
@@ -398,7 +402,7 @@ impl Worker {
         {
             client_entry.state = State::Idle;
             client_entry.since = now;
-            if !client_entry.notifications.is_empty() {
+            if !client_entry.notifications.is_empty() && client_entry.held.is_none() {
                 self.tell_late(client);
             }
             if !self.untold.is_empty() {

@@ -25,6 +25,7 @@ impl Worker {
     /// Twenty times a second.
     pub(super) fn tick(&mut self) {
         self.tick_logins();
+        self.tick_behind();
         self.next_logins();
         for local in 0..self.pools.len() {
             self.tick_waiters(local);

@@ -24,8 +24,9 @@ use tenfold_sql::{Decision, Effects, Fingerprint, Shape};
 use super::{
     Worker,
     batch::Batch,
-    client::{Client, State},
+    client::{Client, Held, State},
     lend::Lending,
+    place::Place,
     server::{Due, Phase, Why},
     slab::Key,
     stats::Stat,
@@ -131,6 +132,9 @@ impl Worker {
             match step {
                 Step::Used | Step::Dropped => {
                     decision = None;
+                    if let Some(server) = served {
+                        self.note_sent(server, &data[message.start..message.end]);
+                    }
                     at = message.end;
                     if let Some(client) = self.clients.get_mut(key) {
                         client.passing = message.missing();
@@ -227,6 +231,7 @@ impl Worker {
         let client = self.clients.get(key)?;
         let is_session = client.seat.as_ref()?.session;
         if parse.name.is_empty()
+            || client.status_without_server() == TransactionStatus::Failed
             || is_session
             || client.statements.get(parse.name).is_some()
             || client.image.prepared().iter().any(|(name, _)| name.as_bytes() == parse.name)
@@ -314,8 +319,16 @@ impl Worker {
         if let (tag::PARSE, None, Some(read)) = (tag, first.hot, &read) {
             first.hot = self.parsed_row(key, body, data.get(message.end..).unwrap_or_default(), read);
         }
+        let rest = data.get(message.start..).unwrap_or_default();
+        let lending = match self.place(key, tag, rest, read.as_ref()) {
+            Place::Primary => self.want_server(key, &first, read.as_ref()),
+            Place::Replica(local, at) => {
+                first = First { at: Some(at), is_begin: at.is_block, hot: None, ..first };
+                self.want_server_of(key, local, &first, read.as_ref())
+            }
+            Place::Wait => return Step::Wait,
+        };
         *decision = read;
-        let lending = self.want_server(key, &first, decision.as_ref());
         self.use_lent(key, lending, &first, batch)
     }
 
@@ -421,16 +434,16 @@ impl Worker {
                 return Some(self.refuse_transaction(key));
             }
             Shape::Begin(begin) if client.held.is_none() => {
-                client.held = Some(body.into());
+                client.held = Some(Box::new(Held { body: body.into(), begin: *begin, failed: false }));
                 client.unnamed = None;
                 let tag: &[u8] = if begin.start { b"START TRANSACTION" } else { b"BEGIN" };
                 write::command_complete(&mut out, tag);
                 write::ready_for_query(&mut out, TransactionStatus::InTransaction);
             }
             Shape::Commit { chain: false } | Shape::Rollback { chain: false } if client.held.is_some() => {
-                client.held = None;
+                let has_failed = client.held.take().is_some_and(|held| held.failed);
                 client.unnamed = None;
-                let is_commit = matches!(decision.shape, Shape::Commit { .. });
+                let is_commit = matches!(decision.shape, Shape::Commit { .. }) && !has_failed;
                 let tag: &[u8] = if is_commit { b"COMMIT" } else { b"ROLLBACK" };
                 write::command_complete(&mut out, tag);
                 write::ready_for_query(&mut out, TransactionStatus::Idle);
@@ -439,7 +452,10 @@ impl Worker {
                 self.tell_late(key);
                 return Some(step);
             }
-            Shape::Deallocate(name) if client.statements.get(name).is_some() => {
+            Shape::Deallocate(name)
+                if client.statements.get(name).is_some()
+                    && client.status_without_server() != TransactionStatus::Failed =>
+            {
                 client.statements.remove(name);
                 client.unnamed = None;
                 write::command_complete(&mut out, b"DEALLOCATE");
@@ -462,7 +478,7 @@ impl Worker {
         decision: &mut Option<Arc<Decision>>,
     ) -> Step {
         let Some(server) = self.servers.get_mut(server_key) else { return Step::Wait };
-        if !matches!(server.phase, Phase::Lent) {
+        if !matches!(server.phase, Phase::Lent) || server.takes_no_more() {
             return Step::Wait;
         }
         let now = self.now;
@@ -511,6 +527,8 @@ impl Worker {
             }
             tag::FUNCTION_CALL => {
                 server.due.push_back(Due::Query);
+                self.note_unread(server_key);
+                let Some(server) = self.servers.get_mut(server_key) else { return Step::Wait };
                 let oid = body.first_chunk::<4>().map_or(0, |bytes| u32::from_be_bytes(*bytes));
                 if !is_large_object_function(oid) {
                     server.effects |= Effects::UNKNOWN;
@@ -528,6 +546,7 @@ impl Worker {
 
     /// Session mode: everything passes; only the ends of exchanges are counted.
     fn session_message(&mut self, server_key: Key, message: Message, batch: &mut Batch<'_>) -> Step {
+        self.note_unread(server_key);
         let Some(server) = self.servers.get_mut(server_key) else { return Step::Wait };
         match message.header.tag {
             tag::QUERY | tag::FUNCTION_CALL => {
@@ -568,6 +587,7 @@ impl Worker {
         {
             return step;
         }
+        self.note_changes(server_key, &decision);
         if self.is_noted(server_key, &decision) {
             self.ahead(key, server_key, decision.effects, batch);
             let sql = frontend::Query::parse(body).map_or(&[][..], |query| query.sql);

@@ -5,7 +5,10 @@ use std::{collections::VecDeque, sync::Arc};
 use tenfold_sql::{Catalogue, Decision, Effects, Fingerprint};
 
 use super::slab::Key;
-use crate::hot::{HotPermit, HotRow};
+use crate::{
+    hot::{HotPermit, HotRow},
+    split::Lsn,
+};
 
 /// Clients that wait, the first of the highest priority first.
 #[derive(Debug, Default)]
@@ -62,10 +65,23 @@ pub(super) struct First {
     pub(super) fingerprint: Fingerprint,
     /// The row it wants.
     pub(super) hot: Option<HotRow>,
+    /// What the replica must be that it waits for; `None`: the primary.
+    pub(super) at: Option<At>,
     /// It wants a connection opened for it alone.
     pub(super) is_own: bool,
     /// The client logs in, and its startup parameters are to be tried.
     pub(super) is_startup: bool,
+}
+
+/// A read that goes to a replica.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct At {
+    /// [`crate::split::Replica::life`].
+    pub(super) life: u32,
+    /// What it must have replayed.
+    pub(super) floor: Lsn,
+    /// Its transaction runs there from BEGIN to its end.
+    pub(super) is_block: bool,
 }
 
 impl Waiters {

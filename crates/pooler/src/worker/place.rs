@@ -1,0 +1,409 @@
+//! Where the first message of a transaction goes: to the primary, to a replica, or nowhere yet.
+//!
+//! **Intuition.** A read leaves the primary's queue only if all of it is here to be read: a whole simple query, or a
+//! series up to its Sync, every statement of which may run on a replica. Then the answer is the replica's alone, nothing
+//! of the client's comes after it there, and the whole can be sent to the primary instead as long as nothing was told.
+//!
+//! **Mechanism.** [`Worker::place`] asks the statements for their tables, the tables and the client for their floors, and
+//! `split::choose` for a replica. In a transaction whose BEGIN is held, reads go to replicas one by one and the client
+//! stays in its transaction, until the first statement that is no such read takes the BEGIN to the primary; a READ ONLY
+//! transaction that begins with a read runs on one replica whole. A client that waits for a replica to catch up is
+//! looked at again whenever positions are known ([`Worker::positions_known`]).
+//!
+//! **Failure.** Whatever is not known to be right goes to the primary, with a word for the reason that is counted.
+
+use std::{sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use tenfold_pgwire::{
+    frame::{HEADER_BYTES, frontend as tag, frontend_header},
+    frontend,
+};
+use tenfold_sql::{Begin, Decision, Destination, Isolation, Tables};
+
+use super::{Worker, client::State, slab::Key, waiters::At};
+use crate::{
+    config::{self, Consistency},
+    pool::Pool,
+    shared::Database,
+    split::{Choice, Limits, Need, Replica, choose, isolation_of},
+};
+
+/// Statements of one series that are looked at.
+const SERIES_MAX: usize = 64;
+/// Words for reasons, at most: those of statements, those of replicas, and a few here.
+const REASONS_MAX: usize = 64;
+
+/// Where a transaction begins.
+#[derive(Debug)]
+pub(super) enum Place {
+    /// At the primary.
+    Primary,
+    /// At a replica, of which this is the worker's part of the pool.
+    Replica(usize, At),
+    /// Nowhere: its client waits for a replica to catch up.
+    Wait,
+}
+
+/// A worker's view of a database's replicas.
+pub(super) struct LocalSplit {
+    replicas: arc_swap::Cache<ReplicasOf, Arc<Vec<Arc<Replica>>>>,
+    spec: arc_swap::Cache<SpecOf, Arc<config::Database>>,
+    /// Pools of the same user at replicas.
+    at: Vec<Arc<Pool>>,
+    /// Reads that went to replicas, and what went to the primary by reason.
+    pub(super) counts: Counts,
+}
+
+/// What one worker routed for one pool.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Counts {
+    /// Transactions and reads of transactions at replicas.
+    pub(super) replica: u64,
+    /// Transactions at the primary, by reason.
+    pub(super) primary: Vec<(&'static str, u64)>,
+    /// Reads that waited for a replica to catch up.
+    pub(super) waits: u64,
+    /// Microseconds they waited.
+    pub(super) wait_us: u64,
+    /// Reads that a replica refused or lost, and that were sent to the primary.
+    pub(super) reruns: u64,
+}
+
+struct ReplicasOf(Arc<Database>);
+struct SpecOf(Arc<Database>);
+
+impl std::ops::Deref for ReplicasOf {
+    type Target = ArcSwap<Vec<Arc<Replica>>>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0.split.replicas
+    }
+}
+
+impl std::ops::Deref for SpecOf {
+    type Target = ArcSwap<config::Database>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0.spec
+    }
+}
+
+impl LocalSplit {
+    pub(super) fn new(database: &Arc<Database>) -> Self {
+        Self {
+            replicas: arc_swap::Cache::new(ReplicasOf(Arc::clone(database))),
+            spec: arc_swap::Cache::new(SpecOf(Arc::clone(database))),
+            at: Vec::new(),
+            counts: Counts::default(),
+        }
+    }
+
+    #[inline]
+    pub(super) fn is_on(&mut self) -> bool {
+        !self.replicas.load().is_empty()
+    }
+}
+
+impl Counts {
+    /// One more at the primary, for this reason.
+    fn primary(&mut self, reason: &'static str) {
+        if let Some((_, count)) = self.primary.iter_mut().find(|(other, _)| std::ptr::eq(*other, reason)) {
+            *count += 1;
+        } else if self.primary.len() < REASONS_MAX {
+            self.primary.push((reason, 1));
+        }
+    }
+}
+
+/// What a held BEGIN means for where its reads may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Block {
+    /// There is none: each statement, or series, stands alone.
+    None,
+    /// Reads may go to replicas one by one.
+    Reads,
+    /// The whole transaction may run on a replica.
+    ReadOnly,
+}
+
+impl Worker {
+    /// Where the first message of a transaction goes. `rest`: the message, and what is there behind it.
+    pub(super) fn place(&mut self, key: Key, tag: u8, rest: &[u8], read: Option<&Arc<Decision>>) -> Place {
+        let Some(client) = self.clients.get_mut(key) else { return Place::Primary };
+        let Some(seat) = client.seat.as_ref() else { return Place::Primary };
+        let local = seat.local;
+        if !self.pools[local].split.is_on() {
+            return Place::Primary;
+        }
+        if std::mem::take(&mut client.to_primary) {
+            client.behind_since = None;
+            return self.at_primary(local, "rerun");
+        }
+        let block = match self.block_of(key) {
+            Ok(block) => block,
+            Err(reason) => return self.at_primary(local, reason),
+        };
+        match self.need(key, tag, rest, read, block) {
+            Ok(need) => self.choose_for(key, local, need, block),
+            Err(reason) => self.at_primary(local, reason),
+        }
+    }
+
+    fn at_primary(&mut self, local: usize, reason: &'static str) -> Place {
+        self.pools[local].split.counts.primary(reason);
+        Place::Primary
+    }
+
+    /// What the client's BEGIN, or none, means.
+    fn block_of(&self, key: Key) -> Result<Block, &'static str> {
+        let (client, seat) = self
+            .clients
+            .get(key)
+            .and_then(|client| Some((client, client.seat.as_ref()?)))
+            .ok_or("unknown")?;
+        let defaults = seat.pool.begins().ok_or("defaults_unknown")?;
+        let own = |name| client.image.setting(name);
+        let isolation = own("default_transaction_isolation")
+            .map_or(Some(defaults.isolation), isolation_of)
+            .ok_or("defaults_unknown")?;
+        let is_read_only = own("default_transaction_read_only")
+            .map_or(Some(defaults.is_read_only), switch)
+            .ok_or("defaults_unknown")?;
+        let Some(held) = &client.held else {
+            // A statement alone is a transaction of the default level, which a standby may not have.
+            let is_had = isolation != Isolation::Serializable;
+            return if is_had { Ok(Block::None) } else { Err("serializable") };
+        };
+        let Begin { isolation: asked, read_only, .. } = held.begin;
+        if held.failed {
+            return Err("transaction_failed");
+        }
+        match (asked.unwrap_or(isolation), read_only.unwrap_or(is_read_only)) {
+            (Isolation::Serializable, _) => Err("serializable"),
+            (_, true) => Ok(Block::ReadOnly),
+            (Isolation::RepeatableRead, _) => Err("repeatable_read"),
+            (Isolation::ReadCommitted | Isolation::ReadUncommitted, false) => Ok(Block::Reads),
+        }
+    }
+
+    /// What a replica needs to answer the message and what belongs to it; else why none may.
+    fn need(
+        &mut self,
+        key: Key,
+        tag: u8,
+        rest: &[u8],
+        read: Option<&Arc<Decision>>,
+        block: Block,
+    ) -> Result<Need, &'static str> {
+        match (tag, read) {
+            (tag::QUERY, Some(read)) => self.need_of(key, read, block),
+            (tag::PARSE | tag::BIND | tag::DESCRIBE, _) if block != Block::ReadOnly => {
+                self.need_of_series(key, rest, block)
+            }
+            // All of the transaction runs there, so that its first statement tells enough.
+            (tag::PARSE, Some(read)) => self.need_of(key, read, block),
+            (tag::BIND | tag::DESCRIBE, _) => self.need_of_series(key, rest, block),
+            _ => Err("protocol"),
+        }
+    }
+
+    fn need_of(&self, key: Key, read: &Decision, block: Block) -> Result<Need, &'static str> {
+        let seat = self.clients.get(key).and_then(|client| client.seat.as_ref()).ok_or("unknown")?;
+        let split = &seat.pool.database.split;
+        match read.route.destination {
+            Destination::Primary(reason) => return Err(reason.label()),
+            Destination::Follows => return Err("in_transaction"),
+            Destination::Replica if read.route.binds && block == Block::Reads => {
+                return Err("in_transaction");
+            }
+            Destination::Replica => {}
+        }
+        if split.is_refused(read.fingerprint) {
+            return Err("refused_before");
+        }
+        Ok(split.floors.need(&read.route.reads))
+    }
+
+    /// The needs of all statements up to Sync, which has to be there.
+    fn need_of_series(&mut self, key: Key, mut rest: &[u8], block: Block) -> Result<Need, &'static str> {
+        let mut need = Need::default();
+        let mut parsed: Vec<(&[u8], Arc<Decision>)> = Vec::new();
+        for _ in 0..SERIES_MAX {
+            let header = frontend_header(rest).ok().flatten().ok_or("unfinished_series")?;
+            let (message, behind) = rest.split_at_checked(header.len).ok_or("unfinished_series")?;
+            let body = message.get(HEADER_BYTES..).ok_or("protocol")?;
+            rest = behind;
+            match header.tag {
+                tag::PARSE => {
+                    let parse = frontend::Parse::parse(body).map_err(|_| "protocol")?;
+                    let read = self.classify(key, parse.sql);
+                    need.raise(self.need_of(key, &read, block)?);
+                    parsed.push((parse.name, read));
+                }
+                tag::BIND | tag::DESCRIBE => {
+                    let Some(name) = statement_named(header.tag, body).ok_or("protocol")? else { continue };
+                    if parsed.iter().any(|(other, _)| *other == name) {
+                        continue;
+                    }
+                    let client = self.clients.get(key).ok_or("unknown")?;
+                    let statement = if name.is_empty() {
+                        client.unnamed.clone()
+                    } else {
+                        client.statements.get(name).cloned()
+                    };
+                    let read = self.decision_of(key, &statement.ok_or("unknown_statement")?);
+                    need.raise(self.need_of(key, &read, block)?);
+                }
+                tag::EXECUTE | tag::FLUSH => {}
+                tag::CLOSE => {
+                    let close = frontend::Close::parse(body).map_err(|_| "protocol")?;
+                    if matches!(close.target, frontend::Target::Statement(_)) {
+                        return Err("closes_statement");
+                    }
+                }
+                tag::SYNC => return Ok(need),
+                _ => return Err("protocol"),
+            }
+        }
+        Err("long_series")
+    }
+
+    fn choose_for(&mut self, key: Key, local: usize, need: Need, block: Block) -> Place {
+        let now_ms = self.shared.ms(self.now);
+        let now = self.now;
+        let part = &mut self.pools[local];
+        let database = Arc::clone(&part.pool.database);
+        let Some(client) = self.clients.get_mut(key) else { return Place::Primary };
+        let reads = &part.split.spec.load().reads;
+        let follows = reads.consistency == Consistency::OwnWrites;
+        let (limits, catch_up) = (Limits { lag_max: reads.lag_max, follows }, reads.catch_up);
+        let replicas = part.split.replicas.load();
+        let spread = client.id;
+        let samples = &database.split.samples;
+        let choice = choose(need, &client.follower, replicas, samples, limits, now_ms, spread);
+        let waited = client.behind_since.map(|since| now.saturating_duration_since(since));
+        let choice = match choice {
+            Choice::Wait(why) if waited.unwrap_or(Duration::ZERO) >= catch_up => Choice::Primary(why),
+            choice => choice,
+        };
+        match choice {
+            Choice::Wait(_) => {
+                if waited.is_none() {
+                    client.behind_since = Some(now);
+                    client.since = now;
+                    part.split.counts.waits += 1;
+                }
+                client.state = State::Behind(database.split.wait());
+                self.behind.push(key);
+                Place::Wait
+            }
+            Choice::Primary(why) => {
+                self.caught_up(key, local);
+                self.at_primary(local, why.label())
+            }
+            Choice::Replica { replica, life, floor } => {
+                self.caught_up(key, local);
+                self.pools[local].split.counts.replica += 1;
+                let at = self.local_at(local, &replica);
+                Place::Replica(at, At { life, floor, is_block: block == Block::ReadOnly })
+            }
+        }
+    }
+
+    /// The client waits no longer, whatever came of it.
+    fn caught_up(&mut self, key: Key, local: usize) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        if let Some(since) = client.behind_since.take() {
+            let us = self.now.saturating_duration_since(since).as_micros();
+            self.pools[local].split.counts.wait_us += u64::try_from(us).unwrap_or(u64::MAX);
+        }
+    }
+
+    /// This worker's part of the pool of the same user at a replica.
+    fn local_at(&mut self, local: usize, replica: &Arc<Replica>) -> usize {
+        let part = &mut self.pools[local];
+        let at = &mut part.split.at;
+        if let Some(pool) = at.iter().find(|pool| pool.leads_to(replica)).cloned() {
+            return self.local(&pool);
+        }
+        let pool = self.shared.pool_at(&part.pool, replica);
+        at.retain(|pool| !pool.is_of_a_former_replica());
+        at.push(Arc::clone(&pool));
+        self.local(&pool)
+    }
+
+    /// Where a database's servers are was learned: what waits for it is looked at again.
+    pub(super) fn positions_known(&mut self, database: &Arc<Database>) {
+        self.confirm_servers();
+        for key in std::mem::take(&mut self.behind) {
+            let Some(client) = self.clients.get_mut(key) else { continue };
+            if !matches!(client.state, State::Behind(_)) {
+                continue;
+            }
+            if client.seat.as_ref().is_some_and(|seat| Arc::ptr_eq(&seat.pool.database, database)) {
+                self.place_again(key);
+            } else {
+                self.behind.push(key);
+            }
+        }
+        for local in 0..self.pools.len() {
+            let pool = &self.pools[local].pool;
+            let is_lost = Arc::ptr_eq(&pool.database, database)
+                && pool.replica.as_ref().is_some_and(|replica| replica.state() != crate::split::State::Up);
+            if is_lost {
+                self.leave_replica(local);
+            }
+        }
+    }
+
+    /// Those that wait for a connection to a replica look for another server.
+    pub(super) fn leave_replica(&mut self, local: usize) {
+        while let Some(waiter) = self.pools[local].waiters.pop() {
+            self.place_again(waiter.key);
+        }
+        self.say_waiting(local);
+    }
+
+    /// A client that waits for a replica has its message looked at again.
+    pub(super) fn place_again(&mut self, key: Key) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        if matches!(client.state, State::Behind(_) | State::Waiting) {
+            client.state = State::Idle;
+            self.look_again(key);
+        }
+    }
+
+    /// Those that have waited long enough for a replica, if nobody says where it is.
+    pub(super) fn tick_behind(&mut self) {
+        self.confirm_servers();
+        for key in std::mem::take(&mut self.behind) {
+            self.place_again(key);
+        }
+    }
+}
+
+/// The statement that a Bind or Describe names; within, `None` for a portal.
+fn statement_named(tag: u8, body: &[u8]) -> Option<Option<&[u8]>> {
+    if tag == tag::BIND {
+        return Some(Some(frontend::BindNames::peek(body)?.statement));
+    }
+    Some(match frontend::Describe::parse(body).ok()?.target {
+        frontend::Target::Statement(name) => Some(name),
+        frontend::Target::Portal(_) => None,
+    })
+}
+
+/// A switch as the server tells it.
+pub(super) fn switch(value: &str) -> Option<bool> {
+    match value {
+        "on" => Some(true),
+        "off" => Some(false),
+        _ => None,
+    }
+}
+
+/// What a statement may change, as far as its transaction commits.
+pub(super) fn changes(decision: &Decision) -> &Tables {
+    &decision.route.writes
+}
