@@ -55,6 +55,9 @@ pub enum Error {
     /// Of several hosts those that answer are standbys.
     #[error("no host of the database is a primary")]
     NoPrimary,
+    /// A replica that has no position yet.
+    #[error("it has not replayed anything yet")]
+    NothingReplayed,
     /// The catalogue's rows were not what was asked for.
     #[error("{0}")]
     Catalogue(#[from] tenfold_sql::Error),

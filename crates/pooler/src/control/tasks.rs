@@ -18,8 +18,8 @@ use std::{
 use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::{
-    Change, Error, Event, Hub, HubAsk, Lookups, Monitor, Outlet, Poke, Resolver, Salter, Target, Tools,
-    Watched,
+    Change, Error, Event, Hub, HubAsk, Lookups, Monitor, Outlet, Poke, Replicas, Resolver, Salter, Target,
+    Tools, Watched,
 };
 use crate::{
     auth::ServerSecret,
@@ -27,6 +27,7 @@ use crate::{
     definitions::Definitions,
     mailbox::{Ask, ClientKey, Order},
     shared::{Database, Level, Shared},
+    split::Split,
 };
 
 /// Beyond so many monitors and hubs, those without use are looked for and dropped.
@@ -168,7 +169,14 @@ impl Tasks {
             }
             let poke = Poke::default();
             let monitor = Monitor::new(self.entry(database), self.tools.clone(), poke.clone());
-            let task = tokio::task::spawn_local(monitor.run());
+            let replicas = Replicas::new(self.entry(database), self.tools.clone());
+            // The replicas are watched as long as the primary is.
+            let task = tokio::task::spawn_local(async move {
+                tokio::select! {
+                    () = monitor.run() => {}
+                    () = replicas.run() => {}
+                }
+            });
             let watch = Watch { database: Arc::downgrade(database), task, poke };
             if let Some(old) = self.monitors.insert(Arc::clone(&database.name), watch) {
                 old.task.abort();
@@ -248,6 +256,18 @@ impl Watched for Entry {
         self.wake();
     }
 
+    fn split(&self) -> &Arc<Split> {
+        &self.database.split
+    }
+
+    fn now_us(&self) -> u64 {
+        self.shared.us(self.shared.clock.now())
+    }
+
+    fn positions_known(&self) {
+        self.shared.tell_all(|| Order::Positions { database: Arc::clone(&self.database) });
+    }
+
     fn left(&self) {
         self.database.is_known.store(false, std::sync::atomic::Ordering::Relaxed);
         self.database.watched.store(false, std::sync::atomic::Ordering::Release);
@@ -260,7 +280,10 @@ impl Watched for Entry {
             | Event::Unresolved { .. }
             | Event::CatalogueFailed { .. }
             | Event::LookupFailed { .. }
-            | Event::HubLost { .. } => Level::Warn,
+            | Event::HubLost { .. }
+            | Event::ReplicaLost { .. }
+            | Event::ReplicaForeign { .. }
+            | Event::PositionUnknown { .. } => Level::Warn,
             _ => Level::Info,
         };
         self.shared.log(level, &format!("database {}: {event}", self.database.name));

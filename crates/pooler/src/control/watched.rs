@@ -4,8 +4,11 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use super::target::{Address, Target};
-use crate::{auth::ServerSecret, config::Database, definitions::Definitions};
+use super::{
+    replicas::Foreign,
+    target::{Address, Target},
+};
+use crate::{auth::ServerSecret, config::Database, definitions::Definitions, split::Split};
 
 /// One database.
 pub trait Watched: Send + Sync + 'static {
@@ -27,6 +30,12 @@ pub trait Watched: Send + Sync + 'static {
     fn definitions(&self) -> &Definitions;
     /// Definitions were read, or cannot be for now: whoever waited for them goes on.
     fn definitions_settled(&self);
+    /// Its replicas, and what is known of their positions.
+    fn split(&self) -> &Arc<Split>;
+    /// Microseconds of the process.
+    fn now_us(&self) -> u64;
+    /// Positions or replicas are other than before: reads that wait for them go on.
+    fn positions_known(&self);
     /// Nobody has used it for minutes, and its monitor leaves; the next client needs another.
     fn left(&self);
     /// What was noticed, for the log.
@@ -91,6 +100,32 @@ pub enum Event {
         /// Why.
         error: String,
     },
+    /// A replica answers: reads may go there.
+    ReplicaUp {
+        /// Which.
+        replica: Arc<str>,
+    },
+    /// A replica was lost, or never reached.
+    ReplicaLost {
+        /// Which.
+        replica: Arc<str>,
+        /// Why.
+        error: String,
+    },
+    /// What is configured as a replica is none of this primary's.
+    ReplicaForeign {
+        /// Which.
+        replica: Arc<str>,
+        /// What it is instead.
+        why: Foreign,
+    },
+    /// The primary could not be asked where it is for a while.
+    PositionUnknown {
+        /// Why.
+        error: String,
+    },
+    /// It can be again.
+    PositionKnown,
 }
 
 impl fmt::Display for Event {
@@ -109,6 +144,18 @@ impl fmt::Display for Event {
             Self::CatalogueFailed { error } => write!(f, "the catalogue can't be read: {error}"),
             Self::LookupFailed { user, error } => write!(f, "looking up user \"{user}\" failed: {error}"),
             Self::HubLost { error } => write!(f, "the connection that listens for notifications is lost: {error}"),
+            Self::ReplicaUp { replica } => write!(f, "the replica {replica} answers and gets reads"),
+            Self::ReplicaLost { replica, error } => {
+                write!(f, "the replica {replica} can't be used, its reads go elsewhere: {error}")
+            }
+            Self::ReplicaForeign { replica, why } => {
+                write!(f, "{replica} is no replica of this database's primary and gets no reads: {why}")
+            }
+            Self::PositionUnknown { error } => write!(
+                f,
+                "the primary can't be asked for its position, so tables written since are read there only: {error}"
+            ),
+            Self::PositionKnown => f.write_str("the primary's position is known again"),
         }
     }
 }

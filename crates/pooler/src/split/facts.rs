@@ -4,9 +4,11 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use tenfold_sql::Isolation;
 
-/// One row of six texts: [`Facts::read`].
+/// One row of six texts: [`Facts::read`]. The start is a number of microseconds: as a date it would look another way in
+/// each session's TimeZone and DateStyle.
 pub const FACTS_QUERY: &str = "SELECT pg_catalog.pg_is_in_recovery()::text, \
-     pg_catalog.pg_postmaster_start_time()::text, \
+     (pg_catalog.date_part('epoch', pg_catalog.pg_postmaster_start_time()) \
+      OPERATOR(pg_catalog.*) 1000000)::pg_catalog.int8::text, \
      pg_catalog.inet_server_addr()::text, pg_catalog.inet_server_port()::text, \
      pg_catalog.current_setting('default_transaction_isolation'), \
      pg_catalog.current_setting('default_transaction_read_only')";

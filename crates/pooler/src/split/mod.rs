@@ -27,7 +27,7 @@ use std::{
     collections::HashSet,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
     },
 };
 
@@ -48,6 +48,8 @@ pub use self::{
 
 /// Replicas of one database at most.
 pub const REPLICAS_MAX: usize = 64;
+/// Numbers for them: [`Replica::id`].
+const IDS: u32 = 255;
 
 /// Statements that replicas refused, remembered at most.
 const REFUSED_MAX: usize = 10_000;
@@ -71,6 +73,8 @@ pub struct Split {
     pub floors: Floors,
     /// The replicas, in the configuration's order; none: nothing is split.
     pub replicas: ArcSwap<Vec<Arc<Replica>>>,
+    /// The number that was given to a replica last: one that comes back is another.
+    last_id: AtomicU32,
     /// Clients and connections that wait for positions.
     waiting: AtomicUsize,
     /// Fingerprints of statements that a replica refused.
@@ -78,6 +82,8 @@ pub struct Split {
     has_refused: AtomicBool,
     /// Wakes whoever samples the primary.
     poke: Notify,
+    /// Wakes whoever keeps the replicas watched.
+    changed: Notify,
 }
 
 impl Default for Split {
@@ -86,10 +92,12 @@ impl Default for Split {
             samples: Samples::new(),
             floors: Floors::new(),
             replicas: ArcSwap::from_pointee(Vec::new()),
+            last_id: AtomicU32::new(0),
             waiting: AtomicUsize::new(0),
             refused: Mutex::default(),
             has_refused: AtomicBool::new(false),
             poke: Notify::new(),
+            changed: Notify::new(),
         }
     }
 }
@@ -110,8 +118,10 @@ impl Split {
             let name = host.host.to_string();
             let replica = old.iter().find(|replica| *replica.name == *name).cloned().unwrap_or_else(|| {
                 let is_free = |id: &u32| !old.iter().chain(&all).any(|other| other.id == *id);
+                let last = self.last_id.load(Ordering::Relaxed);
                 // Never more than twice REPLICAS_MAX at once.
-                let id = (1..=u32::from(u8::MAX)).find(is_free).unwrap_or(u32::from(u8::MAX));
+                let id = (last..last + IDS).map(|id| id % IDS + 1).find(is_free).unwrap_or(IDS);
+                self.last_id.store(id, Ordering::Relaxed);
                 Arc::new(Replica::new(id, name.into(), host.clone()))
             });
             replica.weight.store(host.weight.max(1), Ordering::Relaxed);
@@ -122,7 +132,13 @@ impl Split {
             gone.epoch.fetch_add(1, Ordering::Relaxed);
         }
         self.replicas.store(Arc::new(all));
+        self.changed.notify_one();
         self.poke();
+    }
+
+    /// Until replicas came or went. For one at a time.
+    pub async fn replicas_changed(&self) {
+        self.changed.notified().await;
     }
 
     /// Somebody waits for positions, until this is dropped.
@@ -196,5 +212,12 @@ mod tests {
         let after = split.replicas.load_full();
         assert!(Arc::ptr_eq(&before[1], &after[0]) && after[0].state() == State::Up);
         assert!(after[1].id != after[0].id && before[0].state() == State::Down);
+        split.set_replicas(&hosts(&[]));
+        split.set_replicas(&hosts(&[2]));
+        assert_ne!(split.replicas.load()[0].id, after[0].id, "nobody takes it for the one that was there");
+        for port in 1..300 {
+            split.set_replicas(&hosts(&[port]));
+            assert!((1..=IDS).contains(&split.replicas.load()[0].id));
+        }
     }
 }

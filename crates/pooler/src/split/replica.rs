@@ -62,6 +62,8 @@ pub struct Replica {
     /// Nobody is sent there before this moment, in milliseconds of the process.
     avoid_until_ms: AtomicU64,
     in_flight: AtomicUsize,
+    answers: AtomicU64,
+    losses: AtomicU64,
     poke: Notify,
 }
 
@@ -88,6 +90,8 @@ impl Replica {
             asked_us: AtomicU64::new(0),
             avoid_until_ms: AtomicU64::new(0),
             in_flight: AtomicUsize::new(0),
+            answers: AtomicU64::new(0),
+            losses: AtomicU64::new(0),
             poke: Notify::new(),
         }
     }
@@ -116,12 +120,16 @@ impl Replica {
         }
         self.lag_us.store(lag_us, Ordering::Relaxed);
         self.asked_us.store(asked_us, Ordering::Release);
+        self.answers.fetch_add(1, Ordering::Relaxed);
         self.state.store(State::Up as u8, Ordering::Release);
     }
 
     /// It cannot be used: it is down, or none of this primary's.
     pub fn lost(&self, state: State) {
-        self.state.store(state as u8, Ordering::Release);
+        let was = self.state.swap(state as u8, Ordering::AcqRel);
+        if was == State::Up as u8 || was == State::Doubted as u8 {
+            self.losses.fetch_add(1, Ordering::Relaxed);
+        }
         self.life.fetch_add(1, Ordering::AcqRel);
         self.instance.store(0, Ordering::Release);
     }
@@ -162,6 +170,18 @@ impl Replica {
     #[must_use]
     pub fn lag_us(&self) -> u64 {
         self.lag_us.load(Ordering::Relaxed)
+    }
+
+    /// Questions it has answered.
+    #[must_use]
+    pub fn answers(&self) -> u64 {
+        self.answers.load(Ordering::Relaxed)
+    }
+
+    /// Times it was lost after it had answered.
+    #[must_use]
+    pub fn losses(&self) -> u64 {
+        self.losses.load(Ordering::Relaxed)
     }
 
     /// Whether a connection to the server of this instance, logged in at `since_us`, leads to what is watched. `None`:
@@ -233,6 +253,8 @@ mod tests {
         assert_eq!((replica.confirms(7, 100), replica.confirms(8, 100)), (Some(true), Some(false)));
         replica.lost(State::Down);
         assert_eq!(replica.confirms(7, 100), None);
+        replica.lost(State::Foreign);
+        assert_eq!((replica.answers(), replica.losses()), (2, 1), "what is lost already is not lost again");
     }
 
     #[test]

@@ -4,14 +4,15 @@ mod hub;
 mod logins;
 mod lookups;
 mod monitor;
+mod replicas;
 
 use std::{
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tenfold_pooler::{
@@ -19,7 +20,9 @@ use tenfold_pooler::{
     config::{Database, Host, Password},
     control::{Change, Event, Salter, Target, Watched},
     definitions::Definitions,
+    split::Split,
 };
+use tenfold_service::clock::Clock;
 use tenfold_testkit::postgres::Server;
 
 /// Longer than anything here takes.
@@ -35,11 +38,23 @@ pub(crate) struct Board {
     pub(crate) changes: Mutex<Vec<Change>>,
     pub(crate) definitions: Definitions,
     pub(crate) events: Mutex<Vec<Event>>,
+    split: Arc<Split>,
+    /// How often those who wait for positions were told to go on.
+    pub(crate) told_positions: AtomicUsize,
+    clock: Clock,
+    started: Instant,
 }
 
 impl Board {
     pub(crate) fn new(spec: Database, login: Option<(&str, ServerSecret)>) -> Arc<Self> {
+        let clock = Clock::system();
+        let split = Arc::new(Split::default());
+        split.set_replicas(&spec.reads.replicas);
         Arc::new(Self {
+            split,
+            told_positions: AtomicUsize::new(0),
+            started: clock.now(),
+            clock,
             name: Arc::clone(&spec.name),
             spec: Mutex::new(Arc::new(spec)),
             login: login.map(|(user, secret)| (user.into(), secret)),
@@ -111,6 +126,18 @@ impl Watched for Board {
     }
 
     fn definitions_settled(&self) {}
+
+    fn split(&self) -> &Arc<Split> {
+        &self.split
+    }
+
+    fn now_us(&self) -> u64 {
+        u64::try_from((self.clock.now() - self.started).as_micros()).unwrap()
+    }
+
+    fn positions_known(&self) {
+        self.told_positions.fetch_add(1, Ordering::Relaxed);
+    }
 
     fn left(&self) {}
 
