@@ -381,6 +381,7 @@ impl Shared {
     /// DDL passed: what a database's names hide is to be read again.
     pub(crate) fn definitions_changed(&self, database: &Arc<Database>) {
         database.definitions.change();
+        database.split.forget_refused();
         self.ask(Ask::CatalogueStale { database: Arc::clone(database) });
     }
 

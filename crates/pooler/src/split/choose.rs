@@ -29,6 +29,38 @@ pub struct Follower {
     pub own: u32,
 }
 
+impl Follower {
+    /// What is needed by somebody who is both: who comes on this connection, and has been on others.
+    #[must_use]
+    pub fn and(self, person: Self) -> Self {
+        if person.own == self.own || person.own == 0 {
+            return Self {
+                primary: self.primary.max(person.primary),
+                replica: self.replica.max(person.replica),
+                own: self.own,
+            };
+        }
+        // The connection's replica is another's: what it told, all must have.
+        let primary = self.primary.max(person.primary).max(self.replica);
+        Self { primary, ..person }
+    }
+
+    /// The primary has answered.
+    pub fn saw_primary(&mut self, sample: Sample) {
+        self.primary = self.primary.max(sample);
+    }
+
+    /// A replica has answered, in this life of its.
+    pub fn saw_replica(&mut self, sample: Sample, life: u32) {
+        if self.own != life {
+            // What its own replica told before is not this one's to know.
+            self.primary = self.primary.max(self.replica);
+            self.own = life;
+        }
+        self.replica = self.replica.max(sample);
+    }
+}
+
 /// What holds for reads on replicas.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -208,6 +240,21 @@ mod tests {
         assert_eq!(scene.choose(needs(1), own(Sample(2))), Ok(2));
         assert_eq!(scene.choose(needs(1), own(Sample(1))), Ok(1));
         drop(before);
+    }
+
+    #[test]
+    fn who_comes_on_several_connections_needs_what_all_of_them_told() {
+        let scene = Scene::new(&[100, 150], &[100, 140, 200]);
+        let (first, second) = (scene.replicas[0].life(), scene.replicas[1].life());
+        let connection = Follower { own: first, replica: Sample(2), ..Follower::default() };
+        let person = |replica| Follower { own: second, replica, ..Follower::default() };
+        // The connection's replica told what is at 140 at most: the person's own has it.
+        assert_eq!(scene.choose(needs(1), connection.and(person(Sample(3)))), Ok(2));
+        assert_eq!(scene.choose(needs(1), connection.and(Follower::default())), Ok(1));
+        let mut moved = Follower::default();
+        moved.saw_replica(Sample(3), first);
+        moved.saw_replica(Sample(3), second);
+        assert_eq!(scene.choose(needs(1), moved), Err(Why::Behind));
     }
 
     #[test]

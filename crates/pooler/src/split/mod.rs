@@ -19,6 +19,7 @@
 mod choose;
 mod facts;
 mod floors;
+mod identity;
 mod lsn;
 mod replica;
 mod samples;
@@ -41,6 +42,7 @@ pub use self::{
     choose::{Choice, Follower, Limits, Why, choose},
     facts::{Begins, FACTS_QUERY, Facts, instance_of, isolation_of},
     floors::{Floors, Need, Writing},
+    identity::{Identities, Identity, identity_in},
     lsn::Lsn,
     replica::{InFlight, Replica, State},
     samples::{Sample, Samples},
@@ -71,6 +73,8 @@ pub struct Split {
     pub samples: Samples,
     /// What tables need.
     pub floors: Floors,
+    /// What people need.
+    pub identities: Identities,
     /// The replicas, in the configuration's order; none: nothing is split.
     pub replicas: ArcSwap<Vec<Arc<Replica>>>,
     /// The number that was given to a replica last: one that comes back is another.
@@ -91,6 +95,7 @@ impl Default for Split {
         Self {
             samples: Samples::new(),
             floors: Floors::new(),
+            identities: Identities::default(),
             replicas: ArcSwap::from_pointee(Vec::new()),
             last_id: AtomicU32::new(0),
             waiting: AtomicUsize::new(0),

@@ -25,12 +25,12 @@ use super::{
     batch::Batch,
     client::Client,
     lend::message_query,
-    place::changes,
+    place::{changes, person_of},
     server::{Due, Phase, Server, Why},
     slab::Key,
     waiters::First,
 };
-use crate::split::{InFlight, Waiting};
+use crate::split::{Follower, InFlight, Waiting};
 
 /// A statement that fails: there is no such savepoint.
 const FAILS: &[u8] = b"ROLLBACK TO SAVEPOINT tenfold_failed";
@@ -191,12 +191,15 @@ impl Worker {
         }
         let split = &server.pool.database.split;
         let Some(client) = server.client.and_then(|client| self.clients.get_mut(client)) else { return };
-        match &server.away {
-            Some(away) => {
-                client.follower.replica = split.samples.next();
-                client.follower.own = away.life;
-            }
-            None => client.follower.primary = split.samples.next(),
+        let (sample, life) = (split.samples.next(), server.away.as_ref().map(|away| away.life));
+        let see = |follower: &mut Follower| match life {
+            Some(life) => follower.saw_replica(sample, life),
+            None => follower.saw_primary(sample),
+        };
+        see(&mut client.follower);
+        if let Some(person) = person_of(client, split) {
+            split.identities.update(person, see);
+            client.person = None;
         }
         if let Some(held) = &mut client.held {
             held.failed |= server.away.as_ref().is_some_and(|away| away.has_failed);
@@ -207,16 +210,22 @@ impl Worker {
     pub(super) fn lost_sight(&mut self, key: Key, server: &Server) {
         let split = &server.pool.database.split;
         if let (true, Some(client)) = (split.is_on(), self.clients.get_mut(key)) {
-            client.follower.primary = split.samples.next();
+            let sample = split.samples.next();
+            client.follower.saw_primary(sample);
+            if let Some(person) = person_of(client, split) {
+                split.identities.update(person, |follower| follower.saw_primary(sample));
+            }
         }
     }
 
     /// A statement goes to the primary: until its answer is there, only the primary can tell what its tables hold.
-    pub(super) fn note_changes(&mut self, server_key: Key, decision: &Decision) {
+    pub(super) fn note_changes(&mut self, key: Key, server_key: Key, decision: &Decision, sql: &[u8]) {
         let Some(server) = self.servers.get_mut(server_key) else { return };
         if server.pool.replica.is_some() || !self.pools[server.local].split.is_on() {
             return;
         }
+        self.note_person(key, sql);
+        let Some(server) = self.servers.get_mut(server_key) else { return };
         let split = Arc::clone(&server.pool.database.split);
         let is_in_block = server.status == TransactionStatus::InTransaction && server.due.is_empty();
         let may_change_anything = decision

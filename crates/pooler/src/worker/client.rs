@@ -15,7 +15,7 @@ use crate::{
     image::Image,
     pool::Pool,
     shared::{Shared, Started, UserCount},
-    split::{Follower, Waiting},
+    split::{Follower, Identity, Waiting},
     statements::{ClientStatements, Statement},
 };
 
@@ -57,6 +57,10 @@ pub(crate) struct Client {
     pub(crate) held: Option<Box<Held>>,
     /// What replicas must have replayed for it.
     pub(crate) follower: Follower,
+    /// Who is behind it, until it says otherwise.
+    pub(crate) identity: Option<Identity>,
+    /// Who is behind its transaction.
+    pub(crate) person: Option<Identity>,
     /// Its next message goes to the primary.
     pub(crate) to_primary: bool,
     /// Waits for a replica to catch up since then.

@@ -190,6 +190,8 @@ impl Worker {
             was_held: false,
             held: None,
             follower: crate::split::Follower::default(),
+            identity: None,
+            person: None,
             to_primary: false,
             behind_since: None,
             queue: 0,

@@ -21,14 +21,21 @@ use tenfold_pgwire::{
 };
 use tenfold_sql::{Begin, Decision, Destination, Isolation, Tables};
 
-use super::{Worker, client::State, slab::Key, waiters::At};
+use super::{
+    Worker,
+    client::{Client, State},
+    slab::Key,
+    waiters::At,
+};
 use crate::{
     config::{self, Consistency},
     pool::Pool,
     shared::Database,
-    split::{Choice, Limits, Need, Replica, choose, isolation_of},
+    split::{Choice, Identity, Limits, Need, Replica, Split, choose, identity_in, isolation_of},
 };
 
+/// The setting that says who is behind a connection.
+pub(super) const IDENTITY_SETTING: &str = "tenfold.identity";
 /// Statements of one series that are looked at.
 const SERIES_MAX: usize = 64;
 /// Words for reasons, at most: those of statements, those of replicas, and a few here.
@@ -197,7 +204,15 @@ impl Worker {
         block: Block,
     ) -> Result<Need, &'static str> {
         match (tag, read) {
-            (tag::QUERY, Some(read)) => self.need_of(key, read, block),
+            (tag::QUERY, Some(read)) => {
+                let body = frontend_header(rest)
+                    .ok()
+                    .flatten()
+                    .and_then(|header| rest.get(HEADER_BYTES..header.len));
+                let query = body.and_then(|body| frontend::Query::parse(body).ok());
+                self.note_person(key, query.map_or(&[][..], |query| query.sql));
+                self.need_of(key, read, block)
+            }
             (tag::PARSE | tag::BIND | tag::DESCRIBE, _) if block != Block::ReadOnly => {
                 self.need_of_series(key, rest, block)
             }
@@ -206,6 +221,15 @@ impl Worker {
             (tag::BIND | tag::DESCRIBE, _) => self.need_of_series(key, rest, block),
             _ => Err("protocol"),
         }
+    }
+
+    /// A statement's text may say who is behind it.
+    pub(super) fn note_person(&mut self, key: Key, sql: &[u8]) {
+        let Some(text) = identity_in(sql) else { return };
+        let Some(client) = self.clients.get_mut(key) else { return };
+        let Some(seat) = &client.seat else { return };
+        let person = seat.pool.database.split.identities.of(text);
+        client.person = person.or(client.person);
     }
 
     fn need_of(&self, key: Key, read: &Decision, block: Block) -> Result<Need, &'static str> {
@@ -238,6 +262,7 @@ impl Worker {
                 tag::PARSE => {
                     let parse = frontend::Parse::parse(body).map_err(|_| "protocol")?;
                     let read = self.classify(key, parse.sql);
+                    self.note_person(key, parse.sql);
                     need.raise(self.need_of(key, &read, block)?);
                     parsed.push((parse.name, read));
                 }
@@ -252,7 +277,9 @@ impl Worker {
                     } else {
                         client.statements.get(name).cloned()
                     };
-                    let read = self.decision_of(key, &statement.ok_or("unknown_statement")?);
+                    let statement = statement.ok_or("unknown_statement")?;
+                    let read = self.decision_of(key, &statement);
+                    self.note_person(key, statement.text());
                     need.raise(self.need_of(key, &read, block)?);
                 }
                 tag::EXECUTE | tag::FLUSH => {}
@@ -280,8 +307,10 @@ impl Worker {
         let (limits, catch_up) = (Limits { lag_max: reads.lag_max, follows }, reads.catch_up);
         let replicas = part.split.replicas.load();
         let spread = client.id;
-        let samples = &database.split.samples;
-        let choice = choose(need, &client.follower, replicas, samples, limits, now_ms, spread);
+        let split = &database.split;
+        let person = person_of(client, split).map(|person| split.identities.get(person));
+        let follower = person.map_or(client.follower, |person| client.follower.and(person));
+        let choice = choose(need, &follower, replicas, &split.samples, limits, now_ms, spread);
         let waited = client.behind_since.map(|since| now.saturating_duration_since(since));
         let choice = match choice {
             Choice::Wait(why) if waited.unwrap_or(Duration::ZERO) >= catch_up => Choice::Primary(why),
@@ -401,6 +430,12 @@ pub(super) fn switch(value: &str) -> Option<bool> {
         "off" => Some(false),
         _ => None,
     }
+}
+
+/// Who is behind a client's transaction.
+pub(super) fn person_of(client: &Client, split: &Split) -> Option<Identity> {
+    let of_session = || split.identities.of(client.image.setting(IDENTITY_SETTING)?.as_bytes());
+    client.person.or(client.identity).or_else(of_session)
 }
 
 /// What a statement may change, as far as its transaction commits.

@@ -245,7 +245,7 @@ impl Worker {
                 self.refuse_and_end(key, Refusal::StatementMode, refuse::NO_TRANSACTIONS);
                 return Step::Gone;
             }
-            self.note_changes(server_key, &decision);
+            self.note_changes(key, server_key, &decision, statement.text());
             if self.is_noted(server_key, &decision) {
                 self.ahead(key, server_key, decision.effects, batch);
                 self.alias(key, server_key, &decision, statement.text(), batch);

@@ -19,14 +19,14 @@ use tenfold_pgwire::{
     frame::{Header, frontend as tag, frontend_header},
     frontend, write,
 };
-use tenfold_sql::{Decision, Effects, Fingerprint, Shape};
+use tenfold_sql::{Decision, Effects, Fingerprint, SetValue, Shape};
 
 use super::{
     Worker,
     batch::Batch,
     client::{Client, Held, State},
     lend::Lending,
-    place::Place,
+    place::{IDENTITY_SETTING, Place},
     server::{Due, Phase, Why},
     slab::Key,
     stats::Stat,
@@ -452,6 +452,30 @@ impl Worker {
                 self.tell_late(key);
                 return Some(step);
             }
+            Shape::Set(set)
+                if *set.name == *IDENTITY_SETTING
+                    && !set.local
+                    && client.status_without_server() != TransactionStatus::Failed =>
+            {
+                let identities = &client.seat.as_ref()?.pool.database.split.identities;
+                client.identity = match &set.value {
+                    SetValue::One(text) => identities.of(text),
+                    SetValue::Default => None,
+                    SetValue::Complex => return None,
+                };
+                client.unnamed = None;
+                write::command_complete(&mut out, b"SET");
+                write::ready_for_query(&mut out, client.status_without_server());
+            }
+            Shape::Reset(name)
+                if **name == *IDENTITY_SETTING
+                    && client.status_without_server() != TransactionStatus::Failed =>
+            {
+                client.identity = None;
+                client.unnamed = None;
+                write::command_complete(&mut out, b"RESET");
+                write::ready_for_query(&mut out, client.status_without_server());
+            }
             Shape::Deallocate(name)
                 if client.statements.get(name).is_some()
                     && client.status_without_server() != TransactionStatus::Failed =>
@@ -587,10 +611,10 @@ impl Worker {
         {
             return step;
         }
-        self.note_changes(server_key, &decision);
+        let sql = frontend::Query::parse(body).map_or(&[][..], |query| query.sql);
+        self.note_changes(key, server_key, &decision, sql);
         if self.is_noted(server_key, &decision) {
             self.ahead(key, server_key, decision.effects, batch);
-            let sql = frontend::Query::parse(body).map_or(&[][..], |query| query.sql);
             self.alias(key, server_key, &decision, sql, batch);
             self.note_unsure(server_key, &decision, sql);
             self.note_effects(server_key, &decision);

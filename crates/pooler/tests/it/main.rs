@@ -17,4 +17,5 @@ mod prepared;
 mod probes;
 mod redefined;
 mod reloads;
+mod splitting;
 mod unlucky;

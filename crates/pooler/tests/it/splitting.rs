@@ -1,0 +1,362 @@
+//! Reads on replicas: what goes where, what is seen, what happens when a replica refuses or dies.
+
+use std::{sync::Mutex, time::Duration};
+
+use tenfold_pgwire::{frontend::Format, write};
+use tenfold_pooler::{
+    Stat,
+    config::{Config, Host, ReplicaHost},
+    split::State,
+};
+use tenfold_testkit::{
+    postgres::{Cluster, Options},
+    wait_for,
+};
+
+use crate::{
+    direct::{Direct, Rows},
+    pooled::{self, Pooled},
+};
+
+const TIME_MAX: Duration = Duration::from_secs(20);
+
+/// A primary with two replicas, and a pooler before them.
+struct Scene {
+    pooled: Pooled,
+    cluster: Cluster,
+}
+
+impl Scene {
+    fn new() -> Self {
+        Self::with(2, |_| {})
+    }
+
+    fn with(replicas: usize, change: impl FnOnce(&mut Config)) -> Self {
+        let cluster = Cluster::start(&Options { replicas, ..Options::default() }).unwrap();
+        let mut config = pooled::config();
+        let at = |port| Host::Tcp { host: "127.0.0.1".into(), port };
+        let database = &mut config.databases[0];
+        database.hosts = vec![at(cluster.primary().port())];
+        let hosts = cluster.replicas().iter().map(|replica| at(replica.port()));
+        database.reads.replicas = hosts.map(|host| ReplicaHost { host, weight: 1 }).collect();
+        change(&mut config);
+        let pooled = Pooled::start_with(config, 2);
+        let scene = Self { pooled, cluster };
+        scene.client().query("SELECT 1").unwrap();
+        scene.until_up(replicas);
+        scene
+    }
+
+    fn client(&self) -> Direct {
+        Direct::connect_to(self.pooled.port(), &[])
+    }
+
+    fn up(&self) -> usize {
+        let database = self.pooled.pooler.shared().database("postgres").unwrap();
+        database.split.replicas.load().iter().filter(|replica| replica.state() == State::Up).count()
+    }
+
+    fn until_up(&self, replicas: usize) {
+        wait_for("the replicas to be known", TIME_MAX, || self.up() == replicas);
+    }
+
+    /// Transactions and reads of transactions at replicas so far.
+    fn at_replicas(&self) -> u64 {
+        let database = self.pooled.pooler.shared().database("postgres").unwrap();
+        let pools = database.pools();
+        let at_replicas: Vec<_> = pools.iter().flat_map(|pool| pool.at_replicas()).collect();
+        at_replicas.iter().map(|pool| pool.stats()[Stat::Transactions]).sum()
+    }
+
+    /// How many of what a client does go to replicas.
+    fn away(&self, act: impl FnOnce()) -> u64 {
+        let all = || {
+            let database = self.pooled.pooler.shared().database("postgres").unwrap();
+            database.pools().iter().map(|pool| pool.stats()[Stat::Transactions]).sum::<u64>()
+        };
+        // Counts are published once a tick: wait until they stand still.
+        let settled = || {
+            let last = Mutex::new((u64::MAX, std::collections::VecDeque::new()));
+            wait_for("counts to stand still", TIME_MAX, || {
+                let mut last = last.lock().unwrap();
+                last.1.push_back(all());
+                if last.1.len() > 12 {
+                    last.1.pop_front();
+                }
+                last.1.len() == 12 && last.1.iter().all(|count| *count == last.1[0])
+            });
+        };
+        settled();
+        let before = self.at_replicas();
+        act();
+        settled();
+        self.at_replicas() - before
+    }
+
+    /// Until the replicas have what was written, so that nothing has to wait.
+    fn catch_up(&self) {
+        for replica in self.cluster.replicas() {
+            replica.catch_up(self.cluster.primary()).unwrap();
+        }
+    }
+}
+
+fn value(rows: &Result<Rows, String>) -> String {
+    let rows = rows.as_ref().unwrap();
+    String::from_utf8(rows[0][0].clone().unwrap()).unwrap()
+}
+
+fn table(client: &mut Direct, name: &str) {
+    client.query(format!("CREATE TABLE {name} (id int PRIMARY KEY, v int NOT NULL)")).unwrap();
+    client.query(format!("INSERT INTO {name} SELECT g, 0 FROM generate_series(1, 10) g")).unwrap();
+}
+
+/// Until reads of a table do go to replicas: the catalogue has been read, positions are known.
+fn until_split(scene: &Scene, client: &mut Direct, sql: &str) {
+    wait_for("reads to go to replicas", TIME_MAX, || {
+        scene.away(|| {
+            client.query(sql).unwrap();
+        }) == 1
+    });
+}
+
+#[test]
+fn reads_go_to_replicas_in_every_form_and_writes_do_not() {
+    let scene = Scene::new();
+    let mut client = scene.client();
+    table(&mut client, "t");
+    scene.catch_up();
+    until_split(&scene, &mut client, "SELECT v FROM t WHERE id = 1");
+    let simple = scene.away(|| {
+        assert_eq!(value(&client.query("SELECT count(*) FROM t")), "10");
+    });
+    assert_eq!(simple, 1);
+    let extended = scene.away(|| {
+        assert_eq!(value(&client.execute("SELECT v FROM t WHERE id = $1", &["2"])), "0");
+    });
+    assert_eq!(extended, 1);
+    let pipelined = scene.away(|| {
+        let mut out = Vec::new();
+        for id in ["3", "4"] {
+            write::parse(&mut out, b"", b"SELECT id FROM t WHERE id = $1", []);
+            write::bind(&mut out, b"", b"", Format::Text, [Some(id.as_bytes())], Format::Text);
+            write::execute(&mut out, b"", 0);
+        }
+        write::sync(&mut out);
+        assert_eq!(client.send(&out).unwrap().len(), 2);
+    });
+    assert_eq!(pipelined, 1);
+    let named = scene.away(|| {
+        let mut out = Vec::new();
+        write::parse(&mut out, b"s", b"SELECT id FROM t WHERE id = $1", []);
+        write::sync(&mut out);
+        client.send(&out).unwrap();
+        for id in ["5", "6"] {
+            out.clear();
+            write::bind(&mut out, b"", b"s", Format::Text, [Some(id.as_bytes())], Format::Text);
+            write::execute(&mut out, b"", 0);
+            write::sync(&mut out);
+            assert_eq!(value(&client.send(&out)), id);
+        }
+    });
+    assert_eq!(named, 3);
+    let writing = scene.away(|| {
+        client.query("UPDATE t SET v = 1 WHERE id = 1").unwrap();
+        client.execute("INSERT INTO t VALUES ($1, 0)", &["11"]).unwrap();
+        client.query("SELECT v FROM t WHERE id = 1 FOR UPDATE").unwrap();
+        client.query("SELECT nextval(pg_get_serial_sequence('t', 'id'))").unwrap_or_default();
+        client.query("SELECT pg_backend_pid()").unwrap();
+    });
+    assert_eq!(writing, 0);
+    // A series with a write goes to the primary whole.
+    let mixed = scene.away(|| {
+        let mut out = Vec::new();
+        for sql in ["SELECT 1 FROM t LIMIT 1", "UPDATE t SET v = 2 WHERE id = 1"] {
+            write::parse(&mut out, b"", sql.as_bytes(), []);
+            write::bind(&mut out, b"", b"", Format::Text, std::iter::empty(), Format::Text);
+            write::execute(&mut out, b"", 0);
+        }
+        write::sync(&mut out);
+        assert_eq!(client.send(&out).unwrap().len(), 1);
+    });
+    assert_eq!(mixed, 0);
+}
+
+#[test]
+fn what_was_written_is_read_whoever_reads_it() {
+    let scene = Scene::new();
+    let (mut writer, mut reader) = (scene.client(), scene.client());
+    table(&mut writer, "t");
+    table(&mut writer, "other");
+    scene.catch_up();
+    until_split(&scene, &mut reader, "SELECT v FROM t WHERE id = 1");
+    for replica in scene.cluster.replicas() {
+        replica.pause_replay().unwrap();
+    }
+    for round in 1..=20 {
+        writer.query(format!("UPDATE t SET v = {round} WHERE id = 1")).unwrap();
+        for client in [&mut writer, &mut reader] {
+            assert_eq!(client.value("SELECT v FROM t WHERE id = 1"), Some(round.to_string()));
+        }
+        // In a transaction, by the extended protocol, in a block that is committed late.
+        writer.query("BEGIN").unwrap();
+        writer.execute("UPDATE t SET v = v + $1 WHERE id = 2", &["1"]).unwrap();
+        writer.query("COMMIT").unwrap();
+        assert_eq!(value(&reader.execute("SELECT v FROM t WHERE id = $1", &["2"])), round.to_string());
+    }
+    // A table that nobody wrote to is read where it was read before, but not by who wrote.
+    let others = scene.away(|| {
+        reader.query("SELECT v FROM other WHERE id = 1").unwrap();
+    });
+    // The reader saw the primary's answers: a replica would be behind them.
+    assert_eq!(others, 0);
+    let mut stranger = scene.client();
+    let others = scene.away(|| {
+        stranger.query("SELECT v FROM other WHERE id = 1").unwrap();
+    });
+    assert_eq!(others, 1);
+    for replica in scene.cluster.replicas() {
+        replica.resume_replay().unwrap();
+    }
+    scene.catch_up();
+    until_split(&scene, &mut reader, "SELECT v FROM t WHERE id = 1");
+    assert_eq!(reader.value("SELECT v FROM t WHERE id = 1").as_deref(), Some("20"));
+}
+
+#[test]
+fn reads_before_the_first_write_of_a_transaction_go_to_a_replica() {
+    let scene = Scene::new();
+    let mut client = scene.client();
+    table(&mut client, "t");
+    scene.catch_up();
+    until_split(&scene, &mut client, "SELECT v FROM t WHERE id = 1");
+    let reading = scene.away(|| {
+        client.query("BEGIN").unwrap();
+        client.query("SELECT v FROM t WHERE id = 1").unwrap();
+        client.execute("SELECT v FROM t WHERE id = $1", &["2"]).unwrap();
+        client.query("COMMIT").unwrap();
+    });
+    assert_eq!(reading, 2);
+    let writing = scene.away(|| {
+        client.query("BEGIN").unwrap();
+        client.query("SELECT v FROM t WHERE id = 1").unwrap();
+        client.query("UPDATE t SET v = 5 WHERE id = 1").unwrap();
+        assert_eq!(client.value("SELECT v FROM t WHERE id = 1").as_deref(), Some("5"));
+        client.query("ROLLBACK").unwrap();
+    });
+    assert_eq!(writing, 1);
+    assert_eq!(client.value("SELECT v FROM t WHERE id = 1").as_deref(), Some("0"));
+    scene.catch_up();
+    let levels = scene.away(|| {
+        for level in ["ISOLATION LEVEL REPEATABLE READ", "ISOLATION LEVEL SERIALIZABLE"] {
+            client.query(format!("BEGIN {level}")).unwrap();
+            client.query("SELECT v FROM t WHERE id = 1").unwrap();
+            client.query("COMMIT").unwrap();
+        }
+    });
+    assert_eq!(levels, 0);
+    let times = scene.away(|| {
+        client.query("BEGIN").unwrap();
+        let first = client.value("SELECT now() FROM t LIMIT 1");
+        assert_eq!(client.value("SELECT now() FROM t LIMIT 1"), first);
+        client.query("COMMIT").unwrap();
+    });
+    assert_eq!(times, 0);
+}
+
+#[test]
+fn a_read_only_transaction_runs_on_one_replica_whole() {
+    let scene = Scene::new();
+    let mut client = scene.client();
+    table(&mut client, "t");
+    scene.catch_up();
+    until_split(&scene, &mut client, "SELECT v FROM t WHERE id = 1");
+    let away = scene.away(|| {
+        client.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").unwrap();
+        let first = client.value("SELECT now() FROM t LIMIT 1");
+        client.query("SAVEPOINT s").unwrap();
+        assert_eq!(client.value("SELECT now() FROM t LIMIT 1"), first);
+        assert!(client.query("UPDATE t SET v = 1").unwrap_err().contains("read-only transaction"));
+        client.query("ROLLBACK TO s").unwrap();
+        assert_eq!(client.value("SELECT count(*) FROM t").as_deref(), Some("10"));
+        client.query("COMMIT").unwrap();
+    });
+    assert_eq!(away, 1);
+}
+
+#[test]
+fn an_error_fails_the_transaction_as_postgresql_does() {
+    let scene = Scene::new();
+    let mut client = scene.client();
+    table(&mut client, "t");
+    scene.catch_up();
+    until_split(&scene, &mut client, "SELECT v FROM t WHERE id = 1");
+    client.query("BEGIN").unwrap();
+    client.query("SELECT v FROM t WHERE id = 1").unwrap();
+    assert!(client.query("SELECT 1 / v FROM t WHERE id = 1").unwrap_err().contains("division by zero"));
+    assert!(client.query("SELECT v FROM t").unwrap_err().contains("current transaction is aborted"));
+    client.query("ROLLBACK").unwrap();
+    // After a row was told there is no way back: the transaction has failed on the replica.
+    client.query("BEGIN").unwrap();
+    let late = "SELECT 1 / (100000 - g) FROM t, generate_series(1, 100000) g WHERE id = 1";
+    assert!(client.query(late).unwrap_err().contains("division by zero"));
+    assert!(client.query("SELECT v FROM t").unwrap_err().contains("current transaction is aborted"));
+    assert!(client.execute("SELECT v FROM t WHERE id = $1", &["1"]).unwrap_err().contains("aborted"));
+    client.query("COMMIT").unwrap();
+    client.query("BEGIN").unwrap();
+    assert!(client.query(late).is_err());
+    client.query("ROLLBACK").unwrap();
+    assert_eq!(client.value("SELECT v FROM t WHERE id = 1").as_deref(), Some("0"));
+}
+
+#[test]
+fn what_a_replica_refuses_the_primary_answers() {
+    let scene = Scene::new();
+    let mut client = scene.client();
+    table(&mut client, "t");
+    let function = "CREATE FUNCTION note() RETURNS int LANGUAGE plpgsql AS \
+        $$ BEGIN UPDATE t SET v = v + 1 WHERE id = 1; RETURN 7; END $$";
+    client.query(function).unwrap();
+    scene.catch_up();
+    until_split(&scene, &mut client, "SELECT v FROM t WHERE id = 1");
+    let hinted = "SELECT note() FROM t WHERE id = 2 /*tenfold: replica*/";
+    assert_eq!(client.value(hinted).as_deref(), Some("7"));
+    assert_eq!(value(&client.execute(hinted, &[])), "7");
+    assert_eq!(client.value("SELECT v FROM t WHERE id = 1").as_deref(), Some("2"));
+}
+
+#[test]
+fn reads_go_on_when_replicas_die() {
+    let mut scene = Scene::new();
+    let mut client = scene.client();
+    table(&mut client, "t");
+    scene.catch_up();
+    until_split(&scene, &mut client, "SELECT v FROM t WHERE id = 1");
+    scene.cluster.replicas_mut()[0].kill();
+    for _ in 0..200 {
+        assert_eq!(client.value("SELECT count(*) FROM t").as_deref(), Some("10"));
+    }
+    scene.cluster.replicas_mut()[1].kill();
+    for _ in 0..200 {
+        assert_eq!(client.value("SELECT count(*) FROM t").as_deref(), Some("10"));
+    }
+    assert_eq!(scene.up(), 0);
+    scene.cluster.replicas_mut()[0].start().unwrap();
+    scene.until_up(1);
+    until_split(&scene, &mut client, "SELECT v FROM t WHERE id = 1");
+}
+
+#[test]
+fn a_replica_that_was_promoted_is_none() {
+    let scene = Scene::with(1, |_| {});
+    let mut client = scene.client();
+    table(&mut client, "t");
+    scene.catch_up();
+    until_split(&scene, &mut client, "SELECT v FROM t WHERE id = 1");
+    scene.cluster.replicas()[0].promote().unwrap();
+    scene.cluster.replicas()[0].psql("UPDATE t SET v = 99").unwrap();
+    wait_for("the replica to be left", TIME_MAX, || scene.up() == 0);
+    for _ in 0..50 {
+        assert_eq!(client.value("SELECT v FROM t WHERE id = 1").as_deref(), Some("0"));
+    }
+}
