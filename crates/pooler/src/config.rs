@@ -10,6 +10,7 @@ mod reads;
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 pub use self::reads::{Consistency, Reads, ReplicaHost};
+use crate::tls::TlsFiles;
 
 /// The whole tier.
 #[derive(Clone, Debug)]
@@ -145,6 +146,8 @@ pub struct PoolSettings {
     pub idle: Duration,
     /// Server connections this old are closed once free; zero: never.
     pub lifetime: Duration,
+    /// Sessions whose server connection is to be replaced end with their transaction, rather than when they like.
+    pub fast_close: bool,
     /// A statement may run this long; zero: for ever.
     pub query_timeout: Duration,
     /// A transaction may wait for its client this long; zero: for ever.
@@ -266,6 +269,8 @@ pub struct ClientTls {
     pub config: Option<Arc<rustls::ServerConfig>>,
     /// Hash of the server certificate for `tls-server-end-point` (RFC 5929).
     pub end_point: Option<Arc<[u8]>>,
+    /// What it was made of.
+    pub files: TlsFiles,
 }
 
 /// TLS towards servers.
@@ -275,6 +280,10 @@ pub struct ServerTls {
     pub mode: TlsMode,
     /// Roots, own certificate, versions.
     pub config: Option<Arc<rustls::ClientConfig>>,
+    /// What it was made of.
+    pub files: TlsFiles,
+    /// Hash of all that the files held; of two with the same, connections of one are as good as the other's.
+    pub digest: Option<[u8; 32]>,
 }
 
 /// How TCP connections are watched over, on both sides. Zero leaves a value to the kernel.
@@ -403,7 +412,7 @@ impl Database {
             user: None,
             password: None,
             users: Users::default(),
-            server_tls: ServerTls { mode: TlsMode::Disable, config: None },
+            server_tls: ServerTls::none(),
             pool: PoolSettings::default(),
             user_settings: Vec::new(),
             auth_query: None,
@@ -501,7 +510,7 @@ impl Default for Config {
             user_settings: Vec::new(),
             auth: AuthMethod::ScramSha256,
             hba: None,
-            client_tls: ClientTls { mode: TlsMode::Disable, config: None, end_point: None },
+            client_tls: ClientTls::none(),
             admin_users: Vec::new(),
             stats_users: Vec::new(),
             clients_max: 16_384,
@@ -546,6 +555,7 @@ impl Default for PoolSettings {
             query_wait: Duration::from_secs(30),
             idle: Duration::from_secs(600),
             lifetime: Duration::from_secs(3_600),
+            fast_close: false,
             query_timeout: Duration::ZERO,
             idle_in_transaction: Duration::ZERO,
             transaction_timeout: Duration::ZERO,
@@ -603,12 +613,26 @@ impl std::fmt::Display for Host {
     }
 }
 
+impl ClientTls {
+    /// None is offered.
+    #[must_use]
+    pub fn none() -> Self {
+        Self { mode: TlsMode::Disable, config: None, end_point: None, files: TlsFiles::default() }
+    }
+}
+
 impl ServerTls {
+    /// None is used.
+    #[must_use]
+    pub fn none() -> Self {
+        Self { mode: TlsMode::Disable, config: None, files: TlsFiles::default(), digest: None }
+    }
+
     /// Whether nothing changed that a connection would notice.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         let same_config = match (&self.config, &other.config) {
-            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b) || self.digest.is_some() && self.digest == other.digest,
             (None, None) => true,
             _ => false,
         };

@@ -30,6 +30,7 @@ pub mod shared;
 pub mod split;
 mod started;
 pub mod statements;
+pub mod tls;
 mod worker;
 
 pub use pooler::{Deps, Pooler, PoolerThreads, Pressure, ProcessAsk};

@@ -39,6 +39,8 @@ pub(crate) enum Order {
     MakeRoom { pool: Arc<Pool> },
     /// The worker that was asked has none.
     NothingToLend { pool: Arc<Pool> },
+    /// Connections to where a database is no more are to be replaced.
+    Moved { database: Arc<Database> },
     /// Somebody may go on: places came free, a pause ended, a target changed.
     Wake { database: Arc<Database> },
     /// Where the primary or a replica is was learned, or that a replica is gone: reads that wait for it go on.
@@ -129,8 +131,8 @@ pub enum Ask {
     Console {
         /// Its socket, non-blocking, and what keeps it counted.
         stream: Stream,
-        /// Keep it as long as the socket.
-        permit: Permit,
+        /// Keep it as long as the socket; `None` if the worker does, whose client it still is.
+        permit: Option<Permit>,
         /// Who.
         user: Arc<str>,
         /// May command, not only look.

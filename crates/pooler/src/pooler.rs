@@ -26,6 +26,7 @@ use crate::{
     mailbox::{Ask, Order},
     pool::Pool,
     shared::{ASKS_MAX, Database, Log, Shared},
+    tls::MakeTls,
     worker::Worker,
 };
 
@@ -46,6 +47,8 @@ pub struct Deps {
     pub workers: usize,
     /// To the process: what the console asks for that is not the tier's own.
     pub process: mpsc::Sender<ProcessAsk>,
+    /// To the process: TLS of what the console was told.
+    pub make_tls: MakeTls,
 }
 
 /// What the console asks of the process.

@@ -47,6 +47,8 @@ pub enum Refusal {
     HubLost,
     /// Killed at the console.
     Killed,
+    /// The server connection that the session holds is to be replaced.
+    ServerReplaced,
     /// The process ends.
     ShuttingDown,
     /// More prepared statements than one client may keep.
@@ -55,7 +57,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// All of them, for metrics.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::ClientsMax,
         Self::DatabaseClientsMax,
         Self::UserClientsMax,
@@ -77,6 +79,7 @@ impl Refusal {
         Self::StatementMode,
         Self::HubLost,
         Self::Killed,
+        Self::ServerReplaced,
         Self::ShuttingDown,
         Self::StatementsMax,
     ];
@@ -106,6 +109,7 @@ impl Refusal {
             Self::StatementMode => "statement_mode",
             Self::HubLost => "hub_lost",
             Self::Killed => "killed",
+            Self::ServerReplaced => "server_replaced",
             Self::ShuttingDown => "shutting_down",
             Self::StatementsMax => "statements_max",
         }
@@ -129,7 +133,7 @@ impl Refusal {
             Self::StartupOption => "42601",
             Self::ServerLost => "08006",
             Self::StatementMode => "0A000",
-            Self::HubLost | Self::Killed | Self::ShuttingDown => "57P01",
+            Self::HubLost | Self::Killed | Self::ServerReplaced | Self::ShuttingDown => "57P01",
             Self::StatementsMax => "54000",
         }
     }

@@ -32,6 +32,7 @@ use crate::{
     pooler::{Deps, ProcessAsk},
     split::{Replica, Split},
     statements::Statements,
+    tls::MakeTls,
 };
 
 /// Databases that only `*` covers, at most.
@@ -99,6 +100,8 @@ pub struct Shared {
     pub asks: mpsc::Sender<Ask>,
     /// To the process.
     pub process: mpsc::Sender<ProcessAsk>,
+    /// Makes TLS of what the console was told.
+    pub make_tls: MakeTls,
     /// Seeds what must not be guessed or must agree between workers.
     pub seed: u64,
     databases: RwLock<HashMap<Arc<str>, Arc<Database>>>,
@@ -148,6 +151,8 @@ pub struct Database {
     pub(crate) is_forgotten: AtomicBool,
     /// Server connections opened under an earlier number are replaced when free.
     pub epoch: AtomicU32,
+    /// Those of an earlier number than this end their sessions for it, where `fast_close` says so.
+    superseding: AtomicU32,
     /// Clients logged in.
     pub clients: AtomicUsize,
     /// Whether the control side watches it already.
@@ -217,6 +222,7 @@ impl Shared {
             loads: OnceLock::new(),
             asks,
             process: deps.process,
+            make_tls: deps.make_tls,
             seed: deps.seed,
             databases: RwLock::default(),
             users_open: Mutex::default(),
@@ -366,7 +372,12 @@ impl Shared {
         for database in self.databases() {
             let spec = config.databases.iter().find(|spec| spec.name == database.name).or(wildcard);
             match spec {
-                Some(spec) => database.set_spec(&config, spec),
+                Some(spec) => {
+                    if database.set_spec(&config, spec) {
+                        // Whoever watches it looks at once where it is now.
+                        self.ask(Ask::TargetFailed { database: Arc::clone(&database) });
+                    }
+                }
                 None => database.disabled.store(true, Ordering::Relaxed),
             }
         }
@@ -452,6 +463,7 @@ impl Database {
             disabled: AtomicBool::new(false),
             is_forgotten: AtomicBool::new(false),
             epoch: AtomicU32::new(0),
+            superseding: AtomicU32::new(0),
             clients: AtomicUsize::new(0),
             watched: AtomicBool::new(false),
             servers: AtomicUsize::new(0),
@@ -501,12 +513,26 @@ impl Database {
         all
     }
 
-    /// Has every server connection replaced once it is free.
-    pub fn reconnect(&self) {
+    /// Has every server connection replaced once it is free, however long its session lasts.
+    pub fn close_when_free(&self) {
         self.epoch.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn set_spec(&self, config: &Config, spec: &config::Database) {
+    /// Has every server connection replaced: what it leads to is not what it should.
+    pub fn reconnect(&self) {
+        let epoch = self.epoch.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        self.superseding.store(epoch, Ordering::Relaxed);
+    }
+
+    /// Whether a server connection of this epoch was opened before the last [`Database::reconnect`].
+    pub(crate) fn has_superseded(&self, epoch: u32) -> bool {
+        // Epochs go round after four billion changes; no connection lives through half of them.
+        let ahead = self.superseding.load(Ordering::Relaxed).wrapping_sub(epoch);
+        ahead != 0 && ahead <= u32::MAX / 2
+    }
+
+    /// True if server connections are to lead elsewhere, or otherwise.
+    fn set_spec(&self, config: &Config, spec: &config::Database) -> bool {
         let old = self.spec.load_full();
         let moved = old.hosts != spec.hosts
             || old.dbname != spec.dbname
@@ -531,6 +557,7 @@ impl Database {
             }
             self.reconnect();
         }
+        moved
     }
 }
 
@@ -543,6 +570,18 @@ mod tests {
         for (text, line) in [("a b é", "a b é"), ("a\nerror: b\r\u{1b}[2J", "a\\nerror: b\\r\\u{1b}[2J")] {
             assert_eq!(one_line(text), line);
         }
+    }
+
+    #[test]
+    fn what_was_opened_before_it_is_superseded_and_nothing_later() {
+        let database = Database::new("shop".into(), config::Database::new("shop", Vec::new()));
+        let told = || [0, 1, 2].map(|epoch| database.has_superseded(epoch));
+        database.close_when_free();
+        assert_eq!(told(), [false; 3]);
+        database.reconnect();
+        assert_eq!(told(), [true, true, false]);
+        database.close_when_free();
+        assert_eq!(told(), [true, true, false]);
     }
 
     #[test]

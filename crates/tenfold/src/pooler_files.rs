@@ -13,9 +13,10 @@ use std::sync::Arc;
 
 use tenfold_pooler::auth::hba::Hba;
 use tenfold_pooler::auth::userlist;
-use tenfold_pooler::config::{AuthMethod, AuthQuery, Config, ConfigError, Password, TlsMode, Users};
+use tenfold_pooler::config::{AuthMethod, AuthQuery, Config, ConfigError, Password, Users};
+use tenfold_pooler::tls::TlsFiles;
 
-use crate::config::pooler::{DatabaseFiles, PoolerSettings, Secret, UserSources};
+use crate::config::pooler::{PoolerSettings, Secret, UserSources};
 use crate::tls;
 
 /// A million users with long secrets.
@@ -35,10 +36,8 @@ pub fn read(
     let mut files = Files { folder, errors: Vec::new() };
     let mut config = settings.config.clone();
     config.salt_seed = salt_seed;
-    if let Some(tls) = &settings.tls {
-        let (certificate, key) = (files.path(&tls.certificate), files.path(&tls.key));
-        let ca = tls.ca.as_deref().map(|ca| files.path(ca));
-        let built = tls::towards_clients(&certificate, &key, ca.as_deref(), tls.mode);
+    if let Some((mode, named)) = &settings.tls {
+        let built = tls::towards_clients(folder, *mode, named);
         config.client_tls = files.keep("pooler.tls", built).unwrap_or(config.client_tls);
     }
     config.hba = settings.hba.as_deref().and_then(|file| files.hba(file));
@@ -55,8 +54,8 @@ pub fn read(
     for (database, of_files) in config.databases.iter_mut().zip(&settings.databases) {
         let path = format!("database.{}", database.name);
         database.password = files.secret(&path, &of_files.password);
-        let built = files.server_tls(database.server_tls.mode, of_files);
-        let key = if of_files.ca.is_some() || of_files.identity.is_some() { "tls" } else { "sslmode" };
+        let built = tls::towards_servers(folder, database.server_tls.mode, &of_files.tls);
+        let key = if of_files.tls == TlsFiles::default() { "sslmode" } else { "tls" };
         if let Some(tls) = files.keep(&format!("{path}.{key}"), built) {
             database.server_tls = tls;
         }
@@ -144,19 +143,6 @@ impl Files<'_> {
         let is_fine = !text.is_empty() && !text.contains(['\n', '\0']);
         let said = format!("{file} must hold a password and nothing else, in one line");
         self.keep(&path, if is_fine { Ok(Password::new(text)) } else { Err(said) })
-    }
-
-    fn server_tls(
-        &self,
-        mode: TlsMode,
-        files: &DatabaseFiles,
-    ) -> Result<tenfold_pooler::config::ServerTls, String> {
-        let ca = files.ca.as_deref();
-        let ca = ca.map(|ca| if ca == tls::SYSTEM { PathBuf::from(ca) } else { self.path(ca) });
-        let identity = files.identity.as_ref();
-        let identity = identity.map(|(certificate, key)| (self.path(certificate), self.path(key)));
-        let identity = identity.as_ref().map(|(certificate, key)| (certificate.as_path(), key.as_path()));
-        tls::towards_servers(mode, ca.as_deref(), identity)
     }
 }
 

@@ -86,6 +86,7 @@ impl Pooling {
             seed: rng.next_u64(),
             workers: parts.workers,
             process,
+            make_tls: crate::tls::maker(folder),
         };
         let pooler = Pooler::build(config, deps)?;
         Ok(Self { pooler, asks: Cell::new(Some(asks)), limits, salt_seed })

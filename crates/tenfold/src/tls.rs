@@ -3,7 +3,8 @@
 //! **Mechanism.** libpq's six modes in rustls terms. Towards servers `allow`, `prefer` and `require` believe any
 //! certificate (its signatures over the handshake are still checked), `verify-ca` one of a known authority, `verify-full`
 //! one for this very name. Towards clients a certificate is asked for where there is a `ca`, and required by
-//! `verify-ca` and `verify-full`. Protocol version 1.2 or 1.3; ALPN is `postgresql`, which direct TLS of PostgreSQL 17
+//! `verify-ca` and `verify-full`. Protocol version 1.2 or 1.3, or 1.3 alone; cipher suites those named, or all that the
+//! provider has; ALPN is `postgresql`, which direct TLS of PostgreSQL 17
 //! asks for (documentation, 54.2.11).
 //!
 //! **Failure.** A file that cannot be read, holds no certificate or the wrong key is named; none is ever printed.
@@ -18,10 +19,11 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, ServerConfig,
-    SignatureScheme,
+    CertificateError, CipherSuite, ClientConfig, DigitallySignedStruct, Error, ProtocolVersion,
+    RootCertStore, ServerConfig, SignatureScheme, SupportedCipherSuite, SupportedProtocolVersion,
 };
 use tenfold_pooler::config::{ClientTls, ServerTls, TlsMode};
+use tenfold_pooler::tls::{MakeTls, TlsFiles, TlsVersion, digest};
 
 const ALPN: &[u8] = b"postgresql";
 /// The word for the authorities the operating system believes.
@@ -29,75 +31,136 @@ pub const SYSTEM: &str = "system";
 /// A file of certificates is smaller than this, all the world's authorities included.
 const PEM_BYTES_MAX: u64 = 8 << 20;
 
-/// TLS towards clients.
+/// What makes TLS of files in this folder.
+#[must_use]
+pub fn maker(folder: &Path) -> MakeTls {
+    let (of_clients, of_servers) = (folder.to_owned(), folder.to_owned());
+    MakeTls {
+        towards_clients: Arc::new(move |mode, files| towards_clients(&of_clients, mode, files)),
+        towards_servers: Arc::new(move |mode, files| towards_servers(&of_servers, mode, files)),
+    }
+}
+
+/// TLS towards clients, of files in `folder`; none without a certificate, which no mode but `disable` allows.
 ///
 /// # Errors
 /// What is wrong with which file.
-pub fn towards_clients(
-    certificate: &Path,
-    key: &Path,
-    ca: Option<&Path>,
-    mode: TlsMode,
-) -> Result<ClientTls, String> {
-    let chain = certificates(certificate)?;
+pub fn towards_clients(folder: &Path, mode: TlsMode, files: &TlsFiles) -> Result<ClientTls, String> {
+    let none = ClientTls { mode, files: files.clone(), ..ClientTls::none() };
+    let Some((certificate, key)) = files.identity()? else {
+        let why = "TLS towards clients needs a certificate and a key";
+        return if mode == TlsMode::Disable { Ok(none) } else { Err(why.into()) };
+    };
+    let ca = files.ca.as_deref().map(|ca| folder.join(ca));
+    if mode >= TlsMode::VerifyCa && ca.is_none() {
+        return Err(NOTHING_TO_VERIFY.into());
+    }
+    let (certificate, key) = (folder.join(certificate), folder.join(key));
+    let chain = certificates(&certificate)?;
     let end_point = chain.first().and_then(|first| tenfold_pgwire::scram::end_point_hash(first));
-    let provider = Arc::new(aws_lc_rs::default_provider());
+    let provider = Arc::new(provider(files)?);
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider));
-    let builder = builder.with_safe_default_protocol_versions().map_err(|error| error.to_string())?;
+    let builder = builder.with_protocol_versions(versions(files)).map_err(|error| error.to_string())?;
     let builder = match ca {
         None => builder.with_no_client_auth(),
         Some(ca) => {
-            let roots = Arc::new(roots_of(ca)?);
+            let roots = Arc::new(roots_of(&certificates(&ca)?, &ca)?);
             let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider);
             let verifier = if mode < TlsMode::VerifyCa { verifier.allow_unauthenticated() } else { verifier };
-            builder.with_client_cert_verifier(verifier.build().map_err(|error| wrong(ca, &error))?)
+            builder.with_client_cert_verifier(verifier.build().map_err(|error| wrong(&ca, &error))?)
         }
     };
     let mut config = builder
-        .with_single_cert(chain, private_key(key)?)
+        .with_single_cert(chain, private_key(&key)?)
         .map_err(|error| format!("{} does not fit {}: {error}", key.display(), certificate.display()))?;
     config.alpn_protocols = vec![ALPN.to_vec()];
-    Ok(ClientTls { mode, config: Some(Arc::new(config)), end_point: end_point.map(Into::into) })
+    // Who names suites in an order means it.
+    config.ignore_client_order = !files.ciphers.is_empty() || !files.tls13_ciphers.is_empty();
+    Ok(ClientTls { config: Some(Arc::new(config)), end_point: end_point.map(Into::into), ..none })
 }
 
-/// TLS towards servers. `ca` is a file, or the word `system`.
+/// TLS towards servers, of files in `folder`. `ca` is a file, or the word `system`.
 ///
 /// # Errors
 /// What is wrong with which file.
-pub fn towards_servers(
-    mode: TlsMode,
-    ca: Option<&Path>,
-    identity: Option<(&Path, &Path)>,
-) -> Result<ServerTls, String> {
+pub fn towards_servers(folder: &Path, mode: TlsMode, files: &TlsFiles) -> Result<ServerTls, String> {
+    let none = ServerTls { mode, files: files.clone(), ..ServerTls::none() };
     if mode == TlsMode::Disable {
-        return Ok(ServerTls { mode, config: None });
+        return Ok(none);
     }
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let verifier: Arc<dyn ServerCertVerifier> = match ca {
-        Some(ca) if mode >= TlsMode::VerifyCa => {
-            let roots = Arc::new(if ca == Path::new(SYSTEM) { system_roots()? } else { roots_of(ca)? });
-            let strict =
-                WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider));
-            let strict = strict.build().map_err(|error| wrong(ca, &error))?;
-            if mode == TlsMode::VerifyFull {
-                strict
-            } else {
-                Arc::new(Lenient { provider: Arc::clone(&provider), roots: Some(roots) })
-            }
+    let provider = Arc::new(provider(files)?);
+    let mut held: Vec<CertificateDer<'static>> = Vec::new();
+    let mut roots = None;
+    if mode >= TlsMode::VerifyCa {
+        let ca = files.ca.as_deref().ok_or(NOTHING_TO_VERIFY)?;
+        let (found, known) = believed(folder, ca)?;
+        held.extend(found);
+        roots = Some((Arc::new(known), folder.join(ca)));
+    }
+    let verifier: Arc<dyn ServerCertVerifier> = match roots {
+        Some((roots, ca)) if mode == TlsMode::VerifyFull => {
+            let strict = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider));
+            strict.build().map_err(|error| wrong(&ca, &error))?
         }
-        _ => Arc::new(Lenient { provider: Arc::clone(&provider), roots: None }),
+        roots => Arc::new(Lenient { provider: Arc::clone(&provider), roots: roots.map(|(roots, _)| roots) }),
     };
     let builder = ClientConfig::builder_with_provider(provider);
-    let builder = builder.with_safe_default_protocol_versions().map_err(|error| error.to_string())?;
+    let builder = builder.with_protocol_versions(versions(files)).map_err(|error| error.to_string())?;
     let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
-    let mut config = match identity {
+    let mut config = match files.identity()? {
         None => builder.with_no_client_auth(),
-        Some((certificate, key)) => builder
-            .with_client_auth_cert(certificates(certificate)?, private_key(key)?)
-            .map_err(|error| format!("{} does not fit {}: {error}", key.display(), certificate.display()))?,
+        Some((certificate, key)) => {
+            let (certificate, key) = (folder.join(certificate), folder.join(key));
+            let chain = certificates(&certificate)?;
+            held.extend(chain.iter().cloned());
+            builder.with_client_auth_cert(chain, private_key(&key)?).map_err(|error| {
+                format!("{} does not fit {}: {error}", key.display(), certificate.display())
+            })?
+        }
     };
     config.alpn_protocols = vec![ALPN.to_vec()];
-    Ok(ServerTls { mode, config: Some(Arc::new(config)) })
+    // A key that fits the same certificate is the same key, so the certificates say it all.
+    let choice = format!("{files:?}");
+    let parts: Vec<&[u8]> = held.iter().map(AsRef::as_ref).chain([choice.as_bytes()]).collect();
+    Ok(ServerTls { config: Some(Arc::new(config)), digest: Some(digest(&parts)), ..none })
+}
+
+const NOTHING_TO_VERIFY: &str = "there are no authorities (ca) to verify certificates against";
+
+/// The provider with the suites that were named, in their order; those of a version of which none was named are all
+/// there.
+fn provider(files: &TlsFiles) -> Result<CryptoProvider, String> {
+    let all = aws_lc_rs::default_provider();
+    let of_version = |version: ProtocolVersion, named: &[CipherSuite]| -> Vec<SupportedCipherSuite> {
+        let of_version =
+            || all.cipher_suites.iter().filter(|suite| suite.version().version == version).copied();
+        if named.is_empty() {
+            return of_version().collect();
+        }
+        named.iter().filter_map(|named| of_version().find(|suite| suite.suite() == *named)).collect()
+    };
+    let mut cipher_suites = of_version(ProtocolVersion::TLSv1_3, &files.tls13_ciphers);
+    cipher_suites.extend(of_version(ProtocolVersion::TLSv1_2, &files.ciphers));
+    let named = files.tls13_ciphers.iter().chain(&files.ciphers);
+    for suite in named {
+        if !cipher_suites.iter().any(|known| known.suite() == *suite) {
+            return Err(format!(
+                "this build has no cipher suite {}",
+                tenfold_pooler::tls::suite_name(*suite)
+            ));
+        }
+    }
+    Ok(CryptoProvider { cipher_suites, ..all })
+}
+
+static FROM_TLS12: [&SupportedProtocolVersion; 2] = [&rustls::version::TLS13, &rustls::version::TLS12];
+static FROM_TLS13: [&SupportedProtocolVersion; 1] = [&rustls::version::TLS13];
+
+fn versions(files: &TlsFiles) -> &'static [&'static SupportedProtocolVersion] {
+    match files.version_min {
+        TlsVersion::Tls12 => &FROM_TLS12,
+        TlsVersion::Tls13 => &FROM_TLS13,
+    }
 }
 
 fn wrong(file: &Path, error: &dyn std::fmt::Display) -> String {
@@ -149,26 +212,34 @@ fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, String> {
         .map_err(|_| format!("{} holds no private key in PEM without a passphrase", file.display()))
 }
 
-fn roots_of(file: &Path) -> Result<RootCertStore, String> {
-    roots_in(&read(file, PEM_BYTES_MAX)?, file)
+fn roots_in(pem: &[u8], file: &Path) -> Result<RootCertStore, String> {
+    roots_of(&certificates_in(pem, file)?, file)
 }
 
-fn roots_in(pem: &[u8], file: &Path) -> Result<RootCertStore, String> {
+fn roots_of(certificates: &[CertificateDer<'static>], file: &Path) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
-    for certificate in certificates_in(pem, file)? {
-        roots.add(certificate).map_err(|error| wrong(file, &error))?;
+    for certificate in certificates {
+        roots.add(certificate.clone()).map_err(|error| wrong(file, &error))?;
     }
     Ok(roots)
 }
 
-fn system_roots() -> Result<RootCertStore, String> {
+/// The certificates of whom to believe, and what is made of them.
+fn believed(folder: &Path, ca: &str) -> Result<(Vec<CertificateDer<'static>>, RootCertStore), String> {
+    if ca != SYSTEM {
+        let file = folder.join(ca);
+        let found = certificates(&file)?;
+        let roots = roots_of(&found, &file)?;
+        return Ok((found, roots));
+    }
+    let found = rustls_native_certs::load_native_certs().certs;
     let mut roots = RootCertStore::empty();
     // Some systems carry certificates that rustls does not take; the others are enough.
-    let (added, _) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let (added, _) = roots.add_parsable_certificates(found.iter().cloned());
     if added == 0 {
         return Err("the system has no authorities; install ca-certificates, or name a file".into());
     }
-    Ok(roots)
+    Ok((found, roots))
 }
 
 /// Believes any certificate, or any of a known authority whatever its name. That the server holds the certificate's key
@@ -232,6 +303,26 @@ mod tests {
         folder: tempfile::TempDir,
     }
 
+    /// Files by their whole paths.
+    fn made_of(identity: Option<(&Path, &Path)>, ca: Option<&Path>) -> TlsFiles {
+        let text = |path: &Path| path.display().to_string();
+        TlsFiles {
+            certificate: identity.map(|(certificate, _)| text(certificate)),
+            key: identity.map(|(_, key)| text(key)),
+            ca: ca.map(text),
+            ..TlsFiles::default()
+        }
+    }
+
+    fn server_of(
+        certificate: &Path,
+        key: &Path,
+        ca: Option<&Path>,
+        mode: TlsMode,
+    ) -> Result<ClientTls, String> {
+        towards_clients(Path::new(""), mode, &made_of(Some((certificate, key)), ca))
+    }
+
     impl Files {
         fn new() -> Self {
             Self { folder: tempfile::tempdir().expect("a folder") }
@@ -278,13 +369,13 @@ mod tests {
         let (files, known, stranger) = (Files::new(), Authority::new("known"), Authority::new("stranger"));
         let ca = files.write("ca.crt", known.certificate());
         let (certificate, key) = files.identity("server", &known.server(&["db.example"]));
-        let ours = towards_clients(&certificate, &key, None, TlsMode::Prefer).expect("a server");
+        let ours = server_of(&certificate, &key, None, TlsMode::Prefer).expect("a server");
         assert!(ours.end_point.as_ref().is_some_and(|hash| hash.len() == 32));
         let (certificate, key) = files.identity("other", &stranger.server(&["db.example"]));
-        let theirs = towards_clients(&certificate, &key, None, TlsMode::Prefer).expect("a server");
+        let theirs = server_of(&certificate, &key, None, TlsMode::Prefer).expect("a server");
 
         let check = |mode: TlsMode, server: &ClientTls, name: &str, is_believed: bool| {
-            let client = towards_servers(mode, Some(&ca), None).expect("a client");
+            let client = towards_servers(Path::new(""), mode, &made_of(None, Some(&ca))).expect("a client");
             assert_eq!(shake(server, &client, name).is_ok(), is_believed, "{mode:?} {name}");
         };
         check(TlsMode::Require, &ours, "other.example", true);
@@ -301,11 +392,11 @@ mod tests {
         let (files, known, stranger) = (Files::new(), Authority::new("known"), Authority::new("stranger"));
         let ca = files.write("ca.crt", known.certificate());
         let (certificate, key) = files.identity("server", &known.server(&["db"]));
-        let server = |mode| towards_clients(&certificate, &key, Some(&ca), mode).expect("a server");
+        let server = |mode| server_of(&certificate, &key, Some(&ca), mode).expect("a server");
         let client = |authority: Option<&Authority>| {
             let identity = authority.map(|authority| files.identity("client", &authority.client("app")));
             let identity = identity.as_ref().map(|(certificate, key)| (certificate.as_path(), key.as_path()));
-            towards_servers(TlsMode::Require, None, identity).expect("a client")
+            towards_servers(Path::new(""), TlsMode::Require, &made_of(identity, None)).expect("a client")
         };
         let check = |mode: TlsMode, authority: Option<&Authority>, is_believed: bool| {
             assert_eq!(shake(&server(mode), &client(authority), "db").is_ok(), is_believed, "{mode:?}");
@@ -324,7 +415,7 @@ mod tests {
         let (_, other_key) = files.identity("other", &authority.server(&["db"]));
         let absent = files.folder.path().join("absent.crt");
         let check = |certificate: &Path, key: &Path, ca: Option<&Path>, expected: &str| {
-            let error = towards_clients(certificate, key, ca, TlsMode::Require).unwrap_err();
+            let error = server_of(certificate, key, ca, TlsMode::Require).unwrap_err();
             assert!(error.contains(expected), "{error}");
         };
         check(&absent, &key, None, "cannot read");
@@ -338,7 +429,8 @@ mod tests {
         check(&certificate, &key, Some(&garbage), "garbage.crt");
         let empty = files.write("empty.crt", "");
         check(&certificate, &key, Some(&empty), "holds no certificate");
-        let error = towards_servers(TlsMode::VerifyFull, Some(&empty), None).unwrap_err();
+        let error =
+            towards_servers(Path::new(""), TlsMode::VerifyFull, &made_of(None, Some(&empty))).unwrap_err();
         assert!(error.contains("holds no certificate"), "{error}");
     }
 }

@@ -57,11 +57,12 @@ pub trait ConsoleApi: Sync {
     /// The configuration in force.
     fn config(&self) -> Arc<Config>;
 
-    /// Puts a configuration in force that [`settings::set`](super::settings::set) changed.
+    /// Puts a configuration in force that [`settings::set`](super::settings::set) changed. What of it has to wait for
+    /// another SET, as a certificate does for its key, is told.
     ///
     /// # Errors
     /// What is wrong with it; nothing is changed then.
-    fn apply(&self, config: Config) -> Result<(), Refused>;
+    fn apply(&self, config: Config) -> Result<Option<String>, Refused>;
 
     /// Reads the configuration's files again.
     ///

@@ -23,6 +23,7 @@ pub mod settings;
 pub mod show;
 pub mod table;
 mod tier;
+mod tls_settings;
 
 pub use api::{ConsoleApi, Refused, Shutdown};
 pub use desk::Desk;

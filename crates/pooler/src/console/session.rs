@@ -48,6 +48,8 @@ enum Answer {
     Table(Table),
     Help,
     Ignored,
+    /// It is done but for this.
+    Noticed(String),
 }
 
 struct Console<'a, S, A> {
@@ -201,6 +203,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin, A: ConsoleApi> Console<'_, S, A> {
                 write::command_complete(&mut self.out, b"SET");
                 return;
             }
+            Answer::Noticed(text) => Report::new(Severity::Notice, sqlstate::SUCCESSFUL_COMPLETION, text)
+                .append_notice(&mut self.out),
         }
         write::command_complete(&mut self.out, command.tag().as_bytes());
     }
@@ -247,7 +251,10 @@ async fn run<A: ConsoleApi>(
         Command::Show(what, only) => return show_command(api, session, what, only.as_deref(), text).await,
         Command::Set(key, _) if show::session_setting(key).is_some() => return Ok(Answer::Ignored),
         _ if !session.is_admin => return Err(Refused::Rights),
-        Command::Set(key, value) => api.apply(settings::set(&api.config(), key, value)?)?,
+        Command::Set(key, value) => {
+            let waits = api.apply(settings::set(&api.config(), key, value)?)?;
+            return Ok(waits.map_or(Answer::Nothing, Answer::Noticed));
+        }
         Command::Reload => api.reload().await?,
         Command::Pause(database) => api.pause(real(database)?).await?,
         Command::Suspend => api.suspend().await?,

@@ -17,8 +17,9 @@ use super::{
     api::Refused,
     show,
     table::{Table, Type, text},
+    tls_settings::{self, Side, TlsKey},
 };
-use crate::config::{AuthMethod, Config, Mode, PoolSettings, TlsMode};
+use crate::config::{AuthMethod, Config, Mode, PoolSettings};
 
 /// A setting by PgBouncer's name.
 struct Setting {
@@ -38,12 +39,16 @@ enum Read {
     Flag(fn(&mut Config) -> &mut bool),
     /// A count of each pool.
     PoolCount(fn(&mut PoolSettings) -> &mut usize),
+    /// 1 or 0, of each pool.
+    PoolFlag(fn(&mut PoolSettings) -> &mut bool),
     /// A time of each pool, in seconds.
     PoolTime(fn(&mut PoolSettings) -> &mut Duration),
     /// `pool_mode`.
     PoolMode,
     /// Names, separated by commas.
     Names(fn(&mut Config) -> &mut Vec<String>),
+    /// Of TLS.
+    Tls(Side, TlsKey),
 }
 
 const fn setting(key: &'static str, read: Read) -> Setting {
@@ -58,7 +63,13 @@ const SETTINGS: &[Setting] = &[
     setting("cancel_wait_timeout", Read::Time(|config| &mut config.cancel_wait)),
     setting("client_idle_timeout", Read::PoolTime(|pool| &mut pool.client_idle)),
     setting("client_login_timeout", Read::Time(|config| &mut config.login_timeout)),
-    setting("client_tls_sslmode", Read::Fixed(|config| sslmode(config.client_tls.mode).to_owned())),
+    setting("client_tls13_ciphers", Read::Tls(Side::Clients, TlsKey::Ciphers13)),
+    setting("client_tls_ca_file", Read::Tls(Side::Clients, TlsKey::Ca)),
+    setting("client_tls_cert_file", Read::Tls(Side::Clients, TlsKey::Certificate)),
+    setting("client_tls_ciphers", Read::Tls(Side::Clients, TlsKey::Ciphers)),
+    setting("client_tls_key_file", Read::Tls(Side::Clients, TlsKey::Key)),
+    setting("client_tls_protocols", Read::Tls(Side::Clients, TlsKey::Protocols)),
+    setting("client_tls_sslmode", Read::Tls(Side::Clients, TlsKey::Mode)),
     setting("default_pool_size", Read::PoolCount(|pool| &mut pool.size)),
     setting("dns_max_ttl", Read::Time(|config| &mut config.dns_refresh)),
     setting("idle_transaction_timeout", Read::PoolTime(|pool| &mut pool.idle_in_transaction)),
@@ -79,9 +90,17 @@ const SETTINGS: &[Setting] = &[
     setting("reserve_pool_timeout", Read::PoolTime(|pool| &mut pool.reserve_wait)),
     setting("server_check_delay", Read::PoolTime(|pool| &mut pool.check_after)),
     setting("server_connect_timeout", Read::PoolTime(|pool| &mut pool.connect_timeout)),
+    setting("server_fast_close", Read::PoolFlag(|pool| &mut pool.fast_close)),
     setting("server_idle_timeout", Read::PoolTime(|pool| &mut pool.idle)),
     setting("server_lifetime", Read::PoolTime(|pool| &mut pool.lifetime)),
     setting("server_login_retry", Read::PoolTime(|pool| &mut pool.connect_retry)),
+    setting("server_tls13_ciphers", Read::Tls(Side::Servers, TlsKey::Ciphers13)),
+    setting("server_tls_ca_file", Read::Tls(Side::Servers, TlsKey::Ca)),
+    setting("server_tls_cert_file", Read::Tls(Side::Servers, TlsKey::Certificate)),
+    setting("server_tls_ciphers", Read::Tls(Side::Servers, TlsKey::Ciphers)),
+    setting("server_tls_key_file", Read::Tls(Side::Servers, TlsKey::Key)),
+    setting("server_tls_protocols", Read::Tls(Side::Servers, TlsKey::Protocols)),
+    setting("server_tls_sslmode", Read::Tls(Side::Servers, TlsKey::Mode)),
     setting("stats_period", Read::Fixed(|_| crate::report::STATS_PERIOD.as_secs().to_string())),
     setting("stats_users", Read::Names(|config| &mut config.stats_users)),
     setting("tcp_keepalive", Read::Flag(|config| &mut config.tcp.keepalive)),
@@ -117,6 +136,11 @@ pub fn set(config: &Config, key: &str, value: &str) -> Result<Config, Refused> {
     let unknown = || Refused::Value(format!("unknown parameter: {key}"));
     let setting = SETTINGS.iter().find(|setting| setting.key == key).ok_or_else(unknown)?;
     let mut changed = config.clone();
+    if let Read::Tls(side, key_of_tls) = setting.read {
+        let wrong = |why| Refused::Value(format!("invalid value \"{value}\" for parameter {key}: {why}"));
+        tls_settings::change(&mut changed, side, key_of_tls, value.trim()).map_err(wrong)?;
+        return Ok(changed);
+    }
     let done = setting.change(&mut changed, value.trim());
     let fixed = matches!(setting.read, Read::Fixed(_));
     let why = || match fixed {
@@ -137,20 +161,23 @@ impl Setting {
             Read::Time(at) => seconds(*at(config)),
             Read::Flag(at) => u8::from(*at(config)).to_string(),
             Read::PoolCount(at) => at(&mut pool).to_string(),
+            Read::PoolFlag(at) => u8::from(*at(&mut pool)).to_string(),
             Read::PoolTime(at) => seconds(*at(&mut pool)),
             Read::PoolMode => show::mode(pool.mode).to_owned(),
             Read::Names(at) => at(config).join(", "),
+            Read::Tls(side, key) => tls_settings::read(config, side, key),
         }
     }
 
     /// `None`: the value cannot be.
     fn change(&self, config: &mut Config, value: &str) -> Option<()> {
         match self.read {
-            Read::Fixed(_) => return None,
+            Read::Fixed(_) | Read::Tls(..) => return None,
             Read::Count(at) => *at(config) = value.parse().ok()?,
             Read::Time(at) => *at(config) = parse_seconds(value)?,
             Read::Flag(at) => *at(config) = parse_flag(value)?,
             Read::PoolCount(at) => change_pools(config, at, &value.parse().ok()?),
+            Read::PoolFlag(at) => change_pools(config, at, &parse_flag(value)?),
             Read::PoolTime(at) => change_pools(config, at, &parse_seconds(value)?),
             Read::PoolMode => change_pools(config, |pool| &mut pool.mode, &parse_mode(value)?),
             Read::Names(at) => *at(config) = parse_names(value),
@@ -223,17 +250,6 @@ const fn auth_type(method: AuthMethod) -> &'static str {
     }
 }
 
-const fn sslmode(mode: TlsMode) -> &'static str {
-    match mode {
-        TlsMode::Disable => "disable",
-        TlsMode::Allow => "allow",
-        TlsMode::Prefer => "prefer",
-        TlsMode::Require => "require",
-        TlsMode::VerifyCa => "verify-ca",
-        TlsMode::VerifyFull => "verify-full",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -274,6 +290,7 @@ mod tests {
             ("pool_mode", "SESSION", "session"),
             ("admin_users", "a,b , c", "a, b, c"),
             ("log_connections", "on", "1"),
+            ("server_fast_close", "yes", "1"),
             ("default_pool_size", "3", "3"),
         ] {
             let changed = set(&config(&[("shop", 20)]), key, typed).unwrap();

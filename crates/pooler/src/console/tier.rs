@@ -26,6 +26,7 @@ use super::{
     api::{ConsoleApi, Refused, Shutdown},
     gather,
     session::{Session, serve},
+    tls_settings,
 };
 use crate::{
     config::Config,
@@ -103,13 +104,13 @@ impl Tier {
             None if self.shared.desk.change(Pause::Active, Pause::Paused) => {}
             None => return Err(Refused::State("already suspended/paused".into())),
         }
-        self.close_servers(database)
+        self.close_servers(database, Database::close_when_free)
     }
 
     /// Has server connections closed: idle ones now, others when they are free.
-    fn close_servers(&self, database: Option<&str>) -> Result<(), Refused> {
+    fn close_servers(&self, database: Option<&str>, mark: fn(&Database)) -> Result<(), Refused> {
         for database in self.databases(database)? {
-            database.reconnect();
+            mark(&database);
             self.shared.tell_all(|| Order::Reconnect { database: Some(Arc::clone(&database)) });
         }
         Ok(())
@@ -189,7 +190,8 @@ impl ConsoleApi for Tier {
         self.shared.config.load_full()
     }
 
-    fn apply(&self, config: Config) -> Result<(), Refused> {
+    fn apply(&self, mut config: Config) -> Result<Option<String>, Refused> {
+        let waits = tls_settings::remake(&self.shared.config.load(), &mut config, &self.shared.make_tls)?;
         let disabled: Vec<_> = self.shared.databases();
         let disabled: Vec<_> =
             disabled.into_iter().filter(|database| database.disabled.load(Ordering::Relaxed)).collect();
@@ -199,7 +201,7 @@ impl ConsoleApi for Tier {
         })?;
         // What was closed by DISABLE stays closed.
         disabled.iter().for_each(|database| database.disabled.store(true, Ordering::Relaxed));
-        Ok(())
+        Ok(waits)
     }
 
     async fn reload(&self) -> Result<(), Refused> {
@@ -262,7 +264,7 @@ impl ConsoleApi for Tier {
 
     fn reconnect(&self, database: Option<&str>) -> Result<(), Refused> {
         self.log("RECONNECT", database);
-        self.close_servers(database)
+        self.close_servers(database, Database::reconnect)
     }
 
     async fn wait_close(&self, database: Option<&str>) -> Result<(), Refused> {

@@ -237,9 +237,14 @@ impl Watched for Entry {
     }
 
     fn set_target(&self, target: Target, change: Change) {
-        let old = self.database.target.swap(Arc::new(target));
+        let new = Arc::new(target);
+        let old = self.database.target.swap(Arc::clone(&new));
         if change == Change::Primary && old.generation > 0 {
             self.database.reconnect();
+        }
+        if old.addresses.iter().any(|address| !new.addresses.contains(address)) {
+            // Names mean other addresses now, or a reload named others.
+            self.shared.tell_all(|| Order::Moved { database: Arc::clone(&self.database) });
         }
         for pool in self.database.pools() {
             pool.connect_after_ms.store(0, std::sync::atomic::Ordering::Relaxed);

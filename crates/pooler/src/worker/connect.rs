@@ -390,6 +390,7 @@ impl Worker {
     }
 
     fn opened(&mut self, key: Key) {
+        self.find_misplaced(key, None);
         let Some(server) = self.servers.get_mut(key) else { return };
         let Phase::LoggingIn(opening) = std::mem::replace(&mut server.phase, Phase::Idle) else { return };
         let (pool, local) = (Arc::clone(&server.pool), server.local);

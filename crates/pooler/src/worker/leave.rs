@@ -389,6 +389,7 @@ impl Worker {
         server.transaction_since = None;
         let local = server.local;
         self.pools[local].stats[Stat::Transactions] += 1;
+        self.close_fast(key);
     }
 
     /// Closes a database's clients and servers at once.
@@ -455,7 +456,7 @@ impl Worker {
 
 /// Reads what a client sent and nobody will look at: a socket that is closed with something unread is reset, and its
 /// last words with it.
-fn drop_unread(wire: &mut Wire) {
+pub(super) fn drop_unread(wire: &mut Wire) {
     const READS_MAX: usize = 64;
     let mut unread = [0; 4_096];
     for _ in 0..READS_MAX {

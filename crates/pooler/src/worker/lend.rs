@@ -608,6 +608,7 @@ impl Worker {
             self.seek(local);
             return;
         }
+        self.find_misplaced(key, None);
         // Whatever came while it was on its way is found by reading.
         self.give_unchecked(key);
         self.servers_again.push_back(key);
@@ -644,6 +645,7 @@ impl Worker {
         let lifetime = settings.lifetime;
         let is_old = !lifetime.is_zero() && self.now.saturating_duration_since(server.opened) >= lifetime;
         server.tainted
+            || server.is_misplaced
             || server.epoch != server.pool.epoch()
             || is_old
             || server.startup.is_some()

@@ -19,6 +19,7 @@ mod cancel;
 mod certificate;
 mod client;
 mod connect;
+mod console;
 mod copying;
 mod doubt;
 mod downstream;
@@ -30,6 +31,7 @@ mod pause;
 mod place;
 mod randomness;
 mod refuse;
+mod replacing;
 mod reporting;
 mod reports;
 mod rows;
@@ -66,6 +68,7 @@ pub use self::stats::{Stat, Stats};
 use self::{
     cancel::Cancel,
     client::Client,
+    console::Console,
     lend::LocalPool,
     pause::Pauses,
     randomness::Randomness,
@@ -103,6 +106,9 @@ pub(crate) struct Worker {
     clients: Slab<Client>,
     servers: Slab<Server>,
     cancels: Slab<Cancel>,
+    consoles: Slab<Console>,
+    /// Of those, the ones that have more to carry.
+    consoles_again: VecDeque<Key>,
     pools: Vec<LocalPool>,
     /// Pools of which others are to be told who waits.
     changed_queues: Vec<usize>,
@@ -178,6 +184,8 @@ impl Worker {
             clients: Slab::new(),
             servers: Slab::new(),
             cancels: Slab::new(),
+            consoles: Slab::new(),
+            consoles_again: VecDeque::new(),
             pools: Vec::new(),
             changed_queues: Vec::new(),
             behind: Vec::new(),
@@ -258,7 +266,7 @@ impl Worker {
     }
 
     fn timeout(&self, now: Instant) -> Duration {
-        if !self.again.is_empty() || !self.servers_again.is_empty() {
+        if !self.again.is_empty() || !self.servers_again.is_empty() || !self.consoles_again.is_empty() {
             return Duration::ZERO;
         }
         self.next_tick.saturating_duration_since(now)
@@ -282,6 +290,7 @@ impl Worker {
             Kind::Client => self.client_ready(key, readiness),
             Kind::Server => self.server_ready(key, readiness),
             Kind::Cancel => self.cancel_ready(key, readiness),
+            Kind::Console | Kind::Desk => self.pump(key),
         }
     }
 
@@ -290,6 +299,10 @@ impl Worker {
         for _ in 0..self.servers_again.len() {
             let Some(key) = self.servers_again.pop_front() else { break };
             self.read_server(key, false);
+        }
+        for _ in 0..self.consoles_again.len() {
+            let Some(key) = self.consoles_again.pop_front() else { break };
+            self.pump(key);
         }
         // Those that are queued on the way wait for the next turn only if they were looked at in this one.
         for _ in 0..self.again.len().max(EVENTS_PER_TURN) {
@@ -305,6 +318,7 @@ impl Worker {
             Order::Lend { pool, to } => self.lend_to(&pool, to),
             Order::MakeRoom { pool } => self.make_room_for_others(&pool),
             Order::NothingToLend { pool } => self.nothing_lent(&pool),
+            Order::Moved { database } => self.moved(&database),
             Order::Wake { database } => self.wake_database(&database),
             Order::Positions { database } => self.positions_known(&database),
             Order::Cancel { place, secret, asker } => self.cancel_asked(place, &secret, asker),

@@ -278,12 +278,6 @@ impl Worker {
         let config = self.shared.config.load();
         let is_admin = config.admin_users.iter().any(|name| **name == *asked_for.user);
         let is_viewer = config.stats_users.iter().any(|name| **name == *asked_for.user);
-        let is_tls = self.clients.get(key).is_some_and(|client| client.wire.tls().is_some());
-        if is_tls {
-            let text = "the console is reached without TLS: by the Unix socket, or with sslmode=disable";
-            self.refuse_and_end(key, Refusal::Protocol, text);
-            return;
-        }
         if !is_admin && !is_viewer {
             let text = "only users of admin_users and stats_users may use the console";
             self.refuse_and_end(key, Refusal::Authentication, text);
@@ -293,10 +287,17 @@ impl Worker {
         let _ = client.wire.deregister(self.poll.registry());
         self.count_load(-1);
         let (id, user) = (client.id, Arc::clone(&asked_for.user));
+        let ask = |stream, permit| Ask::Console { stream, permit, user, admin: is_admin, id };
         // A console that cannot be reached drops the socket, which ends the client.
-        if let Some(stream) = client.wire.into_stream() {
-            let ask = Ask::Console { stream, permit: client.permit, user, admin: is_admin, id };
-            self.shared.ask(ask);
+        match client.wire.into_stream() {
+            Ok(stream) => {
+                self.shared.ask(ask(stream, Some(client.permit)));
+            }
+            Err(wire) => {
+                if let Some(stream) = self.open_pump(wire, client.permit, &client.stash) {
+                    self.shared.ask(ask(stream, None));
+                }
+            }
         }
     }
 }

@@ -111,6 +111,8 @@ pub(crate) struct Server {
     pub(crate) cancels: usize,
     /// The database's epoch when it was opened: of another one, it is closed once free (RECONNECT, a changed server).
     pub(crate) epoch: (u32, u32),
+    /// It leads to where the database is no more.
+    pub(crate) is_misplaced: bool,
     /// The startup parameters of the one client it was opened for; nobody else can have it.
     pub(crate) startup: Option<Arc<Startup>>,
     pub(crate) opened: Instant,
@@ -432,6 +434,7 @@ impl Server {
             unsettled: false,
             cancels: 0,
             epoch: (0, 0),
+            is_misplaced: false,
             startup: None,
             opened: now,
             opened_unix_ms: 0,

@@ -360,6 +360,10 @@ impl Worker {
         server.phase = Phase::Lent;
         server.since = self.now;
         server.transaction_since = None;
+        if self.close_fast(key) {
+            return;
+        }
+        let Some(server) = self.servers.get_mut(key) else { return };
         if let Some(client) = server.client {
             self.tell_untold(client);
             self.tell_late(client);

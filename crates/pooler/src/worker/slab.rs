@@ -18,6 +18,10 @@ pub(crate) enum Kind {
     Client,
     Server,
     Cancel,
+    /// The client of a console.
+    Console,
+    /// The same console's other end.
+    Desk,
 }
 
 /// A place and its generation.
@@ -47,6 +51,8 @@ impl Key {
             Kind::Client => 1_u64,
             Kind::Server => 2,
             Kind::Cancel => 3,
+            Kind::Console => 4,
+            Kind::Desk => 5,
         };
         let bits = kind << 60 | (u64::from(self.generation) & GENERATION_MASK) << 32 | u64::from(self.place);
         Token(usize::try_from(bits).expect("the pooler runs on 64-bit systems"))
@@ -70,6 +76,8 @@ impl Key {
             1 => Kind::Client,
             2 => Kind::Server,
             3 => Kind::Cancel,
+            4 => Kind::Console,
+            5 => Kind::Desk,
             _ => return None,
         };
         Some((kind, Self { place: bits as u32, generation: (bits >> 32 & GENERATION_MASK) as u32 }))

@@ -160,6 +160,9 @@ impl Worker {
     }
 
     fn tick_lent(&mut self, key: Key) {
+        if self.close_fast(key) {
+            return;
+        }
         let Some((refusal, text)) = self.overdue(key) else { return };
         let Some(client) = self.servers.get(key).and_then(|server| server.client) else { return };
         self.refuse_and_end(client, refusal, text);

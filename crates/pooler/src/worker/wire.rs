@@ -122,13 +122,16 @@ impl Wire {
         &self.socket
     }
 
-    /// The socket, as it was accepted; `None` if TLS has begun.
-    pub(crate) fn into_stream(self) -> Option<tenfold_service::acceptor::Stream> {
+    /// The socket, as it was accepted.
+    ///
+    /// # Errors
+    /// The wire itself, if TLS has begun: its session is not to be had without it.
+    pub(crate) fn into_stream(self) -> Result<tenfold_service::acceptor::Stream, Self> {
         use tenfold_service::acceptor::Stream;
         if self.tls.is_some() {
-            return None;
+            return Err(self);
         }
-        Some(match self.socket {
+        Ok(match self.socket {
             Socket::Tcp(socket) => Stream::Tcp(socket.into()),
             Socket::Unix(socket) => Stream::Unix(socket.into()),
         })

@@ -68,9 +68,9 @@ impl ConsoleApi for Fake {
         Arc::clone(&self.config.lock().unwrap())
     }
 
-    fn apply(&self, config: Config) -> Result<(), Refused> {
+    fn apply(&self, config: Config) -> Result<Option<String>, Refused> {
         *self.config.lock().unwrap() = Arc::new(config);
-        Ok(())
+        Ok(None)
     }
 
     async fn reload(&self) -> Result<(), Refused> {

@@ -150,7 +150,7 @@ impl Direct {
             let count = match self.stream.read(&mut buffer) {
                 Ok(0) => return Err(format!("the connection was closed: {failure:?}")),
                 Ok(count) => count,
-                Err(error) => return Err(format!("no answer: {error}")),
+                Err(error) => return Err(format!("no answer: {error}: {failure:?}")),
             };
             self.read.extend(&buffer[..count]);
         }

@@ -8,6 +8,7 @@ mod control;
 mod copying;
 mod direct;
 mod entering;
+mod fast_closing;
 mod hanging;
 mod hot;
 mod images;

@@ -13,6 +13,7 @@ use std::{
 use tenfold_pooler::{
     Deps, Pooler, PoolerThreads, ProcessAsk,
     config::{Config, Database, Host, Password},
+    tls::MakeTls,
 };
 use tenfold_service::{
     acceptor::{Accepted, Address, Peer, Stream},
@@ -72,6 +73,7 @@ impl Pooled {
             seed: 7,
             workers,
             process,
+            make_tls: no_files(),
         };
         let pooler = Pooler::build(config, deps).unwrap();
         let threads = pooler.start().unwrap();
@@ -126,6 +128,14 @@ impl Drop for Pooled {
         for helper in self.helpers.drain(..) {
             helper.join().unwrap();
         }
+    }
+}
+
+/// No configuration here names files.
+fn no_files() -> MakeTls {
+    MakeTls {
+        towards_clients: Arc::new(|_, _| Err("there are no files".into())),
+        towards_servers: Arc::new(|_, _| Err("there are no files".into())),
     }
 }
 

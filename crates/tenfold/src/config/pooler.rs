@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tenfold_pooler::config as pooler;
 use tenfold_pooler::config::{AuthMethod, Listen, Mode, PoolSettings, Sequences, TlsMode, UserSettings};
+use tenfold_pooler::tls::{self, TlsFiles, TlsVersion};
 
 use super::pgurl::{self, PgUrl};
 use super::tree::{Node, Table};
@@ -20,8 +21,8 @@ pub struct PoolerSettings {
     pub listen: Vec<Listen>,
     /// Everything that needs no other file. Its databases are those of [`PoolerSettings::databases`], in order.
     pub config: pooler::Config,
-    /// TLS towards clients.
-    pub tls: Option<ClientTls>,
+    /// TLS towards clients: what is asked of them, and what it is made of.
+    pub tls: Option<(TlsMode, TlsFiles)>,
     /// A file of rules.
     pub hba: Option<String>,
     /// Users of all databases.
@@ -32,28 +33,13 @@ pub struct PoolerSettings {
     pub databases: Vec<DatabaseFiles>,
 }
 
-/// TLS towards clients.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClientTls {
-    /// PEM.
-    pub certificate: String,
-    /// PEM.
-    pub key: String,
-    /// PEM.
-    pub ca: Option<String>,
-    /// What is asked of clients.
-    pub mode: TlsMode,
-}
-
 /// What a database's part of the file says of files.
 #[derive(Clone, Debug)]
 pub struct DatabaseFiles {
     /// Of the server's user.
     pub password: Secret,
-    /// PEM, or `system`.
-    pub ca: Option<String>,
-    /// Our certificate and its key.
-    pub identity: Option<(String, String)>,
+    /// Of TLS towards the server.
+    pub tls: TlsFiles,
     /// Who may log in.
     pub users: UserSources,
 }
@@ -96,7 +82,7 @@ impl PoolerSettings {
                 user_settings: user_tables().map(|(name, table)| (name.into(), user(table))).collect(),
                 ..of_all(table)
             },
-            tls: table.table("tls").map(client_tls),
+            tls: table.table("tls").map(|tls| (tls_mode(tls.text("mode")), tls_files(tls))),
             hba: owned(table, "hba"),
             users: table.table("users").map(|users| user_sources(users, None)).unwrap_or_default(),
             listed: user_tables().map(|(name, table)| (name.into(), secret(table))).collect(),
@@ -145,26 +131,36 @@ fn tcp(table: &Table) -> pooler::Tcp {
     }
 }
 
-fn client_tls(table: &Table) -> ClientTls {
-    ClientTls {
-        certificate: table.text("certificate").to_owned(),
-        key: table.text("key").to_owned(),
+fn tls_files(table: &Table) -> TlsFiles {
+    let suites = |key: &str, suite: fn(&str) -> Option<rustls::CipherSuite>| {
+        table.list(key).iter().map(|node| suite(text(node)).unwrap_or_else(|| unknown(text(node)))).collect()
+    };
+    TlsFiles {
+        certificate: owned(table, "certificate"),
+        key: owned(table, "key"),
         ca: owned(table, "ca"),
-        mode: tls_mode(table.text("mode")),
+        ciphers: suites("ciphers", tls::tls12_suite),
+        tls13_ciphers: suites("tls13_ciphers", tls::tls13_suite),
+        version_min: match table.text("version_min") {
+            "1.2" => TlsVersion::Tls12,
+            "1.3" => TlsVersion::Tls13,
+            other => unknown(other),
+        },
     }
 }
 
 fn database(name: &str, table: &Table, all: &PoolSettings) -> (pooler::Database, DatabaseFiles) {
     let urls: Vec<_> = urls(table).into_iter().map(|(_, url)| url).collect();
     let first = urls.first().cloned().expect("the rules want at least one server");
-    let tls = table.table("tls");
-    let from_tls = |key: &str| tls.and_then(|tls| owned(tls, key));
     let mode = table.optional_text("sslmode").map(str::to_owned).or(first.sslmode);
     let users = table.table("users").map(|users| user_sources(users, first.user.as_deref()));
     let config = pooler::Database {
         dbname: first.dbname,
         user: first.user,
-        server_tls: pooler::ServerTls { mode: tls_mode(mode.as_deref().unwrap_or("prefer")), config: None },
+        server_tls: pooler::ServerTls {
+            mode: tls_mode(mode.as_deref().unwrap_or("prefer")),
+            ..pooler::ServerTls::none()
+        },
         pool: pool(table.table("pool").expect("a section with defaults is always there"), all),
         user_settings: entries(table, "user").map(|(name, table)| (name.into(), user(table))).collect(),
         connect_query: owned(table, "connect_query"),
@@ -172,8 +168,7 @@ fn database(name: &str, table: &Table, all: &PoolSettings) -> (pooler::Database,
     };
     let files = DatabaseFiles {
         password: secret(table),
-        ca: from_tls("ca"),
-        identity: from_tls("certificate").zip(from_tls("key")),
+        tls: table.table("tls").map(tls_files).unwrap_or_default(),
         users: users.unwrap_or_default(),
     };
     (config, files)
@@ -224,6 +219,7 @@ fn pool(table: &Table, all: &PoolSettings) -> PoolSettings {
         query_wait: long("query_wait", all.query_wait),
         idle: long("idle", all.idle),
         lifetime: long("lifetime", all.lifetime),
+        fast_close: table.optional_boolean("fast_close").unwrap_or(all.fast_close),
         query_timeout: long("query_timeout", all.query_timeout),
         idle_in_transaction: long("idle_in_transaction", all.idle_in_transaction),
         transaction_timeout: long("transaction_timeout", all.transaction_timeout),

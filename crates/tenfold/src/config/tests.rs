@@ -79,7 +79,7 @@ cache = "off"
 
 [pooler]
 listen = ["127.0.0.1:6432", "unix:/run/tenfold:5432"]
-tls = { certificate = "server.crt", key = "server.key", ca = "clients.crt", mode = "verify-full" }
+tls = { certificate = "server.crt", key = "server.key", ca = "clients.crt", mode = "verify-full", ciphers = ["ECDHE-RSA-AES128-GCM-SHA256", "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384"], tls13_ciphers = ["TLS_AES_128_GCM_SHA256"], version_min = "1.2" }
 auth = "md5"
 hba = "pg_hba.conf"
 users = { file = "userlist.txt", query = "SELECT usename, passwd FROM pg_shadow WHERE usename = $1", user = "asker", password = "${DB_PASSWORD}", database = "shop" }
@@ -96,7 +96,7 @@ log_connections = true
 statements_max = 50
 dns_refresh = "30s"
 tcp = { keepalive = false, keepalive_idle = "60s", keepalive_interval = "5s", keepalive_count = 3, user_timeout = "20s" }
-pool = { mode = "statement", size = 9, reserve = 1, reserve_wait = "1s", min = 2, database_max = 30, clients_max = 400, query_wait = "7s", idle = "2m", lifetime = "3h", query_timeout = "1m", idle_in_transaction = "2m", transaction_timeout = "3m", client_idle = "4m", connect_timeout = "3s", connect_retry = "1s", check_after = "10s", hot_rows = "25%", sequences = "pin" }
+pool = { mode = "statement", size = 9, reserve = 1, reserve_wait = "1s", min = 2, database_max = 30, clients_max = 400, query_wait = "7s", idle = "2m", lifetime = "3h", fast_close = true, query_timeout = "1m", idle_in_transaction = "2m", transaction_timeout = "3m", client_idle = "4m", connect_timeout = "3s", connect_retry = "1s", check_after = "10s", hot_rows = "25%", sequences = "pin" }
 
 [pooler.user.reporting]
 password_file = "/run/secrets/reporting"
@@ -115,7 +115,7 @@ client_idle = "1h"
 primary = ["postgres://app@10.0.0.1:5432/shop", "postgres://app@10.0.0.2/shop"]
 password = "${DB_PASSWORD}"
 sslmode = "verify-full"
-tls = { ca = "system", certificate = "client.crt", key = "client.key" }
+tls = { ca = "system", certificate = "client.crt", key = "client.key", ciphers = ["ECDHE-ECDSA-CHACHA20-POLY1305"], tls13_ciphers = ["TLS_CHACHA20_POLY1305_SHA256"], version_min = "1.3" }
 users = { file = "shop.txt", query = "SELECT * FROM lookup($1)", password_file = "/run/secrets/shop" }
 connect_query = "SELECT 1"
 pool = { mode = "transaction", size = 20 }
@@ -371,6 +371,22 @@ error: there is no cluster "app"
   |
 5 | to = "app"
   |      ^^^^^ did you mean "api"?
+"#,
+    );
+}
+
+#[test]
+fn a_cipher_suite_that_there_is_not_is_shown_with_those_there_are() {
+    let source =
+        "[database.d]\nprimary = \"postgres://u@h\"\ntls.tls13_ciphers = [\"TLS_AES_256_GCM_SHA348\"]";
+    refused(
+        source,
+        r#"
+error: unknown tls13_ciphers "TLS_AES_256_GCM_SHA348"
+ --> tenfold.toml:3:22
+  |
+3 | tls.tls13_ciphers = ["TLS_AES_256_GCM_SHA348"]
+  |                      ^^^^^^^^^^^^^^^^^^^^^^^^ did you mean "TLS_AES_256_GCM_SHA384"? there are "TLS_AES_256_GCM_SHA384", "TLS_AES_128_GCM_SHA256" or "TLS_CHACHA20_POLY1305_SHA256"
 "#,
     );
 }

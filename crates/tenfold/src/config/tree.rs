@@ -193,6 +193,12 @@ impl Table {
             .expect("the walker checked a boolean with a default")
     }
 
+    /// A boolean, if it is there.
+    #[must_use]
+    pub fn optional_boolean(&self, key: &str) -> Option<bool> {
+        self.read(key, |value| if let Value::Boolean(b) = value { Some(*b) } else { None })
+    }
+
     /// Text that was required or has a default.
     #[must_use]
     pub fn text(&self, key: &str) -> &str {

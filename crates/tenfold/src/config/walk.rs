@@ -18,6 +18,9 @@ use super::keys::{self, Form, Key, Kind};
 use super::tree::{Node, Table, Value};
 use super::{env, explain, forms, suggest, values};
 
+/// Of words as long as this the nearest is a guess, and those there are had better be said.
+const GUESSED_CHARS_MAX: usize = 20;
+
 /// A walk in progress.
 pub struct Walk<'a> {
     env: env::Lookup<'a>,
@@ -276,7 +279,10 @@ impl<'a> Walk<'a> {
             return self.error(at.span, message, format!("this release knows {}", quoted_list(known)));
         }
         let label = match suggest::nearest(filled, known.iter().chain(later).copied()) {
-            Some(name) => format!("did you mean \"{name}\"?"),
+            Some(name) if known.iter().all(|word| word.len() < GUESSED_CHARS_MAX) => {
+                format!("did you mean \"{name}\"?")
+            }
+            Some(name) => format!("did you mean \"{name}\"? there are {}", quoted_list(known)),
             None => format!("expected {}", quoted_list(known)),
         };
         self.error(at.span, format!("unknown {} \"{}\"", at.name, printable(raw)), label)

@@ -7,6 +7,7 @@ mod failover;
 mod hostile;
 mod import;
 mod pooling;
+mod pooling_tls;
 mod process;
 mod running;
 mod sharing;

@@ -27,7 +27,7 @@ fn file(cluster: &Cluster, rest: &str) -> String {
     )
 }
 
-fn psql(connection: &str) -> Command {
+pub(crate) fn psql(connection: &str) -> Command {
     let mut psql = Command::new(Install::find().expect("PostgreSQL").bin.join("psql"));
     psql.args(["-X", "-A", "-t", "-q", connection])
         .env("PGPASSWORD", PASSWORD)
@@ -36,7 +36,7 @@ fn psql(connection: &str) -> Command {
 }
 
 /// What `psql` says to a statement, both of its outputs.
-fn ask(connection: &str, sql: &str) -> String {
+pub(crate) fn ask(connection: &str, sql: &str) -> String {
     let output = psql(connection).args(["-c", sql]).output().expect("psql runs");
     (stdout(&output) + &stderr(&output)).trim_end().to_owned()
 }
@@ -47,7 +47,7 @@ impl Process {
         self.database("shop")
     }
 
-    fn database(&self, name: &str) -> String {
+    pub(crate) fn database(&self, name: &str) -> String {
         let address: SocketAddr = self.pooler[0].parse().expect("a TCP address first");
         format!("host={} port={} user=postgres dbname={name}", address.ip(), address.port())
     }

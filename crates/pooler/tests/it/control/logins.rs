@@ -80,11 +80,11 @@ fn tls(mode: TlsMode, authority: &Authority, certificate: Option<&str>) -> Serve
             builder.with_client_auth_cert(chain.collect::<Result<_, _>>().unwrap(), key).unwrap()
         }
     };
-    ServerTls { mode, config: Some(Arc::new(config)) }
+    ServerTls { mode, config: Some(Arc::new(config)), ..ServerTls::none() }
 }
 
 fn plain() -> ServerTls {
-    ServerTls { mode: TlsMode::Disable, config: None }
+    ServerTls::none()
 }
 
 fn enter(user: &str, secret: ServerSecret, tls: ServerTls) -> Result<Client, Error> {

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use tenfold_pooler::tls::{self, TlsVersion};
+
 use super::document::{Document, text};
 use super::ini::pairs;
 use super::pgbouncer::{Settings, Unit, carry};
@@ -160,14 +162,21 @@ fn relative(name: &str, file: &str, document: &mut Document) {
 }
 
 fn inline(keys: &[(&'static str, String)]) -> String {
-    let keys: Vec<_> = keys.iter().map(|(key, value)| format!("{key} = {}", text(value))).collect();
+    let texts: Vec<_> = keys.iter().map(|(key, value)| (*key, text(value))).collect();
+    inline_table(&texts)
+}
+
+/// A table of values that are TOML already.
+fn inline_table(keys: &[(&'static str, String)]) -> String {
+    let keys: Vec<_> = keys.iter().map(|(key, value)| format!("{key} = {value}")).collect();
     format!("{{ {} }}", keys.join(", "))
 }
 
 /// TLS towards servers, which is each database's own here.
 pub(super) struct Tls {
     mode: Option<String>,
-    files: Vec<(&'static str, String)>,
+    /// The keys of `tls`, their values in TOML.
+    keys: Vec<(&'static str, String)>,
 }
 
 impl Tls {
@@ -177,7 +186,7 @@ impl Tls {
             for (key, name) in names {
                 let Some(file) = settings.get(name) else { continue };
                 relative(name, file, document);
-                found.push((key, file.to_owned()));
+                found.push((key, text(file)));
             }
             found
         };
@@ -189,9 +198,10 @@ impl Tls {
         let mode = settings.get("client_tls_sslmode").unwrap_or("disable");
         if mode != "disable" {
             let mut keys = files(names, document);
-            keys.push(("mode", mode.to_owned()));
+            keys.push(("mode", text(mode)));
+            keys.extend(choice(CLIENT_CHOICE, settings, document));
             if keys.iter().filter(|(key, _)| matches!(*key, "certificate" | "key")).count() == 2 {
-                document.set(&["pooler"], "tls", inline(&keys));
+                document.set(&["pooler"], "tls", inline_table(&keys));
             } else {
                 document.gap(
                     &format!("client_tls_sslmode = {mode}"),
@@ -205,13 +215,54 @@ impl Tls {
             ("certificate", "server_tls_cert_file"),
             ("key", "server_tls_key_file"),
         ];
-        let mut files = if mode.as_deref() == Some("disable") { Vec::new() } else { files(names, document) };
-        let verifies = mode.as_ref().is_some_and(|mode| mode.starts_with("verify"));
-        if verifies && !files.iter().any(|(key, _)| *key == "ca") {
-            files.push(("ca", crate::tls::SYSTEM.to_owned()));
+        let mut keys = Vec::new();
+        if mode.as_deref() != Some("disable") {
+            keys = files(names, document);
+            let verifies = mode.as_ref().is_some_and(|mode| mode.starts_with("verify"));
+            if verifies && !keys.iter().any(|(key, _)| *key == "ca") {
+                keys.push(("ca", text(crate::tls::SYSTEM)));
+            }
+            keys.extend(choice(SERVER_CHOICE, settings, document));
         }
-        Self { mode, files }
+        Self { mode, keys }
     }
+}
+
+/// How PgBouncer names the suites of TLS 1.2, those of 1.3, and the versions.
+const CLIENT_CHOICE: [&str; 3] = ["client_tls_ciphers", "client_tls13_ciphers", "client_tls_protocols"];
+const SERVER_CHOICE: [&str; 3] = ["server_tls_ciphers", "server_tls13_ciphers", "server_tls_protocols"];
+
+/// Suites and versions. Of a list, what names suites is carried, and each of the rest is told.
+fn choice(
+    [tls12, tls13, versions]: [&str; 3],
+    settings: &Settings,
+    document: &mut Document,
+) -> Vec<(&'static str, String)> {
+    type Suite = fn(&str) -> Option<rustls::CipherSuite>;
+    let mut keys = Vec::new();
+    let kinds = [("ciphers", tls12, tls::tls12_suite as Suite), ("tls13_ciphers", tls13, tls::tls13_suite)];
+    for (key, name, suite) in kinds {
+        let Some(list) = settings.get(name) else { continue };
+        if let Err(unknown) = tls::suites(list, suite) {
+            let why = format!(
+                "no suite here is called {}; `tenfold config explain pooler.tls.{key}` names those there are",
+                unknown.join(", ")
+            );
+            document.gap(&format!("{name} = {list}"), &why);
+        }
+        let known: Vec<_> =
+            list.split([':', ',', ' ']).filter(|name| suite(name).is_some()).map(text).collect();
+        if !known.is_empty() {
+            keys.push((key, format!("[{}]", known.join(", "))));
+        }
+    }
+    let Some(list) = settings.get(versions) else { return keys };
+    match tls::version_min(list) {
+        Some(TlsVersion::Tls12) => {}
+        Some(TlsVersion::Tls13) => keys.push(("version_min", text("1.3"))),
+        None => document.gap(&format!("{versions} = {list}"), "TLS 1.2 and 1.3 are spoken, or 1.3 alone"),
+    }
+    keys
 }
 
 /// A user of `[users]`.
@@ -275,8 +326,8 @@ pub(super) fn database(
     if let (true, Some(mode)) = (is_tcp, &tls.mode) {
         document.set(section, "sslmode", text(mode));
     }
-    if is_tcp && !tls.files.is_empty() {
-        document.set(section, "tls", inline(&tls.files));
+    if is_tcp && !tls.keys.is_empty() {
+        document.set(section, "tls", inline_table(&tls.keys));
     }
     let own_auth = ["auth_user", "auth_query", "auth_dbname"].iter().any(|key| value(pairs, key).is_some());
     let query = auth.query_of(pairs);

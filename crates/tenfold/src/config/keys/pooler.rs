@@ -4,6 +4,8 @@
 //! `database.NAME.pool` without, for one; likewise what a user may have of its own. Here each is written once, and the
 //! second table is made from the first.
 
+use tenfold_pooler::tls;
+
 use super::{DAY, Form, HOUR, Key, Kind, YEAR, duration, key, later};
 
 const SSL_MODES: &[&str] = &["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
@@ -44,7 +46,32 @@ const CLIENT_TLS: &[Key] = &[
     key("key", Kind::Text(Form::File), "Its private key, in PEM.", "\"server.key\"").required(),
     key("ca", Kind::Text(Form::File), "The authorities whose client certificates are believed, in PEM.", "\"clients-ca.crt\""),
     key("mode", Kind::Choice { known: SSL_MODES, later: &[] }, "What is asked of clients: `prefer` takes both, `require` only TLS, `verify-ca` and `verify-full` also a certificate of `ca`.", "\"require\"").or("\"prefer\""),
+    CIPHERS,
+    TLS13_CIPHERS,
+    VERSION_MIN,
 ];
+
+const CIPHERS: Key = key(
+    "ciphers",
+    Kind::List(&Kind::Choice { known: &tls::TLS12_NAMES, later: &[] }),
+    "The cipher suites of TLS 1.2 that may be used, those preferred first, by OpenSSL's names or IANA's; all if it is left out.",
+    "[\"ECDHE-ECDSA-AES256-GCM-SHA384\", \"ECDHE-RSA-AES256-GCM-SHA384\"]",
+);
+
+const TLS13_CIPHERS: Key = key(
+    "tls13_ciphers",
+    Kind::List(&Kind::Choice { known: &tls::TLS13_NAMES, later: &[] }),
+    "The same of TLS 1.3.",
+    "[\"TLS_AES_256_GCM_SHA384\"]",
+);
+
+const VERSION_MIN: Key = key(
+    "version_min",
+    Kind::Choice { known: &["1.2", "1.3"], later: &[] },
+    "The least version of TLS that is spoken.",
+    "\"1.3\"",
+)
+.or("\"1.2\"");
 
 const USERS: &[Key] = &[
     key(
@@ -118,6 +145,9 @@ const SERVER_TLS: &[Key] = &[
     ),
     key("certificate", Kind::Text(Form::File), "Our own certificate, in PEM.", "\"client.crt\""),
     key("key", Kind::Text(Form::File), "Its private key, in PEM.", "\"client.key\""),
+    CIPHERS,
+    TLS13_CIPHERS,
+    VERSION_MIN,
 ];
 
 // What a pool has, and a user may have of its own.
@@ -159,7 +189,7 @@ const CLIENT_IDLE: Key = key(
 );
 
 /// What a pool has: below `pooler.pool`, for all databases, each with its default.
-const POOL_OF_ALL: [Key; 19] = [
+const POOL_OF_ALL: [Key; 20] = [
     MODE.or("\"transaction\""),
     SIZE.or("20"),
     RESERVE.or("5"),
@@ -197,6 +227,13 @@ const POOL_OF_ALL: [Key; 19] = [
         "\"1h\"",
     )
     .or("\"1h\""),
+    key(
+        "fast_close",
+        Kind::Boolean,
+        "Whether a session whose server connection is to be replaced (RECONNECT, another host, TLS or password) ends with its transaction rather than by itself; only matters where a client keeps its connection.",
+        "true",
+    )
+    .or("false"),
     QUERY_TIMEOUT.or("\"0s\""),
     IDLE_IN_TRANSACTION.or("\"0s\""),
     TRANSACTION_TIMEOUT.or("\"0s\""),

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use rustls::CipherSuite;
 use tenfold_pooler::config::{self as pooler, AuthMethod, Host, Mode, PoolSettings, Sequences, TlsMode};
+use tenfold_pooler::tls::TlsVersion;
 
 use super::super::pooler::{PoolerSettings, Secret};
 use super::{EVERYTHING, good, read, refused};
@@ -25,8 +27,11 @@ fn a_file_with_everything_is_built_as_written() {
     assert_eq!((config.auth, config.clients_max, config.statements_max), (AuthMethod::Md5, 5_000, 50));
     assert_eq!((config.cancel_wait, config.query_wait_notify), (Duration::from_secs(4), Duration::ZERO));
     assert_eq!((config.tcp.keepalive, config.tcp.keepalive_count), (false, 3));
-    let tls = tls.expect("written");
-    assert_eq!((tls.mode, tls.ca.as_deref()), (TlsMode::VerifyFull, Some("clients.crt")));
+    let (mode, tls) = tls.expect("written");
+    assert_eq!((mode, tls.ca.as_deref()), (TlsMode::VerifyFull, Some("clients.crt")));
+    assert_eq!((tls.ciphers.len(), tls.tls13_ciphers.len(), tls.version_min), (2, 1, TlsVersion::Tls12));
+    let suite = CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256;
+    assert_eq!(tls.ciphers.first(), Some(&suite), "in their order");
     assert_eq!(hba.as_deref(), Some("pg_hba.conf"));
     let (query, secret) = users.query.expect("written");
     assert_eq!(
@@ -48,7 +53,10 @@ fn a_file_with_everything_is_built_as_written() {
     assert_eq!((shop.pool.hot_row_percent, shop.pool.sequences), (25, Sequences::Pin));
     assert_eq!((shop.user_settings[0].1.size, shop.user_settings[0].1.priority), (Some(12), 1));
     let files = &databases[1];
-    assert_eq!((files.ca.as_deref(), files.identity.is_some()), (Some("system"), true));
+    let tls = &files.tls;
+    assert_eq!((tls.ca.as_deref(), tls.identity()), (Some("system"), Ok(Some(("client.crt", "client.key")))));
+    assert_eq!((tls.ciphers.len(), tls.tls13_ciphers.len(), tls.version_min), (1, 1, TlsVersion::Tls13));
+    assert!(any.pool.fast_close && shop.pool.fast_close);
     // Who asks is, unless said otherwise, the server's user.
     assert_eq!(files.users.query.as_ref().map(|(query, _)| &*query.user), Some("app"));
 }
