@@ -156,7 +156,8 @@ fn at_the_end_transactions_finish_and_idle_clients_are_told() {
         is_in && cluster.psql(running).is_ok_and(|count| count == "1")
     });
     let ended = thread::spawn(move || process.terminate());
-    assert_eq!(working.join().expect("psql"), "|slept well");
+    // It may hear of the end before it has said goodbye.
+    assert_eq!(working.join().expect("psql").lines().next(), Some("|slept well"));
     let (code, log) = ended.join().expect("it ends");
     assert_eq!(code, Some(0), "{log}");
     assert!(log.contains("everything was finished"), "{log}");
