@@ -9,6 +9,8 @@
 //!
 //! **Failure.** A text that does not have the value has none and is not capped. Two values of one hash share a cap.
 
+use std::borrow::Cow;
+
 use crate::decision::Shape;
 use crate::fingerprint::{Seed, Sink, condense};
 use crate::ident::{Ident, literal};
@@ -31,9 +33,27 @@ pub enum HotValue {
     Param(u16),
 }
 
+/// What picks the row, as it is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyText<'a> {
+    /// A literal: a number as it stands, a string without its quotes and escapes.
+    Literal(Cow<'a, [u8]>),
+    /// Parameter `$n`: the value is in Bind. Counted from 1.
+    Param(u16),
+}
+
 /// Finds the value of `key` in a text. `None` if the text has no such literal.
 #[must_use]
 pub fn hot_value(sql: &[u8], dialect: Dialect, key: &HotKey) -> Option<HotValue> {
+    Some(match key_text(sql, dialect, key)? {
+        KeyText::Param(number) => HotValue::Param(number),
+        KeyText::Literal(text) => HotValue::Literal(hot_hash(&text)),
+    })
+}
+
+/// As [`hot_value`], with the literal itself.
+#[must_use]
+pub fn key_text<'a>(sql: &'a [u8], dialect: Dialect, key: &HotKey) -> Option<KeyText<'a>> {
     let mut wanted = Wanted { ordinal: key.ordinal, token: None };
     // Lists begin and end alike under every seed.
     condense(sql, dialect, &Seed([1; 4]), &mut wanted)?;
@@ -42,10 +62,10 @@ pub fn hot_value(sql: &[u8], dialect: Dialect, key: &HotKey) -> Option<HotValue>
     match token.kind {
         Kind::Param => {
             let number = std::str::from_utf8(raw.get(1..)?).ok()?;
-            number.parse().ok().map(HotValue::Param)
+            number.parse().ok().map(KeyText::Param)
         }
-        Kind::Number => Some(HotValue::Literal(hot_hash(raw))),
-        _ => literal(sql, token).map(|value| HotValue::Literal(hot_hash(&value))),
+        Kind::Number => Some(KeyText::Literal(Cow::Borrowed(raw))),
+        _ => literal(sql, token).map(KeyText::Literal),
     }
 }
 

@@ -95,6 +95,18 @@ pub fn parse_complete(out: &mut Vec<u8>) {
     header(out, tag::PARSE_COMPLETE, 0);
 }
 
+/// BindComplete.
+#[inline]
+pub fn bind_complete(out: &mut Vec<u8>) {
+    header(out, tag::BIND_COMPLETE, 0);
+}
+
+/// NoData.
+#[inline]
+pub fn no_data(out: &mut Vec<u8>) {
+    header(out, tag::NO_DATA, 0);
+}
+
 /// CloseComplete.
 #[inline]
 pub fn close_complete(out: &mut Vec<u8>) {

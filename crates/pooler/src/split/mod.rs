@@ -20,12 +20,14 @@ mod choose;
 mod facts;
 mod floors;
 mod identity;
+mod key;
 mod lsn;
 mod replica;
 mod samples;
 
 use std::{
     collections::HashSet,
+    hash::RandomState,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
@@ -41,8 +43,9 @@ use crate::config::ReplicaHost;
 pub use self::{
     choose::{Choice, Follower, Limits, Why, choose},
     facts::{Begins, FACTS_QUERY, Facts, instance_of, isolation_of},
-    floors::{Floors, Need, Writing},
+    floors::{Changed, Floors, Keyed, Need, Writing},
     identity::{Identities, Identity, identity_in},
+    key::{param_value, text_value},
     lsn::Lsn,
     replica::{InFlight, Replica, State},
     samples::{Sample, Samples},
@@ -73,6 +76,8 @@ pub struct Split {
     pub samples: Samples,
     /// What tables need.
     pub floors: Floors,
+    /// Hashes names and values of key columns.
+    pub hasher: RandomState,
     /// What people need.
     pub identities: Identities,
     /// The replicas, in the configuration's order; none: nothing is split.
@@ -95,6 +100,7 @@ impl Default for Split {
         Self {
             samples: Samples::new(),
             floors: Floors::new(),
+            hasher: RandomState::new(),
             identities: Identities::default(),
             replicas: ArcSwap::from_pointee(Vec::new()),
             last_id: AtomicU32::new(0),

@@ -25,12 +25,12 @@ use super::{
     batch::Batch,
     client::Client,
     lend::message_query,
-    place::{changes, person_of},
+    place::{Told, changes, person_of},
     server::{Due, Phase, Server, Why},
     slab::Key,
     waiters::First,
 };
-use crate::split::{Follower, InFlight, Waiting};
+use crate::split::{Changed, Follower, InFlight, Waiting};
 
 /// A statement that fails: there is no such savepoint.
 const FAILS: &[u8] = b"ROLLBACK TO SAVEPOINT tenfold_failed";
@@ -219,26 +219,59 @@ impl Worker {
     }
 
     /// A statement goes to the primary: until its answer is there, only the primary can tell what its tables hold.
-    pub(super) fn note_changes(&mut self, key: Key, server_key: Key, decision: &Decision, sql: &[u8]) {
+    pub(super) fn note_changes(
+        &mut self,
+        key: Key,
+        server_key: Key,
+        decision: &Decision,
+        statement: Told<'_>,
+    ) {
         let Some(server) = self.servers.get_mut(server_key) else { return };
         if server.pool.replica.is_some() || !self.pools[server.local].split.is_on() {
             return;
         }
-        self.note_person(key, sql);
+        self.note_person(key, statement.sql);
         let Some(server) = self.servers.get_mut(server_key) else { return };
-        let split = Arc::clone(&server.pool.database.split);
         let is_in_block = server.status == TransactionStatus::InTransaction && server.due.is_empty();
+        let body = match &decision.shape {
+            Shape::Execute(name) => self.prepared_body(key, name),
+            _ => None,
+        };
+        let decision = body.as_deref().unwrap_or(decision);
         let may_change_anything = decision
             .effects
             .intersects(Effects::DDL | Effects::UNKNOWN | Effects::SQL_EXECUTE | Effects::UNSURE);
         let tables = if may_change_anything { &Tables::All } else { changes(decision) };
+        // What EXECUTE is given stands elsewhere.
+        let keyed = if may_change_anything || body.is_some() {
+            None
+        } else {
+            self.keyed(key, tables, decision, statement)
+        };
+        let Some(server) = self.servers.get_mut(server_key) else { return };
+        let database = &server.pool.database;
+        if server.changed.is_empty() && server.writing.is_empty() {
+            server.changed_under = database.definitions.last_change();
+        }
         if is_in_block && !may_commit(decision) {
-            server.changed.merge(tables);
+            server.changed.add(tables, keyed);
             return;
         }
         let mut changed = std::mem::take(&mut server.changed);
-        changed.merge(tables);
-        server.writing.add(&split, &changed);
+        changed.add(tables, keyed);
+        server.writing.add(&database.split, &changed);
+    }
+
+    /// What EXECUTE of a name does, if it is known what was prepared under it.
+    fn prepared_body(&mut self, key: Key, name: &[u8]) -> Option<Arc<Decision>> {
+        let client = self.clients.get(key)?;
+        let prepared = client.image.prepared();
+        let (_, text) = prepared.iter().find(|(known, _)| known.as_bytes() == name)?;
+        let text = Arc::clone(text);
+        match &self.classify(key, text.as_bytes()).shape {
+            Shape::Prepare { body, .. } => Some(Arc::clone(body)),
+            _ => None,
+        }
     }
 
     /// Something that was not read goes to the primary.
@@ -246,7 +279,7 @@ impl Worker {
         let Some(server) = self.servers.get_mut(server_key) else { return };
         let split = Arc::clone(&server.pool.database.split);
         if server.pool.replica.is_none() && split.is_on() {
-            server.writing.add(&split, &Tables::All);
+            server.writing.add_all(&split);
         }
     }
 
@@ -341,8 +374,13 @@ impl Server {
 
     /// Nothing that was sent can commit any more without its answer being here.
     pub(super) fn end_writing(&mut self) {
+        let database = &self.pool.database;
+        if !self.writing.is_empty() && database.definitions.last_change() != self.changed_under {
+            // It may have waited for what was redefined meanwhile, and have done what no text of its shows.
+            self.writing.add_all(&database.split);
+        }
         self.writing.end();
-        self.changed = Tables::NONE;
+        self.changed = Changed::default();
     }
 
     /// Whether a read that a replica has answered in part was within a held BEGIN.

@@ -55,6 +55,8 @@ pub(crate) struct Client {
     pub(crate) was_held: bool,
     /// A BEGIN that was answered and not yet sent.
     pub(crate) held: Option<Box<Held>>,
+    /// A prepared BEGIN, COMMIT or ROLLBACK that was answered as bound, and is executed by the next message but one.
+    pub(crate) bound: Option<Arc<Statement>>,
     /// What replicas must have replayed for it.
     pub(crate) follower: Follower,
     /// Who is behind it, until it says otherwise.

@@ -193,6 +193,7 @@ impl Worker {
             identity: None,
             person: None,
             to_primary: false,
+            bound: None,
             behind_since: None,
             queue: 0,
             turn: None,

@@ -15,6 +15,7 @@
 mod aliases;
 mod away;
 mod batch;
+mod begin;
 mod cancel;
 mod certificate;
 mod client;

@@ -12,14 +12,14 @@
 //!
 //! **Failure.** Whatever is not known to be right goes to the primary, with a word for the reason that is counted.
 
-use std::{sync::Arc, time::Duration};
+use std::{hash::BuildHasher, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use tenfold_pgwire::{
     frame::{HEADER_BYTES, frontend as tag, frontend_header},
     frontend,
 };
-use tenfold_sql::{Begin, Decision, Destination, Isolation, Tables};
+use tenfold_sql::{Begin, Decision, Destination, Isolation, KeyText, Tables, key_text};
 
 use super::{
     Worker,
@@ -31,7 +31,10 @@ use crate::{
     config::{self, Consistency},
     pool::Pool,
     shared::Database,
-    split::{Choice, Identity, Limits, Need, Replica, Split, choose, identity_in, isolation_of},
+    split::{
+        Choice, Identity, Keyed, Limits, Need, Replica, Split, Why, choose, identity_in, isolation_of,
+        param_value, text_value,
+    },
 };
 
 /// The setting that says who is behind a connection.
@@ -123,6 +126,16 @@ impl Counts {
     }
 }
 
+/// A statement's text, and what it was given.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Told<'a> {
+    pub(super) sql: &'a [u8],
+    /// Bind's body.
+    pub(super) bind: Option<&'a [u8]>,
+    /// Types that Parse declared: 32-bit oids.
+    pub(super) types: &'a [u8],
+}
+
 /// What a held BEGIN means for where its reads may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Block {
@@ -151,10 +164,18 @@ impl Worker {
             Ok(block) => block,
             Err(reason) => return self.at_primary(local, reason),
         };
-        match self.need(key, tag, rest, read, block) {
-            Ok(need) => self.choose_for(key, local, need, block),
-            Err(reason) => self.at_primary(local, reason),
+        let need = match self.need(key, tag, rest, read, block) {
+            Ok(need) => need,
+            Err(reason) => return self.at_primary(local, reason),
+        };
+        let mut choice = self.choice(key, local, need);
+        if !matches!(choice, Choice::Replica { .. } | Choice::Primary(Why::NoReplica))
+            && block != Block::ReadOnly
+            && let Some(need) = self.need_of_key(key, tag, rest, read)
+        {
+            choice = self.choice(key, local, need);
         }
+        self.chosen(key, local, choice, block)
     }
 
     fn at_primary(&mut self, local: usize, reason: &'static str) -> Place {
@@ -192,6 +213,32 @@ impl Worker {
             (Isolation::RepeatableRead, _) => Err("repeatable_read"),
             (Isolation::ReadCommitted | Isolation::ReadUncommitted, false) => Ok(Block::Reads),
         }
+    }
+
+    /// The value that picks the rows of a statement about one table, where it has one.
+    pub(super) fn keyed(
+        &self,
+        key: Key,
+        tables: &Tables,
+        decision: &Decision,
+        told: Told<'_>,
+    ) -> Option<Keyed> {
+        let (Some(own), Tables::Some(tables)) = (&decision.route.key, tables) else { return None };
+        let [table] = tables[..] else { return None };
+        let client = self.clients.get(key)?;
+        let hasher = &client.seat.as_ref()?.pool.database.split.hasher;
+        let value = match key_text(told.sql, client.dialect, &own.value)? {
+            KeyText::Literal(text) => text_value(hasher, &text)?,
+            KeyText::Param(number) => {
+                let index = number.checked_sub(1)?;
+                let bind = frontend::Bind::parse(told.bind?).ok()?;
+                let types = told.types.get(usize::from(index) * 4..);
+                let declared = types.and_then(|types| types.first_chunk::<4>());
+                let oid = declared.map_or(0, |oid| u32::from_be_bytes(*oid));
+                param_value(hasher, bind.param(index)??, bind.param_format(index), oid)?
+            }
+        };
+        Some(Keyed { table, column: hasher.hash_one(&*own.column), value })
     }
 
     /// What a replica needs to answer the message and what belongs to it; else why none may.
@@ -296,21 +343,88 @@ impl Worker {
         Err("long_series")
     }
 
-    fn choose_for(&mut self, key: Key, local: usize, need: Need, block: Block) -> Place {
+    /// What the message needs if only the rows of its key count: of a statement alone, about one table.
+    fn need_of_key(
+        &mut self,
+        key: Key,
+        tag: u8,
+        mut rest: &[u8],
+        read: Option<&Arc<Decision>>,
+    ) -> Option<Need> {
+        let mut parsed: Option<(frontend::Parse<'_>, Arc<Decision>)> = None;
+        let mut found: Option<Keyed> = None;
+        for _ in 0..SERIES_MAX {
+            let header = frontend_header(rest).ok()??;
+            let (message, behind) = rest.split_at_checked(header.len)?;
+            let body = message.get(HEADER_BYTES..)?;
+            rest = behind;
+            match header.tag {
+                tag::QUERY if tag == tag::QUERY => {
+                    let sql = frontend::Query::parse(body).ok()?.sql;
+                    let (read, told) = (read?, Told { sql, bind: None, types: &[] });
+                    found = self.keyed(key, &read.route.reads, read, told);
+                    break;
+                }
+                tag::PARSE if parsed.is_none() => {
+                    let parse = frontend::Parse::parse(body).ok()?;
+                    parsed = Some((parse, self.classify(key, parse.sql)));
+                }
+                tag::BIND if found.is_none() => {
+                    found = Some(self.key_of_bind(key, body, parsed.as_ref())?);
+                }
+                tag::DESCRIBE | tag::EXECUTE | tag::FLUSH => {}
+                tag::SYNC => break,
+                _ => return None,
+            }
+        }
+        let seat = self.clients.get(key)?.seat.as_ref()?;
+        seat.pool.database.split.floors.need_of_key(found?)
+    }
+
+    /// The value that a Bind gives to the key of its statement, which may have been parsed just before.
+    fn key_of_bind(
+        &mut self,
+        key: Key,
+        body: &[u8],
+        parsed: Option<&(frontend::Parse<'_>, Arc<Decision>)>,
+    ) -> Option<Keyed> {
+        let name = frontend::BindNames::peek(body)?.statement;
+        let bind = Some(body);
+        if let Some((parse, read)) = parsed.filter(|(parse, _)| parse.name == name) {
+            let told = Told { sql: parse.sql, bind, types: parse.param_types_raw };
+            return self.keyed(key, &read.route.reads, read, told);
+        }
+        let client = self.clients.get(key)?;
+        let known = if name.is_empty() { client.unnamed.as_ref() } else { client.statements.get(name) };
+        let known = Arc::clone(known?);
+        let read = self.decision_of(key, &known);
+        let told = Told { sql: known.text(), bind, types: known.types() };
+        self.keyed(key, &read.route.reads, &read, told)
+    }
+
+    /// What the replicas are like for this client and this need.
+    fn choice(&mut self, key: Key, local: usize, need: Need) -> Choice {
         let now_ms = self.shared.ms(self.now);
-        let now = self.now;
         let part = &mut self.pools[local];
-        let database = Arc::clone(&part.pool.database);
-        let Some(client) = self.clients.get_mut(key) else { return Place::Primary };
+        let Some(client) = self.clients.get(key) else { return Choice::Primary(Why::NoReplica) };
         let reads = &part.split.spec.load().reads;
         let follows = reads.consistency == Consistency::OwnWrites;
-        let (limits, catch_up) = (Limits { lag_max: reads.lag_max, follows }, reads.catch_up);
+        let limits = Limits { lag_max: reads.lag_max, follows };
         let replicas = part.split.replicas.load();
         let spread = client.id;
-        let split = &database.split;
+        let split = &part.pool.database.split;
         let person = person_of(client, split).map(|person| split.identities.get(person));
         let follower = person.map_or(client.follower, |person| client.follower.and(person));
-        let choice = choose(need, &follower, replicas, &split.samples, limits, now_ms, spread);
+        choose(need, &follower, replicas, &split.samples, limits, now_ms, spread)
+    }
+
+    /// What comes of a choice: whoever waits, waits until `catch_up` is over.
+    fn chosen(&mut self, key: Key, local: usize, choice: Choice, block: Block) -> Place {
+        let now = self.now;
+        let part = &mut self.pools[local];
+        let catch_up = part.split.spec.load().reads.catch_up;
+        let database = Arc::clone(&part.pool.database);
+        let Some(client) = self.clients.get_mut(key) else { return Place::Primary };
         let waited = client.behind_since.map(|since| now.saturating_duration_since(since));
         let choice = match choice {
             Choice::Wait(why) if waited.unwrap_or(Duration::ZERO) >= catch_up => Choice::Primary(why),

@@ -17,6 +17,7 @@ use super::{
     Worker,
     batch::Batch,
     client::Client,
+    place::Told,
     refuse,
     server::{Due, Named, Server},
     slab::Key,
@@ -245,7 +246,8 @@ impl Worker {
                 self.refuse_and_end(key, Refusal::StatementMode, refuse::NO_TRANSACTIONS);
                 return Step::Gone;
             }
-            self.note_changes(key, server_key, &decision, statement.text());
+            let told = Told { sql: statement.text(), bind: Some(body), types: statement.types() };
+            self.note_changes(key, server_key, &decision, told);
             if self.is_noted(server_key, &decision) {
                 self.ahead(key, server_key, decision.effects, batch);
                 self.alias(key, server_key, &decision, statement.text(), batch);
@@ -257,6 +259,9 @@ impl Worker {
         }
         let mut id = 0;
         if names.statement.is_empty() {
+            if statement.is_none() {
+                self.note_unread(server_key);
+            }
             self.ensure_unnamed(key, server_key, batch);
             batch.pass(message.start..message.end);
         } else if let Some(statement) = &statement {
@@ -272,6 +277,7 @@ impl Worker {
             frontend::bind_beginning(names.portal, name, rest_len, batch.stage());
             batch.pass(rest..message.end);
         } else {
+            self.note_unread(server_key);
             self.pass_unknown(message, data, names.statement, batch);
         }
         let Some(server) = self.servers.get_mut(server_key) else { return Step::Wait };

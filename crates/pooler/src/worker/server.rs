@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use tenfold_pgwire::backend::TransactionStatus;
-use tenfold_sql::{Effects, Fingerprint, Tables};
+use tenfold_sql::{Effects, Fingerprint};
 
 use super::{
     away::{Away, Unconfirmed},
@@ -17,7 +17,7 @@ use crate::{
     pool::{Place, Pool},
     probe::{Reader, Wanted},
     shared::{Address, Startup},
-    split::Writing,
+    split::{Changed, Writing},
     statements::{ServerStatements, Statement},
 };
 
@@ -90,7 +90,9 @@ pub(crate) struct Server {
     /// The rows its transaction is counted at.
     pub(crate) hot: Vec<HotPermit>,
     /// Tables that its transaction has changed, of which nobody need know before it may commit.
-    pub(crate) changed: Tables,
+    pub(crate) changed: Changed,
+    /// The last change of definitions when the first of them was read.
+    pub(crate) changed_under: u64,
     /// Tables that what was sent may commit to.
     pub(crate) writing: Writing,
     /// The read of its client's that it answers as a replica.
@@ -423,7 +425,8 @@ impl Server {
             tainted: false,
             sequences_of: 0,
             hot: Vec::new(),
-            changed: Tables::NONE,
+            changed: Changed::default(),
+            changed_under: 0,
             writing: Writing::default(),
             away: None,
             unconfirmed: None,

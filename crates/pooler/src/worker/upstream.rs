@@ -26,7 +26,7 @@ use super::{
     batch::Batch,
     client::{Client, Held, State},
     lend::Lending,
-    place::{IDENTITY_SETTING, Place},
+    place::{IDENTITY_SETTING, Place, Told},
     server::{Due, Phase, Why},
     slab::Key,
     stats::Stat,
@@ -204,13 +204,24 @@ impl Worker {
         if client.skipping && !matches!(message.header.tag, tag::SYNC | tag::TERMINATE) {
             return Step::Used;
         }
+        if matches!(message.header.tag, tag::PARSE | tag::BIND | tag::DESCRIBE | tag::EXECUTE)
+            && let Some(step) = self.begin_prepared(key, message, data)
+        {
+            return step;
+        }
+        let Some(client) = self.clients.get_mut(key) else { return Step::Gone };
         match message.header.tag {
             tag::TERMINATE => Step::Goodbye,
             // What follows a COPY that failed is dropped, as the server would.
             tag::COPY_DATA | tag::COPY_DONE | tag::COPY_FAIL | tag::FLUSH => Step::Used,
             tag::SYNC => {
                 client.skipping = false;
-                self.answer_ready(key)
+                let is_over = client.held.is_none();
+                let step = self.answer_ready(key);
+                if is_over {
+                    self.tell_late(key);
+                }
+                step
             }
             tag::PASSWORD => self.protocol_error(key, "unexpected password message"),
             tag::CLOSE => match frontend::Close::parse(body) {
@@ -612,7 +623,7 @@ impl Worker {
             return step;
         }
         let sql = frontend::Query::parse(body).map_or(&[][..], |query| query.sql);
-        self.note_changes(key, server_key, &decision, sql);
+        self.note_changes(key, server_key, &decision, Told { sql, bind: None, types: &[] });
         if self.is_noted(server_key, &decision) {
             self.ahead(key, server_key, decision.effects, batch);
             self.alias(key, server_key, &decision, sql, batch);

@@ -340,7 +340,7 @@ fn reads_go_on_when_replicas_die() {
     for _ in 0..200 {
         assert_eq!(client.value("SELECT count(*) FROM t").as_deref(), Some("10"));
     }
-    assert_eq!(scene.up(), 0);
+    scene.until_up(0);
     scene.cluster.replicas_mut()[0].start().unwrap();
     scene.until_up(1);
     until_split(&scene, &mut client, "SELECT v FROM t WHERE id = 1");
@@ -359,4 +359,130 @@ fn a_replica_that_was_promoted_is_none() {
     for _ in 0..50 {
         assert_eq!(client.value("SELECT v FROM t WHERE id = 1").as_deref(), Some("0"));
     }
+}
+
+/// A statement by the extended protocol, without Sync.
+fn extended(out: &mut Vec<u8>, sql: &str, params: &[&str]) {
+    write::parse(out, b"", sql.as_bytes(), []);
+    let values = params.iter().map(|param| Some(param.as_bytes()));
+    write::bind(out, b"", b"", Format::Text, values, Format::Text);
+    write::execute(out, b"", 0);
+}
+
+#[test]
+fn a_begin_that_is_sent_with_its_first_statement_is_held_too() {
+    let scene = Scene::new();
+    let mut client = scene.client();
+    table(&mut client, "t");
+    scene.catch_up();
+    until_split(&scene, &mut client, "SELECT v FROM t WHERE id = 1");
+    let reading = scene.away(|| {
+        for _ in 0..3 {
+            let mut out = Vec::new();
+            extended(&mut out, "BEGIN", &[]);
+            extended(&mut out, "SELECT v FROM t WHERE id = $1", &["1"]);
+            write::sync(&mut out);
+            assert_eq!(client.send(&out).unwrap().len(), 1);
+            out.clear();
+            extended(&mut out, "SELECT v FROM t WHERE id = $1", &["2"]);
+            write::sync(&mut out);
+            assert_eq!(client.send(&out).unwrap().len(), 1);
+            out.clear();
+            extended(&mut out, "COMMIT", &[]);
+            write::sync(&mut out);
+            client.send(&out).unwrap();
+        }
+    });
+    assert_eq!(reading, 6);
+    let mut out = Vec::new();
+    extended(&mut out, "BEGIN", &[]);
+    extended(&mut out, "UPDATE t SET v = 9 WHERE id = 1 RETURNING v", &[]);
+    write::sync(&mut out);
+    assert_eq!(value(&client.send(&out)), "9");
+    out.clear();
+    extended(&mut out, "ROLLBACK", &[]);
+    write::sync(&mut out);
+    client.send(&out).unwrap();
+    assert_eq!(client.value("SELECT v FROM t WHERE id = 1").as_deref(), Some("0"));
+    // Prepared by name, as drivers do that meet it often, and failing.
+    out.clear();
+    for (name, sql) in [("b", "BEGIN READ WRITE"), ("r", "ROLLBACK")] {
+        write::parse(&mut out, name.as_bytes(), sql.as_bytes(), []);
+    }
+    write::sync(&mut out);
+    client.send(&out).unwrap();
+    let run = |out: &mut Vec<u8>, name: &str| {
+        write::bind(out, b"", name.as_bytes(), Format::Text, std::iter::empty(), Format::Text);
+        write::execute(out, b"", 0);
+    };
+    for _ in 0..2 {
+        out.clear();
+        run(&mut out, "b");
+        extended(&mut out, "SELECT 1 / v FROM t WHERE id = 1", &[]);
+        write::sync(&mut out);
+        assert!(client.send(&out).unwrap_err().contains("division by zero"));
+        assert!(client.query("SELECT 1").unwrap_err().contains("aborted"));
+        out.clear();
+        run(&mut out, "r");
+        write::sync(&mut out);
+        client.send(&out).unwrap();
+        assert_eq!(client.value("SELECT v FROM t WHERE id = 1").as_deref(), Some("0"));
+    }
+}
+
+#[test]
+fn readers_of_other_rows_need_not_wait_for_a_row_that_was_written() {
+    let scene = Scene::new();
+    let (mut writer, mut reader) = (scene.client(), scene.client());
+    table(&mut writer, "t");
+    scene.catch_up();
+    until_split(&scene, &mut reader, "SELECT v FROM t WHERE id = 1");
+    for replica in scene.cluster.replicas() {
+        replica.pause_replay().unwrap();
+    }
+    writer.query("UPDATE t SET v = 1 WHERE id = 1").unwrap();
+    let others = scene.away(|| {
+        for sql in ["SELECT v FROM t WHERE id = 2", "SELECT v FROM t WHERE id = '03'"] {
+            assert_eq!(reader.value(sql).as_deref(), Some("0"));
+        }
+        assert_eq!(value(&reader.execute("SELECT v FROM t WHERE id = $1", &["4"])), "0");
+    });
+    assert_eq!(others, 3);
+    let same = scene.away(|| {
+        for sql in ["SELECT v FROM t WHERE id = 1", "SELECT v FROM t WHERE id = '001'"] {
+            assert_eq!(reader.value(sql).as_deref(), Some("1"));
+        }
+        assert_eq!(value(&reader.execute("SELECT v FROM t WHERE id = $1", &["1"])), "1");
+        assert_eq!(value(&reader.query("SELECT sum(v) FROM t")), "1");
+        assert_eq!(value(&reader.query("SELECT v FROM t WHERE v = 1")), "1");
+    });
+    assert_eq!(same, 0);
+}
+
+#[test]
+fn who_is_behind_a_connection_sees_what_they_wrote_on_another() {
+    let scene = Scene::new();
+    let (mut first, mut second, mut third) = (scene.client(), scene.client(), scene.client());
+    table(&mut first, "t");
+    table(&mut first, "other");
+    scene.catch_up();
+    until_split(&scene, &mut second, "SELECT v FROM t WHERE id = 1");
+    for replica in scene.cluster.replicas() {
+        replica.pause_replay().unwrap();
+    }
+    first.query("SET tenfold.identity = 'ann'").unwrap();
+    second.query("SET tenfold.identity = 'ann'").unwrap();
+    first.query("UPDATE t SET v = 1 WHERE id = 1").unwrap();
+    // Whatever she reads: time does not run backwards for her.
+    let hers = scene.away(|| {
+        second.query("SELECT v FROM other WHERE id = 1").unwrap();
+        third.query("SELECT v FROM other WHERE id = 1 /*tenfold='ann'*/").unwrap();
+    });
+    assert_eq!(hers, 0);
+    second.query("RESET tenfold.identity").unwrap();
+    let theirs = scene.away(|| {
+        let mut stranger = scene.client();
+        stranger.query("SELECT v FROM other WHERE id = 1 /*tenfold='bob'*/").unwrap();
+    });
+    assert_eq!(theirs, 1);
 }
