@@ -24,7 +24,7 @@ use crate::{
     auth::Credential,
     config::{Mode, PoolSettings},
     shared::{Database, Reports, STARTUPS_MAX, Started, Startup, Target, UserCount},
-    split::{Begins, Replica},
+    split::{Begins, Replica, Routes, Top, TopRow, merged},
     worker::{Report, Stat, Stats},
 };
 
@@ -50,6 +50,8 @@ pub struct Pool {
     pub credential: Arc<ArcSwapOption<Credential>>,
     /// What BEGIN means to its sessions.
     begins: ArcSwapOption<Begins>,
+    /// What each worker routed.
+    routes: Box<[Mutex<Routed>]>,
     /// Pools of the same user at replicas.
     at_replicas: Mutex<Vec<Arc<Pool>>>,
     open: AtomicUsize,
@@ -70,6 +72,13 @@ pub struct Pool {
     startups: Mutex<HashMap<Arc<Startup>, Arc<Started>>>,
     /// Of clients without parameters.
     plain: Arc<Started>,
+}
+
+/// What one worker routed, up to a second ago.
+#[derive(Debug, Default)]
+struct Routed {
+    routes: Routes,
+    top: Vec<TopRow>,
 }
 
 /// What one worker shows the others.
@@ -113,6 +122,7 @@ impl Pool {
             settings: ArcSwap::from_pointee(settings),
             credential: Arc::default(),
             begins: ArcSwapOption::empty(),
+            routes: (0..workers).map(|_| Mutex::default()).collect(),
             at_replicas: Mutex::default(),
             open: AtomicUsize::new(0),
             slots: (0..workers).map(|_| slot()).collect(),
@@ -144,6 +154,31 @@ impl Pool {
         let pool = Arc::new(Self { replica, credential, ..pool });
         all.push(Arc::clone(&pool));
         pool
+    }
+
+    /// Tells what one worker routed.
+    pub(crate) fn publish_routes(&self, worker: usize, routes: &Routes, top: &Top) {
+        let mut shown = self.routes[worker].lock().unwrap_or_else(PoisonError::into_inner);
+        if shown.routes != *routes {
+            *shown = Routed { routes: routes.clone(), top: top.rows() };
+        }
+    }
+
+    /// What all workers routed, up to a second ago.
+    #[must_use]
+    pub fn routes(&self) -> Routes {
+        let mut all = Routes::default();
+        for shown in &self.routes {
+            all.merge(&shown.lock().unwrap_or_else(PoisonError::into_inner).routes);
+        }
+        all
+    }
+
+    /// The statements that were routed most often, with where they went; no more than `max`.
+    #[must_use]
+    pub fn top(&self, max: usize) -> Vec<TopRow> {
+        let lists = self.routes.iter();
+        merged(lists.map(|shown| shown.lock().unwrap_or_else(PoisonError::into_inner).top.clone()), max)
     }
 
     /// What BEGIN means to a session that has changed nothing; `None` until a server has said so.

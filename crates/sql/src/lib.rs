@@ -22,6 +22,7 @@ pub mod path;
 pub mod quote;
 mod read;
 pub mod route;
+mod shown;
 mod template;
 
 pub use catalogue::{Catalogue, CatalogueBuilder, RoleSetting};
@@ -34,6 +35,7 @@ pub use lex::{Dialect, Hint};
 pub use path::SearchPath;
 pub use read::statements;
 pub use route::{Destination, Key, Reason, Route, TableId, Tables};
+pub use shown::shown;
 
 /// What can be wrong with what is given to this crate, other than SQL texts, which never fail.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

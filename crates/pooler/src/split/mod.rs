@@ -23,6 +23,7 @@ mod identity;
 mod key;
 mod lsn;
 mod replica;
+mod routes;
 mod samples;
 
 use std::{
@@ -48,6 +49,7 @@ pub use self::{
     key::{param_value, text_value},
     lsn::Lsn,
     replica::{InFlight, Replica, State},
+    routes::{LAG_BOUNDS_US, Routes, Top, TopRow, merged},
     samples::{Sample, Samples},
 };
 

@@ -178,7 +178,7 @@ impl Worker {
         }
         client.stash.splice(0..0, away.sent.iter().copied());
         if let Some(local) = local {
-            self.pools[local].split.counts.reruns += 1;
+            self.pools[local].split.routes.reruns += 1;
         }
     }
 

@@ -19,7 +19,7 @@ use tenfold_pgwire::{
     frame::{HEADER_BYTES, frontend as tag, frontend_header},
     frontend,
 };
-use tenfold_sql::{Begin, Decision, Destination, Isolation, KeyText, Tables, key_text};
+use tenfold_sql::{Begin, Decision, Destination, Isolation, KeyText, Tables, key_text, shown};
 
 use super::{
     Worker,
@@ -32,8 +32,8 @@ use crate::{
     pool::Pool,
     shared::Database,
     split::{
-        Choice, Identity, Keyed, Limits, Need, Replica, Split, Why, choose, identity_in, isolation_of,
-        param_value, text_value,
+        Choice, Identity, Keyed, Limits, Need, Replica, Routes, Split, Top, Why, choose, identity_in,
+        isolation_of, param_value, text_value,
     },
 };
 
@@ -41,8 +41,10 @@ use crate::{
 pub(super) const IDENTITY_SETTING: &str = "tenfold.identity";
 /// Statements of one series that are looked at.
 const SERIES_MAX: usize = 64;
-/// Words for reasons, at most: those of statements, those of replicas, and a few here.
-const REASONS_MAX: usize = 64;
+/// What the top list calls a read at a replica.
+const REPLICA: &str = "replica";
+/// Bytes of a statement's text that the top list shows.
+const SHOWN_BYTES_MAX: usize = 200;
 
 /// Where a transaction begins.
 #[derive(Debug)]
@@ -61,23 +63,30 @@ pub(super) struct LocalSplit {
     spec: arc_swap::Cache<SpecOf, Arc<config::Database>>,
     /// Pools of the same user at replicas.
     at: Vec<Arc<Pool>>,
-    /// Reads that went to replicas, and what went to the primary by reason.
-    pub(super) counts: Counts,
+    critical: Critical,
+    /// What went where.
+    pub(super) routes: Routes,
+    /// The statements that did so most often.
+    pub(super) top: Top,
 }
 
-/// What one worker routed for one pool.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Counts {
-    /// Transactions and reads of transactions at replicas.
-    pub(super) replica: u64,
-    /// Transactions at the primary, by reason.
-    pub(super) primary: Vec<(&'static str, u64)>,
-    /// Reads that waited for a replica to catch up.
-    pub(super) waits: u64,
-    /// Microseconds they waited.
-    pub(super) wait_us: u64,
-    /// Reads that a replica refused or lost, and that were sent to the primary.
-    pub(super) reruns: u64,
+/// Tables that are read at the primary only, and what this was found by: the catalogue's version, the configuration.
+#[derive(Debug, Default)]
+struct Critical {
+    version: u64,
+    spec: Option<Arc<config::Database>>,
+    tables: Tables,
+}
+
+impl Critical {
+    #[inline]
+    fn holds(&self, reads: &Tables) -> bool {
+        match (&self.tables, reads) {
+            (Tables::All, _) => true,
+            (Tables::Some(own), Tables::All) => !own.is_empty(),
+            (Tables::Some(own), Tables::Some(_)) => own.iter().any(|table| reads.contains(*table)),
+        }
+    }
 }
 
 struct ReplicasOf(Arc<Database>);
@@ -105,24 +114,15 @@ impl LocalSplit {
             replicas: arc_swap::Cache::new(ReplicasOf(Arc::clone(database))),
             spec: arc_swap::Cache::new(SpecOf(Arc::clone(database))),
             at: Vec::new(),
-            counts: Counts::default(),
+            critical: Critical::default(),
+            routes: Routes::default(),
+            top: Top::default(),
         }
     }
 
     #[inline]
     pub(super) fn is_on(&mut self) -> bool {
         !self.replicas.load().is_empty()
-    }
-}
-
-impl Counts {
-    /// One more at the primary, for this reason.
-    fn primary(&mut self, reason: &'static str) {
-        if let Some((_, count)) = self.primary.iter_mut().find(|(other, _)| std::ptr::eq(*other, reason)) {
-            *count += 1;
-        } else if self.primary.len() < REASONS_MAX {
-            self.primary.push((reason, 1));
-        }
     }
 }
 
@@ -156,18 +156,65 @@ impl Worker {
         if !self.pools[local].split.is_on() {
             return Place::Primary;
         }
+        let (place, route) = match self.choice_for(key, local, tag, rest, read) {
+            Ok((choice, block)) => self.chosen(key, local, choice, block),
+            Err(reason) => {
+                self.pools[local].split.routes.at_primary(reason);
+                (Place::Primary, reason)
+            }
+        };
+        if !matches!(place, Place::Wait) && self.pools[local].split.top.is_next() {
+            self.note_top(key, local, (tag, rest), read, route);
+        }
+        place
+    }
+
+    /// The first statement of a transaction goes to the top list.
+    fn note_top(
+        &mut self,
+        key: Key,
+        local: usize,
+        (tag, rest): (u8, &[u8]),
+        read: Option<&Arc<Decision>>,
+        route: &'static str,
+    ) {
+        let body = whole_body(rest).unwrap_or_default();
+        let statement = self.statement_of(key, tag, body);
+        let decision = match (read, &statement) {
+            (Some(read), _) => Arc::clone(read),
+            (None, Some(statement)) => self.decision_of(key, statement),
+            (None, None) => return,
+        };
+        let dialect = self.clients.get(key).map(|client| client.dialect).unwrap_or_default();
+        let text = || {
+            let sql = match (tag, &statement) {
+                (tag::QUERY, _) => frontend::Query::parse(body).map_or(&[][..], |query| query.sql),
+                (tag::PARSE, _) => frontend::Parse::parse(body).map_or(&[][..], |parse| parse.sql),
+                (_, Some(statement)) => statement.text(),
+                _ => &[],
+            };
+            shown(sql, dialect, SHOWN_BYTES_MAX)
+        };
+        self.pools[local].split.top.note(decision.fingerprint, route, text);
+    }
+
+    /// Which replica could answer, or why none may.
+    fn choice_for(
+        &mut self,
+        key: Key,
+        local: usize,
+        tag: u8,
+        rest: &[u8],
+        read: Option<&Arc<Decision>>,
+    ) -> Result<(Choice, Block), &'static str> {
+        let client = self.clients.get_mut(key).ok_or("unknown")?;
         if std::mem::take(&mut client.to_primary) {
             client.behind_since = None;
-            return self.at_primary(local, "rerun");
+            return Err("rerun");
         }
-        let block = match self.block_of(key) {
-            Ok(block) => block,
-            Err(reason) => return self.at_primary(local, reason),
-        };
-        let need = match self.need(key, tag, rest, read, block) {
-            Ok(need) => need,
-            Err(reason) => return self.at_primary(local, reason),
-        };
+        self.know_critical(local);
+        let block = self.block_of(key)?;
+        let need = self.need(key, tag, rest, read, block)?;
         let mut choice = self.choice(key, local, need);
         if !matches!(choice, Choice::Replica { .. } | Choice::Primary(Why::NoReplica))
             && block != Block::ReadOnly
@@ -175,12 +222,35 @@ impl Worker {
         {
             choice = self.choice(key, local, need);
         }
-        self.chosen(key, local, choice, block)
+        Ok((choice, block))
     }
 
-    fn at_primary(&mut self, local: usize, reason: &'static str) -> Place {
-        self.pools[local].split.counts.primary(reason);
-        Place::Primary
+    /// Which tables `primary_tables` means, by the catalogue as it is now.
+    fn know_critical(&mut self, local: usize) {
+        let part = &mut self.pools[local];
+        let spec = Arc::clone(part.split.spec.load());
+        let names = &spec.reads.primary_tables;
+        if names.is_empty() {
+            part.split.critical = Critical::default();
+            return;
+        }
+        let version = part.catalogue().version();
+        let is_same = |known: &Arc<config::Database>| Arc::ptr_eq(known, &spec);
+        let critical = &part.split.critical;
+        if critical.version == version && critical.spec.as_ref().is_some_and(is_same) {
+            return;
+        }
+        let mut tables = Tables::NONE;
+        for name in names {
+            let (schema, table) = match name.split_once('.') {
+                Some((schema, table)) => (Some(schema), table),
+                None => (None, name.as_str()),
+            };
+            if let Some((reads, _)) = part.catalogue().tables(schema, table) {
+                tables.merge(&reads.clone());
+            }
+        }
+        part.split.critical = Critical { version, spec: Some(spec), tables };
     }
 
     /// What the client's BEGIN, or none, means.
@@ -252,10 +322,7 @@ impl Worker {
     ) -> Result<Need, &'static str> {
         match (tag, read) {
             (tag::QUERY, Some(read)) => {
-                let body = frontend_header(rest)
-                    .ok()
-                    .flatten()
-                    .and_then(|header| rest.get(HEADER_BYTES..header.len));
+                let body = whole_body(rest);
                 let query = body.and_then(|body| frontend::Query::parse(body).ok());
                 self.note_person(key, query.map_or(&[][..], |query| query.sql));
                 self.need_of(key, read, block)
@@ -292,6 +359,9 @@ impl Worker {
         }
         if split.is_refused(read.fingerprint) {
             return Err("refused_before");
+        }
+        if self.pools[seat.local].split.critical.holds(&read.route.reads) {
+            return Err("primary_table");
         }
         Ok(split.floors.need(&read.route.reads))
     }
@@ -419,12 +489,12 @@ impl Worker {
     }
 
     /// What comes of a choice: whoever waits, waits until `catch_up` is over.
-    fn chosen(&mut self, key: Key, local: usize, choice: Choice, block: Block) -> Place {
+    fn chosen(&mut self, key: Key, local: usize, choice: Choice, block: Block) -> (Place, &'static str) {
         let now = self.now;
         let part = &mut self.pools[local];
         let catch_up = part.split.spec.load().reads.catch_up;
         let database = Arc::clone(&part.pool.database);
-        let Some(client) = self.clients.get_mut(key) else { return Place::Primary };
+        let Some(client) = self.clients.get_mut(key) else { return (Place::Primary, "unknown") };
         let waited = client.behind_since.map(|since| now.saturating_duration_since(since));
         let choice = match choice {
             Choice::Wait(why) if waited.unwrap_or(Duration::ZERO) >= catch_up => Choice::Primary(why),
@@ -435,21 +505,22 @@ impl Worker {
                 if waited.is_none() {
                     client.behind_since = Some(now);
                     client.since = now;
-                    part.split.counts.waits += 1;
+                    part.split.routes.waits += 1;
                 }
                 client.state = State::Behind(database.split.wait());
                 self.behind.push(key);
-                Place::Wait
+                (Place::Wait, REPLICA)
             }
             Choice::Primary(why) => {
                 self.caught_up(key, local);
-                self.at_primary(local, why.label())
+                self.pools[local].split.routes.at_primary(why.label());
+                (Place::Primary, why.label())
             }
             Choice::Replica { replica, life, floor } => {
                 self.caught_up(key, local);
-                self.pools[local].split.counts.replica += 1;
+                self.pools[local].split.routes.at_replica(replica.lag_us());
                 let at = self.local_at(local, &replica);
-                Place::Replica(at, At { life, floor, is_block: block == Block::ReadOnly })
+                (Place::Replica(at, At { life, floor, is_block: block == Block::ReadOnly }), REPLICA)
             }
         }
     }
@@ -458,8 +529,8 @@ impl Worker {
     fn caught_up(&mut self, key: Key, local: usize) {
         let Some(client) = self.clients.get_mut(key) else { return };
         if let Some(since) = client.behind_since.take() {
-            let us = self.now.saturating_duration_since(since).as_micros();
-            self.pools[local].split.counts.wait_us += u64::try_from(us).unwrap_or(u64::MAX);
+            let waited = self.now.saturating_duration_since(since);
+            self.pools[local].split.routes.waited(waited);
         }
     }
 
@@ -524,6 +595,12 @@ impl Worker {
             self.place_again(key);
         }
     }
+}
+
+/// The body of the first message, if all of it is there.
+fn whole_body(messages: &[u8]) -> Option<&[u8]> {
+    let header = frontend_header(messages).ok()??;
+    messages.get(HEADER_BYTES..header.len)
 }
 
 /// The statement that a Bind or Describe names; within, `None` for a portal.

@@ -227,6 +227,8 @@ impl Worker {
         for local in 0..self.pools.len() {
             let pool = Arc::clone(&self.pools[local].pool);
             let settings = pool.settings.load();
+            let split = &self.pools[local].split;
+            pool.publish_routes(self.index, &split.routes, &split.top);
             for key in self.pools[local].idle.clone() {
                 let Some(server) = self.servers.get(key) else { continue };
                 let idle = self.now.saturating_duration_since(server.since);

@@ -422,7 +422,7 @@ impl Worker {
     }
 
     /// The statement that a Bind or Describe of this client names.
-    fn statement_of(&self, key: Key, tag: u8, body: &[u8]) -> Option<Arc<Statement>> {
+    pub(super) fn statement_of(&self, key: Key, tag: u8, body: &[u8]) -> Option<Arc<Statement>> {
         let client = self.clients.get(key)?;
         let name = match tag {
             tag::BIND => frontend::BindNames::peek(body)?.statement,

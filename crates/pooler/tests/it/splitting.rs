@@ -1,6 +1,9 @@
 //! Reads on replicas: what goes where, what is seen, what happens when a replica refuses or dies.
 
-use std::{sync::Mutex, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use tenfold_pgwire::{frontend::Format, write};
 use tenfold_pooler::{
@@ -485,4 +488,37 @@ fn who_is_behind_a_connection_sees_what_they_wrote_on_another() {
         stranger.query("SELECT v FROM other WHERE id = 1 /*tenfold='bob'*/").unwrap();
     });
     assert_eq!(theirs, 1);
+}
+
+#[test]
+fn critical_tables_are_read_at_the_primary_and_all_routes_are_counted() {
+    let critical = vec!["accounts".to_owned(), "public.limits".to_owned()];
+    let scene = Scene::with(1, |config| config.databases[0].reads.primary_tables = critical);
+    let mut client = scene.client();
+    for name in ["t", "accounts", "limits"] {
+        table(&mut client, name);
+    }
+    client.query("CREATE VIEW richest AS SELECT id FROM accounts ORDER BY v").unwrap();
+    scene.catch_up();
+    until_split(&scene, &mut client, "SELECT v FROM t WHERE id = 1");
+    let critical = scene.away(|| {
+        client.query("SELECT v FROM accounts WHERE id = 1").unwrap();
+        client.execute("SELECT t.v FROM t JOIN limits USING (id)", &[]).unwrap();
+        client.query("SELECT id FROM richest").unwrap();
+    });
+    assert_eq!(critical, 0);
+    for _ in 0..100 {
+        client.query("SELECT v FROM accounts WHERE id = 7").unwrap();
+    }
+    let pool = Arc::clone(&scene.pooled.pooler.shared().database("postgres").unwrap().pools()[0]);
+    wait_for("routes to be counted", TIME_MAX, || {
+        let routes = pool.routes();
+        routes.primary.iter().any(|(reason, count)| *reason == "primary_table" && *count == 103)
+            && routes.primary.iter().any(|(reason, _)| *reason == "defines")
+            && routes.replica > 0
+            && routes.lags.iter().sum::<u64>() == routes.replica
+    });
+    let top = pool.top(10);
+    let row = top.iter().find(|row| row.route == "primary_table").unwrap();
+    assert_eq!(row.text, "SELECT v FROM accounts WHERE id = ?");
 }
