@@ -8,6 +8,8 @@
 //!
 //! **Failure.** None. Labels are databases, as configured or made from the wildcard up to its limit, and closed sets.
 
+mod replicas;
+
 use std::{
     sync::{Arc, Weak, atomic::Ordering},
     time::Duration,
@@ -41,6 +43,7 @@ fn families(shared: &Shared) -> Vec<FamilySnapshot> {
     let mut families = of_counters(&shared.counters);
     families.extend(of_totals(&totals));
     families.extend(of_databases(&databases));
+    families.extend(replicas::families(&shared.databases()));
     let tables = [
         ("images", shared.images.len()),
         ("statements", shared.statements.len()),

@@ -14,6 +14,6 @@ mod rows;
 
 pub use averages::{Averages, STATS_PERIOD};
 pub use rows::{
-    ClientRow, ClientState, DatabaseRow, HostRow, MemoryRow, Pause, PoolRow, PoolTally, Report, ServerRow,
-    ServerState, StatsRow, UserRow,
+    ClientRow, ClientState, DatabaseRow, HostRow, MemoryRow, Pause, PoolRow, PoolTally, ReplicaRow, Report,
+    ServerRow, ServerState, StatsRow, UserRow,
 };

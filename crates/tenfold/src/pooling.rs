@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use tenfold_pgwire::{sqlstate, write::Report};
 use tenfold_pooler::config::{Config, ConfigError, Mode};
 use tenfold_pooler::pool::Pool;
+use tenfold_pooler::report::ReplicaRow;
 use tenfold_pooler::shared::{Database, Level, Shared};
 use tenfold_pooler::{Deps, Pooler, ProcessAsk};
 use tenfold_service::acceptor::{Service, Serving};
@@ -152,8 +153,22 @@ impl Pooling {
             "listen": listen,
             "clients": { "open": self.pooler.open_clients(), "max": shared.config.load().clients_max },
             "pools": pools,
+            "replicas": databases.iter().flat_map(|database| ReplicaRow::all(database)).map(|row| replica(&row)).collect::<Vec<_>>(),
         })
     }
+}
+
+fn replica(row: &ReplicaRow) -> Value {
+    json!({
+        "database": &*row.database,
+        "name": &*row.name,
+        "state": row.state.label(),
+        "lag_us": row.lag.map(|lag| u64::try_from(lag.as_micros()).unwrap_or(u64::MAX)),
+        "replayed": row.replayed.to_string(),
+        "in_flight": row.in_flight,
+        "weight": row.weight,
+        "servers": row.servers,
+    })
 }
 
 fn row(shared: &Shared, database: &Database, pool: &Pool, now_ms: u64) -> Value {

@@ -18,7 +18,7 @@ use crate::{
     hot::HotRows,
     image::Image,
     mailbox::Order,
-    report::{DatabaseRow, HostRow, MemoryRow, PoolRow, Report, StatsRow, UserRow},
+    report::{DatabaseRow, HostRow, MemoryRow, PoolRow, ReplicaRow, Report, StatsRow, UserRow},
     shared::{Database, Endpoint, Shared},
     statements::Statement,
     worker::Stat,
@@ -45,6 +45,7 @@ pub(super) async fn report(shared: &Shared) -> Report {
             has_hosts: database.spec.load().hosts.len() > 1,
         }));
         add_hosts(&mut report.hosts, shared, &database);
+        report.replicas.extend(ReplicaRow::all(&database));
         report.databases.push(database_row(&database));
     }
     report.users = users(shared, &report);

@@ -5,11 +5,19 @@
 //!
 //! **Failure.** See [`super`].
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use tenfold_service::acceptor::Address;
 
-use crate::config::{Mode, UserSettings};
+use crate::{
+    config::{Mode, UserSettings},
+    shared::Database,
+    split::{Lsn, Replica, State},
+};
 
 pub use crate::worker::{ClientRow, ClientState, ServerRow, ServerState};
 
@@ -28,6 +36,8 @@ pub struct Report {
     pub databases: Vec<DatabaseRow>,
     /// Pools, by database and user.
     pub pools: Vec<PoolRow>,
+    /// Replicas, by database and in the configuration's order.
+    pub replicas: Vec<ReplicaRow>,
     /// Known users.
     pub users: Vec<UserRow>,
     /// Totals since the start, per database that has a pool, by name.
@@ -104,6 +114,57 @@ pub struct PoolRow {
     pub mode: Mode,
     /// Whether the database has several hosts.
     pub has_hosts: bool,
+}
+
+/// One replica of one database.
+#[derive(Clone, Debug)]
+pub struct ReplicaRow {
+    /// The database.
+    pub database: Arc<str>,
+    /// What it is called: host and port.
+    pub name: Arc<str>,
+    /// Whether reads go there.
+    pub state: State,
+    /// How far it is behind; `None` where nobody is sent there.
+    pub lag: Option<Duration>,
+    /// What it has replayed.
+    pub replayed: Lsn,
+    /// Transactions there now.
+    pub in_flight: usize,
+    /// Its share of the reads beside the others'.
+    pub weight: u32,
+    /// Server connections, over all users.
+    pub servers: usize,
+    /// Questions of the one that watches it that it has answered.
+    pub answers: u64,
+    /// Times it was lost after it had answered.
+    pub losses: u64,
+}
+
+impl ReplicaRow {
+    /// Of all replicas of a database.
+    #[must_use]
+    pub fn all(database: &Database) -> Vec<Self> {
+        let pools: Vec<_> = database.pools().iter().flat_map(|pool| pool.at_replicas()).collect();
+        let row = |replica: &Arc<Replica>| {
+            let here = pools.iter().filter(|pool| pool.leads_to(replica));
+            let state = replica.state();
+            let is_watched = matches!(state, State::Up | State::Doubted);
+            Self {
+                database: Arc::clone(&database.name),
+                name: Arc::clone(&replica.name),
+                state,
+                lag: is_watched.then(|| Duration::from_micros(replica.lag_us())),
+                replayed: replica.replayed(),
+                in_flight: replica.in_flight(),
+                weight: replica.weight.load(Ordering::Relaxed),
+                servers: here.map(|pool| pool.open()).sum(),
+                answers: replica.answers(),
+                losses: replica.losses(),
+            }
+        };
+        database.split.replicas.load().iter().map(row).collect()
+    }
 }
 
 /// One user.

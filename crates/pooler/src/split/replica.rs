@@ -35,6 +35,22 @@ pub enum State {
     Up = 3,
 }
 
+impl State {
+    /// All of them, for metrics.
+    pub const ALL: [Self; 4] = [Self::Down, Self::Doubted, Self::Foreign, Self::Up];
+
+    /// The metric's label, and the console's word.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Down => "down",
+            Self::Doubted => "doubted",
+            Self::Foreign => "foreign",
+            Self::Up => "up",
+        }
+    }
+}
+
 /// One replica.
 #[derive(Debug)]
 pub struct Replica {

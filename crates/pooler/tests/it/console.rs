@@ -14,9 +14,10 @@ use tenfold_pooler::{
     config::{Config, Database, Host, Mode, UserSettings},
     console::{ConsoleApi, Refused, Session, Shutdown, serve, settings},
     report::{
-        ClientRow, ClientState, DatabaseRow, HostRow, MemoryRow, Pause, PoolRow, Report, ServerRow,
-        ServerState, StatsRow, UserRow,
+        ClientRow, ClientState, DatabaseRow, HostRow, MemoryRow, Pause, PoolRow, ReplicaRow, Report,
+        ServerRow, ServerState, StatsRow, UserRow,
     },
+    split::{Lsn, State},
 };
 use tenfold_service::acceptor::{Address, Peer};
 use tokio::{
@@ -167,6 +168,21 @@ fn server(id: u64, state: ServerState, client: Option<u64>) -> ServerRow {
     }
 }
 
+fn replica() -> ReplicaRow {
+    ReplicaRow {
+        database: "shop".into(),
+        name: "replica:5432".into(),
+        state: State::Up,
+        lag: Some(Duration::from_micros(1_500)),
+        replayed: Lsn(0x1_0000_0002),
+        in_flight: 3,
+        weight: 2,
+        servers: 5,
+        answers: 7,
+        losses: 1,
+    }
+}
+
 fn report() -> Report {
     let database = DatabaseRow {
         name: "shop".into(),
@@ -204,6 +220,7 @@ fn report() -> Report {
         PoolRow { database: "shop".into(), user: "ann".into(), mode: Mode::Transaction, has_hosts: true };
     let own = UserSettings { size: Some(3), ..UserSettings::default() };
     Report {
+        replicas: vec![replica()],
         unanswered: 0,
         clients: vec![
             client(3, ClientState::Active, Some(8)),
@@ -430,6 +447,13 @@ async fn every_word_of_show_is_answered() {
         help.contains("NOTICE:  00000: Console usage") && help.contains("KILL_CLIENT <client_id>"),
         "{help}"
     );
+}
+
+#[tokio::test]
+async fn replicas_are_a_table_of_their_own() {
+    let consoles = Consoles::open();
+    let shown = consoles.psql("watcher", &["SHOW REPLICAS"]).await;
+    assert!(shown.contains("replica:5432|shop|up|1500|1/2|3|2|5|7|1"), "{shown}");
 }
 
 #[tokio::test]

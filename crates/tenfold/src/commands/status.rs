@@ -87,6 +87,10 @@ fn render(now: &Value, before: Option<&Value>, color: bool) -> String {
         out.push('\n');
         out += &table(&pools(now), color);
     }
+    if !list(now, "/pooler/replicas").is_empty() {
+        out.push('\n');
+        out += &table(&replicas(now), color);
+    }
     out
 }
 
@@ -137,6 +141,25 @@ fn pools(now: &Value) -> Vec<Vec<String>> {
             format!("{}+{}", count(pool, "size"), count(pool, "reserve")),
             wait,
             if pool["paused"] == true { "paused".to_owned() } else { "open".to_owned() },
+        ]);
+    }
+    rows
+}
+
+fn replicas(now: &Value) -> Vec<Vec<String>> {
+    let head = ["DATABASE", "REPLICA", "STATE", "LAG", "REPLAYED", "IN FLIGHT", "WEIGHT", "SERVERS"];
+    let mut rows = vec![titles(&head)];
+    for replica in list(now, "/pooler/replicas") {
+        let lag = replica["lag_us"].as_u64().map(|us| duration_text(Duration::from_millis(us / 1_000)));
+        rows.push(vec![
+            plain(&replica["database"]),
+            plain(&replica["name"]),
+            plain(&replica["state"]),
+            lag.unwrap_or_else(|| "-".to_owned()),
+            plain(&replica["replayed"]),
+            plain(&replica["in_flight"]),
+            plain(&replica["weight"]),
+            plain(&replica["servers"]),
         ]);
     }
     rows
@@ -288,6 +311,12 @@ api      127.0.0.1:3000  up     2          1
                 "database": "shop", "user": "app", "mode": "transaction", "clients": 12, "waiting": 3,
                 "servers_active": 4, "servers_idle": 1, "size": 20, "reserve": 5, "oldest_wait_ms": 1_250, "paused": false,
             }],
+            "replicas": [
+                { "database": "shop", "name": "a:5432", "state": "up", "lag_us": 12_000, "replayed": "0/3000148",
+                  "in_flight": 3, "weight": 2, "servers": 5 },
+                { "database": "shop", "name": "b:5432", "state": "down", "lag_us": null, "replayed": "0/0",
+                  "in_flight": 0, "weight": 1, "servers": 0 },
+            ],
         });
         let expected = "\
 tenfold 0.1.0  ready for 1m15s  pid 7  2 workers  10.0 MiB resident
@@ -295,6 +324,10 @@ pooler  127.0.0.1:6432, /run/tenfold/.s.PGSQL.6432  12 of 16384 clients
 
 DATABASE  USER  MODE         CLIENTS  WAITING  SERVERS  IDLE  SIZE  OLDEST WAIT  STATE
 shop      app   transaction  12       3        5        1     20+5  1s250ms      open
+
+DATABASE  REPLICA  STATE  LAG   REPLAYED   IN FLIGHT  WEIGHT  SERVERS
+shop      a:5432   up     12ms  0/3000148  3          2       5
+shop      b:5432   down   -     0/0        0          1       0
 ";
         assert_eq!(render(&answer, None, false), expected);
     }

@@ -42,6 +42,7 @@ pub fn expected(form: Form) -> &'static str {
         Form::PgUrl => {
             "a URL such as \"postgres://app@127.0.0.1:5432/shop\", or a socket folder such as \"/run/postgresql\""
         }
+        Form::Replica => "host:port, or a URL of one host such as \"postgres://127.0.0.1:5433\"",
         Form::RedisUrl => "a URL such as \"redis://127.0.0.1:6379\"",
         Form::File => "a file's path",
         Form::Sql => "an SQL statement",
@@ -72,6 +73,7 @@ pub fn check(form: Form, text: &str) -> Result<(), String> {
         }
         Form::Listen => return pgurl::listen(text).map(drop),
         Form::PgUrl => return pgurl::parse(text).map(drop),
+        Form::Replica => return pgurl::replica(text).map(drop),
         Form::RedisUrl => return redis_url(text),
         Form::File => !text.is_empty() && !text.contains('\0'),
         Form::Sql => !text.trim().is_empty() && !text.contains('\0'),
@@ -217,6 +219,11 @@ mod tests {
         bad(Form::Sql, &["", " \n"]);
         good(Form::RedisUrl, &["redis://127.0.0.1", "rediss://u:p@cache.example:6380/2"]);
         bad(Form::RedisUrl, &["", "127.0.0.1:6379", "http://127.0.0.1"]);
+        good(Form::Replica, &["10.0.0.2:5433", "replica", "[::1]:5433", "postgres://u@h/d", "/run/pg"]);
+        bad(
+            Form::Replica,
+            &["", "h:0", "h:x", "u:p@h", "h/d", "postgres://a,b/d", "postgres://u:p@h", "a b"],
+        );
         good(Form::File, &["userlist.txt", "/etc/tenfold/hba"]);
         bad(Form::File, &["", "a\0"]);
     }

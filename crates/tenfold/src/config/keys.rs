@@ -119,6 +119,8 @@ pub enum Form {
     Listen,
     /// Where a PostgreSQL server is, without a password: never printed, in case there is one all the same.
     PgUrl,
+    /// A replica: `host:port`, or as [`Form::PgUrl`] with one host. Never printed either.
+    Replica,
     /// A file's path; relative ones start at the folder of the configuration.
     File,
     /// Where a Redis server is: never printed, in case it holds a password.
@@ -154,7 +156,7 @@ pub(super) const fn duration(min_ms: u64, max_ms: u64) -> Kind {
 }
 
 const SECOND: u64 = 1_000;
-const MINUTE: u64 = 60 * SECOND;
+pub(super) const MINUTE: u64 = 60 * SECOND;
 pub(super) const HOUR: u64 = 60 * MINUTE;
 pub(super) const DAY: u64 = 24 * HOUR;
 pub(super) const YEAR: u64 = 365 * DAY;

@@ -60,6 +60,19 @@ pub fn parse(text: &str) -> Result<PgUrl, String> {
     Ok(PgUrl { hosts, user: some(read.user), dbname: some(read.dbname), sslmode: some(read.sslmode) })
 }
 
+/// Reads where a replica is: `host:port`, or a URL or folder of one host.
+///
+/// # Errors
+/// What is wrong, without quoting any of it.
+pub fn replica(text: &str) -> Result<PgUrl, String> {
+    let is_short = !text.is_empty() && !text.contains(['/', '@', '?', ',', '%']);
+    let url = if is_short { parse(&format!("postgres://{text}"))? } else { parse(text)? };
+    if url.hosts.len() > 1 {
+        return Err("expected one host; list each replica by itself".into());
+    }
+    Ok(url)
+}
+
 /// Reads where a pooler listens.
 ///
 /// # Errors

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tenfold_pooler::config as pooler;
-use tenfold_pooler::config::{AuthMethod, Listen, Mode, PoolSettings, Sequences, TlsMode, UserSettings};
+use tenfold_pooler::config::{
+    AuthMethod, Consistency, Listen, Mode, PoolSettings, Sequences, TlsMode, UserSettings,
+};
 use tenfold_pooler::tls::{self, TlsFiles, TlsVersion};
 
 use super::pgurl::{self, PgUrl};
@@ -164,6 +166,7 @@ fn database(name: &str, table: &Table, all: &PoolSettings) -> (pooler::Database,
         pool: pool(table.table("pool").expect("a section with defaults is always there"), all),
         user_settings: entries(table, "user").map(|(name, table)| (name.into(), user(table))).collect(),
         connect_query: owned(table, "connect_query"),
+        reads: reads(table),
         ..pooler::Database::new(name, urls.into_iter().flat_map(|url| url.hosts).collect())
     };
     let files = DatabaseFiles {
@@ -178,6 +181,46 @@ fn database(name: &str, table: &Table, all: &PoolSettings) -> (pooler::Database,
 pub(super) fn urls(database: &Table) -> Vec<(&Node, PgUrl)> {
     let read = |node| Some((node, pgurl::parse(Node::as_text(node)?).ok()?));
     database.list("primary").iter().filter_map(read).collect()
+}
+
+/// The replicas that can be read, each with its place in the file.
+pub(super) fn replicas(database: &Table) -> Vec<(&Node, PgUrl, u32)> {
+    let read = |node| {
+        let table = Node::as_table(node);
+        let place = table.map_or(Some(node), |table| table.get("host"))?;
+        let weight = table.and_then(|table| table.optional_integer("weight")).unwrap_or(1);
+        let url = pgurl::replica(place.as_text()?).ok()?;
+        Some((place, url, u32::try_from(weight).unwrap_or(u32::MAX)))
+    };
+    database.list("replicas").iter().filter_map(read).collect()
+}
+
+/// These as the pooler takes them.
+pub(super) fn replica_hosts(database: &Table) -> Vec<pooler::ReplicaHost> {
+    let one = |(_, url, weight): (_, PgUrl, u32)| {
+        url.hosts.into_iter().map(move |host| pooler::ReplicaHost { host, weight })
+    };
+    replicas(database).into_iter().flat_map(one).collect()
+}
+
+fn reads(database: &Table) -> pooler::Reads {
+    let replicas = replica_hosts(database);
+    let Some(table) = database.table("reads") else {
+        return pooler::Reads { replicas, ..pooler::Reads::default() };
+    };
+    pooler::Reads {
+        replicas,
+        consistency: match table.text("consistency") {
+            "own_writes" => Consistency::OwnWrites,
+            "eventual" => Consistency::Eventual,
+            "primary" => Consistency::Primary,
+            other => unknown(other),
+        },
+        catch_up: table.duration("catch_up"),
+        lag_max: table.duration("lag_max"),
+        size: optional_count(table, "size"),
+        primary_tables: table.list("primary_tables").iter().map(|node| text(node).to_owned()).collect(),
+    }
 }
 
 fn user_sources(table: &Table, own: Option<&str>) -> UserSources {

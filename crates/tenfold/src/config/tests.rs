@@ -119,6 +119,8 @@ tls = { ca = "system", certificate = "client.crt", key = "client.key", ciphers =
 users = { file = "shop.txt", query = "SELECT * FROM lookup($1)", password_file = "/run/secrets/shop" }
 connect_query = "SELECT 1"
 pool = { mode = "transaction", size = 20 }
+replicas = ["10.0.0.3:5433", "postgres://app@10.0.0.4/shop", { host = "replica", weight = 3 }]
+reads = { consistency = "eventual", catch_up = "0s", lag_max = "2s", size = 7, primary_tables = ["accounts"] }
 
 [database.shop.user.app]
 size = 12
@@ -436,8 +438,6 @@ error: "waiting_room" is not in this release yet
     for later in [
         "[[route]]\npath = \"/b\"\nto = \"api\"\npriority = \"normal\"",
         "edge.tls = {}",
-        "[database.shop]\nprimary = \"postgres://u@h/d\"\nreplicas = []",
-        "[database.shop]\nprimary = \"postgres://u@h/d\"\nreads = {}",
         "pooler.auth = \"ldap\"",
         "auth.x = {}",
         "rate.x = {}",

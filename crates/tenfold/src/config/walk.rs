@@ -246,7 +246,7 @@ impl<'a> Walk<'a> {
                     Err(label) => Err((format!("bad {}", at.name), label)),
                 }
             }
-            Kind::Text(Form::PgUrl) => match forms::check(Form::PgUrl, &filled) {
+            Kind::Text(form @ (Form::PgUrl | Form::Replica)) => match forms::check(*form, &filled) {
                 Ok(()) => Ok(text_of(filled, raw)),
                 // Neither the URL nor what is wrong in it is quoted: it may hold a password.
                 Err(label) => Err((format!("bad {}", at.name), label)),

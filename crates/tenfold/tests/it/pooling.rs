@@ -228,6 +228,19 @@ fn check_logs_in_and_says_what_the_server_says() {
     folder.write(&file(&cluster, "pool.size = 1000"));
     let (code, said) = check();
     assert!(code == Some(0) && said.contains("max_connections = 200"), "{said}");
+    let itself = format!("replicas = [\"localhost:{}\"]", cluster.primary().port());
+    folder.write(&file(&cluster, &itself));
+    let (code, said) = check();
+    assert!(
+        code == Some(1) && said.contains("is no replica of database \"shop\": it is not in recovery"),
+        "{said}"
+    );
+    folder.write(&file(&cluster, "replicas = [\"127.0.0.1:1\"]"));
+    let (code, said) = check();
+    assert!(
+        code == Some(0) && said.contains("replica 127.0.0.1:1 of database \"shop\" cannot be used"),
+        "{said}"
+    );
     folder.write(&file(&cluster, "").replace(PASSWORD, "hunter2"));
     let (code, said) = check();
     assert!(code == Some(1) && said.contains("password authentication failed"), "{said}");

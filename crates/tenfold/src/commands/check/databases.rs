@@ -2,17 +2,18 @@
 //!
 //! **Mechanism.** Each host is connected to as the pooler would: by its TLS mode, as the database's own user or the one
 //! that asks for secrets. Where the file names neither, only clients can log in; there a connection is all that is tried.
-//! Logged in, it asks whether this is the primary and how many connections the server takes.
+//! Logged in, it asks whether this is the primary and how many connections the server takes. Replicas are asked the
+//! same, and whether they are standbys of that primary.
 //!
 //! **Failure.** A host that cannot be reached may only be down, so it is a warning; a database none of whose hosts can be
-//! used is an error, as is a login that the server refuses.
+//! used is an error, as is a login that the server refuses, and a replica that is none.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tenfold_pooler::auth::{SaltedCache, Users};
-use tenfold_pooler::config::{Config, Database};
+use tenfold_pooler::config::{Config, Database, Host};
 use tenfold_pooler::control::{Address, Client, Endpoint, Entrance, Error, Resolver, Salter};
 use tenfold_service::clock::Clock;
 
@@ -32,7 +33,19 @@ enum Found {
     /// It takes connections; who could log in is not known here.
     Reachable,
     /// Logged in.
-    LoggedIn { is_primary: bool, connections_max: usize },
+    LoggedIn {
+        is_primary: bool,
+        connections_max: usize,
+        /// The cluster it belongs to.
+        system: String,
+    },
+}
+
+/// What a database's servers said, each by its name.
+struct Asked {
+    database: Database,
+    hosts: Hosts,
+    replicas: Hosts,
 }
 
 /// Everything that is wrong with the databases' servers.
@@ -46,13 +59,18 @@ pub fn unreachable(loaded: &Loaded, path: &Path) -> Vec<Diagnostic> {
     };
     let asked = runtime.block_on(ask_all(Arc::new(config)));
     runtime.shutdown_background();
-    asked.into_iter().flat_map(|(database, hosts)| judged(loaded, &database, &hosts)).collect()
+    let judged = |asked: &Asked| {
+        let mut found = judged(loaded, &asked.database, &asked.hosts);
+        found.extend(judged_replicas(loaded, asked));
+        found
+    };
+    asked.iter().flat_map(judged).collect()
 }
 
 /// Hosts of a database by name, and what they said.
 type Hosts = Vec<(String, Result<Found, Error>)>;
 
-async fn ask_all(config: Arc<Config>) -> Vec<(Database, Hosts)> {
+async fn ask_all(config: Arc<Config>) -> Vec<Asked> {
     let mut asked = Vec::new();
     for batch in config.databases.chunks(AT_ONCE_MAX) {
         let mut asking = tokio::task::JoinSet::new();
@@ -64,17 +82,26 @@ async fn ask_all(config: Arc<Config>) -> Vec<(Database, Hosts)> {
     asked
 }
 
-async fn ask(config: Arc<Config>, database: Database) -> (Database, Hosts) {
+async fn ask(config: Arc<Config>, database: Database) -> Asked {
     let resolver = Resolver::new(Clock::system());
     let salter = Salter::new(Arc::new(SaltedCache::default()));
     let entrance = entrance(&config, &database);
+    let replicas: Vec<_> = database.reads.replicas.iter().map(|replica| replica.host.clone()).collect();
+    Asked {
+        hosts: ask_hosts(&database.hosts, &resolver, entrance.as_ref(), &salter).await,
+        replicas: ask_hosts(&replicas, &resolver, entrance.as_ref(), &salter).await,
+        database,
+    }
+}
+
+async fn ask_hosts(all: &[Host], resolver: &Resolver, entrance: Option<&Entrance>, salter: &Salter) -> Hosts {
     let mut hosts = Vec::new();
-    for host in &database.hosts {
+    for host in all {
         let (addresses, failures) = resolver.addresses(std::slice::from_ref(host), REFRESH).await;
         let mut outcome = Err(Error::Unresolved(failures.join(", ")));
         for address in &addresses {
-            outcome = match &entrance {
-                Some(entrance) => log_in(address, entrance, &salter).await,
+            outcome = match entrance {
+                Some(entrance) => log_in(address, entrance, salter).await,
                 None => connect(&address.at).await,
             };
             if outcome.is_ok() {
@@ -83,7 +110,7 @@ async fn ask(config: Arc<Config>, database: Database) -> (Database, Hosts) {
         }
         hosts.push((host.to_string(), outcome));
     }
-    (database, hosts)
+    hosts
 }
 
 /// How to log in as the database's own user, or the one that asks for secrets. `None`: the file names neither.
@@ -115,28 +142,27 @@ async fn connect(at: &Endpoint) -> Result<Found, Error> {
 }
 
 async fn log_in(address: &Address, entrance: &Entrance, salter: &Salter) -> Result<Found, Error> {
-    const FACTS: &str =
-        "SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('max_connections')";
+    const FACTS: &str = "SELECT pg_catalog.pg_is_in_recovery(), \
+                         pg_catalog.current_setting('max_connections'), \
+                         (SELECT system_identifier FROM pg_catalog.pg_control_system())";
     let mut client = Client::connect(address, entrance, salter).await?;
     let rows = tokio::time::timeout(CONNECT, client.rows(FACTS)).await;
     let rows = rows.map_err(|_| Error::TimedOut("asking the server what it is"))??;
     let column = |index: usize| rows.first().and_then(|row| row.get(index)?.as_deref());
     let connections_max = column(1).and_then(|text| text.parse().ok()).unwrap_or(usize::MAX);
-    Ok(Found::LoggedIn { is_primary: column(0) == Some("f"), connections_max })
+    let system = column(2).unwrap_or_default().to_owned();
+    Ok(Found::LoggedIn { is_primary: column(0) == Some("f"), connections_max, system })
 }
 
 fn judged(loaded: &Loaded, database: &Database, hosts: &Hosts) -> Vec<Diagnostic> {
     let (name, mut found) = (&database.name, Vec::new());
-    let span_of = |key: &str| {
-        let span = loaded.tree.span_of(&format!("database.{name}.{key}"));
-        span.filter(|span| !span.is_empty()).unwrap_or(0..0)
-    };
+    let span_of = |key: &str| span_of(loaded, name, key);
     let mut usable = 0;
     let mut refused = 0;
     for (host, outcome) in hosts {
         match outcome {
             Ok(Found::Reachable) => usable += 1,
-            Ok(Found::LoggedIn { is_primary, connections_max }) => {
+            Ok(Found::LoggedIn { is_primary, connections_max, .. }) => {
                 usable += usize::from(*is_primary);
                 let wanted = database.pool.size.saturating_add(database.pool.reserve);
                 if wanted > *connections_max {
@@ -170,4 +196,50 @@ fn judged(loaded: &Loaded, database: &Database, hosts: &Hosts) -> Vec<Diagnostic
     };
     found.push(Diagnostic::error(span_of("primary"), message, label));
     found
+}
+
+fn judged_replicas(loaded: &Loaded, asked: &Asked) -> Vec<Diagnostic> {
+    let (name, reads) = (&asked.database.name, &asked.database.reads);
+    let span = span_of(loaded, name, "replicas");
+    let of_primary = asked.hosts.iter().find_map(|(_, outcome)| match outcome {
+        Ok(Found::LoggedIn { is_primary: true, system, .. }) => Some(system),
+        _ => None,
+    });
+    let judge = |(host, outcome): &(String, Result<Found, Error>)| {
+        let error = |message: String, label: &str| Some(Diagnostic::error(span.clone(), message, label));
+        let warning =
+            |message: String, label: String| Some(Diagnostic::warning(span.clone(), message, label));
+        match outcome {
+            Ok(Found::Reachable) => None,
+            Ok(Found::LoggedIn { is_primary: true, .. }) => error(
+                format!("{host} is no replica of database \"{name}\": it is not in recovery"),
+                "it was promoted, or never was a standby; it would get no reads",
+            ),
+            Ok(Found::LoggedIn { system, .. }) if of_primary.is_some_and(|primary| primary != system) => {
+                error(
+                    format!("{host} is no replica of database \"{name}\": it belongs to another cluster"),
+                    "its system identifier is not the primary's; it would get no reads",
+                )
+            }
+            Ok(Found::LoggedIn { connections_max, .. }) => {
+                let wanted = reads.size.unwrap_or(asked.database.pool.size);
+                let message = format!("reads of database \"{name}\" may open {wanted} connections");
+                let label = format!("{host} has max_connections = {connections_max}");
+                (wanted > *connections_max).then(|| warning(message, label)).flatten()
+            }
+            Err(refused @ Error::Server { .. }) => error(
+                format!("replica {host} refuses the login to database \"{name}\""),
+                &refused.to_string(),
+            ),
+            Err(failed) => {
+                warning(format!("replica {host} of database \"{name}\" cannot be used"), failed.to_string())
+            }
+        }
+    };
+    asked.replicas.iter().filter_map(judge).collect()
+}
+
+fn span_of(loaded: &Loaded, database: &str, key: &str) -> std::ops::Range<usize> {
+    let span = loaded.tree.span_of(&format!("database.{database}.{key}"));
+    span.filter(|span| !span.is_empty()).unwrap_or(0..0)
 }

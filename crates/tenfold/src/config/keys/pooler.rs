@@ -6,7 +6,7 @@
 
 use tenfold_pooler::tls;
 
-use super::{DAY, Form, HOUR, Key, Kind, YEAR, duration, key, later};
+use super::{DAY, Form, HOUR, Key, Kind, MINUTE, YEAR, duration, key};
 
 const SSL_MODES: &[&str] = &["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
 const MODES: &[&str] = &["transaction", "session", "statement"];
@@ -124,8 +124,8 @@ const TCP: &[Key] = &[
 
 pub(super) const DATABASE: &[Key] = &[
     key("primary", Kind::OneOrMany(&Kind::Text(Form::PgUrl)), "Where its server is: a URL, several (whichever of them is the primary is used), or the folder of a Unix socket. With a user in it, that user logs in to the server whoever the client is; without, each client's own name is used.", "\"postgres://app@127.0.0.1:5432/shop\"").required(),
-    later("replicas", "reads from replicas"),
-    later("reads", "reads from replicas"),
+    key("replicas", Kind::OneOrMany(&Kind::OneOf(&[Kind::Text(Form::Replica), Kind::Table(REPLICA)])), "Streaming replicas of the primary, each by itself; what only reads may go there. User, database and TLS are as for the primary.", "[\"10.0.0.2:5432\", { host = \"10.0.0.3:5432\", weight = 2 }]"),
+    key("reads", Kind::Table(READS), "Which reads go to `replicas`.", "{ consistency = \"own_writes\", lag_max = \"10s\" }"),
     key("password", Kind::Text(Form::Password), "The password at the server, of the user of `primary` or, if it names none, of every user. Not inside the URL, where an @ would break it.", "\"${DB_PASSWORD:-secret}\""),
     key("password_file", Kind::Text(Form::File), "The same, from a file.", "\"/run/secrets/shop\""),
     key("sslmode", Kind::Choice { known: SSL_MODES, later: &[] }, "TLS towards the server, as libpq has it; by default that of the URL (`?sslmode=`), else `prefer`. Unix sockets never use TLS.", "\"verify-full\""),
@@ -134,6 +134,38 @@ pub(super) const DATABASE: &[Key] = &[
     key("user", Kind::Named(&USER), "What differs for single users in this database.", "{ reporting = { mode = \"session\", size = 2 } }"),
     key("connect_query", Kind::Text(Form::Sql), "Runs once on each new server connection.", "\"SELECT pg_backend_pid()\""),
     key("pool", Kind::Table(&POOL), "What its pools have of their own; the rest is as in `pooler.pool`.", "{ mode = \"transaction\", size = 20, reserve = 5, clients_max = 10000, query_wait = \"30s\" }").or("{}"),
+];
+
+const REPLICA: &[Key] = &[
+    key("host", Kind::Text(Form::Replica), "Where it is.", "\"10.0.0.3:5432\"").required(),
+    key("weight", Kind::Integer { min: 1, max: 1_000 }, "Its share of the reads beside the others'.", "2")
+        .or("1"),
+];
+
+const READS: &[Key] = &[
+    key("consistency", Kind::Choice { known: &["own_writes", "eventual", "primary"], later: &[] }, "What a reader may count on: with `own_writes` whatever was committed through this pooler before it asked, and no going back in time; with `eventual` a state that is no older than `lag_max`; `primary` sends nothing to replicas.", "\"eventual\"").or("\"own_writes\""),
+    key(
+        "catch_up",
+        duration(0, MINUTE),
+        "How long a read waits for a replica to have replayed what it needs, before it goes to the primary; 0s is not at all.",
+        "\"20ms\"",
+    )
+    .or("\"20ms\""),
+    key("lag_max", duration(1, DAY), "A replica that is further behind gets no reads.", "\"10s\"")
+        .or("\"10s\""),
+    key(
+        "size",
+        connections(1),
+        "Server connections to each replica at most, for each user; by default as many as `pool.size`.",
+        "20",
+    ),
+    key(
+        "primary_tables",
+        Kind::List(&Kind::Text(Form::Label)),
+        "Tables that are read at the primary only, with or without their schema.",
+        "[\"accounts\", \"billing.invoices\"]",
+    )
+    .or("[]"),
 ];
 
 const SERVER_TLS: &[Key] = &[

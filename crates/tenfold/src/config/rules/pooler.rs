@@ -3,10 +3,10 @@
 
 use super::super::diagnostic::Diagnostic;
 use super::super::pgurl;
-use super::super::pooler::{entries, urls};
+use super::super::pooler::{entries, replica_hosts, replicas, urls};
 use super::super::suggest;
 use super::super::tree::{Node, Table, Value};
-use tenfold_pooler::config::{ANY_DATABASE, CONSOLE_DATABASES, Listen};
+use tenfold_pooler::config::{ANY_DATABASE, CONSOLE_DATABASES, Host, Listen, Reads};
 
 /// Adds what is wrong, or worth a warning, to `out`.
 pub(super) fn check(root: &Table, out: &mut Vec<Diagnostic>) {
@@ -25,6 +25,7 @@ pub(super) fn check(root: &Table, out: &mut Vec<Diagnostic>) {
     for (name, table) in databases {
         check_name(name, root, out);
         check_servers(name, table, out);
+        check_replicas(name, table, out);
         check_server_tls(table, out);
         check_secrets(table, out);
         check_pool(table, out);
@@ -90,6 +91,39 @@ fn check_servers(name: &str, table: &Table, out: &mut Vec<Diagnostic>) {
         let message = "every name not given leads to one and the same database";
         let label = "leave the database out of the URL to have the client's name used";
         out.push(Diagnostic::warning(primary.span.clone(), message, label));
+    }
+}
+
+/// Replicas are copies of the primary: the same user and database on each, and each a server of its own.
+fn check_replicas(name: &str, table: &Table, out: &mut Vec<Diagnostic>) {
+    let urls = urls(table);
+    let Some((_, primary)) = urls.first() else { return };
+    let is_primary = |host: &Host| urls.iter().any(|(_, url)| url.hosts.contains(host));
+    for (node, url, _) in replicas(table) {
+        let differs = [
+            ("user", url.user.is_some() && url.user != primary.user),
+            ("database", url.dbname.is_some() && url.dbname != primary.dbname),
+            ("sslmode", url.sslmode.is_some() && url.sslmode != primary.sslmode),
+        ];
+        for (what, _) in differs.into_iter().filter(|(_, differs)| *differs) {
+            let message = format!("a replica of database \"{name}\" differs from its primary in its {what}");
+            let label = "it is a copy of the primary; host and port are enough";
+            out.push(Diagnostic::error(node.span.clone(), message, label));
+        }
+        if url.hosts.iter().any(is_primary) {
+            let message = format!("a replica of database \"{name}\" is one of its primaries, too");
+            let label = "reads that no replica can answer go to the primary anyway";
+            out.push(Diagnostic::error(node.span.clone(), message, label));
+        }
+    }
+    let hosts = Reads { replicas: replica_hosts(table), ..Reads::default() };
+    for (key, message) in hosts.mistakes() {
+        let span = table.get(key.trim_start_matches('.')).map_or(0..0, |node| node.span.clone());
+        out.push(Diagnostic::error(span, format!("bad replicas of database \"{name}\""), message));
+    }
+    if let (Some(reads), true) = (table.get("reads"), table.list("replicas").is_empty()) {
+        let message = format!("database \"{name}\" has reads, but no replicas");
+        out.push(Diagnostic::warning(reads.span.clone(), message, "add replicas = [\"host:port\"]"));
     }
 }
 

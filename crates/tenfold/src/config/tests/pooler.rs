@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use rustls::CipherSuite;
-use tenfold_pooler::config::{self as pooler, AuthMethod, Host, Mode, PoolSettings, Sequences, TlsMode};
+use tenfold_pooler::config::{
+    self as pooler, AuthMethod, Consistency, Host, Mode, PoolSettings, Reads, ReplicaHost, Sequences, TlsMode,
+};
 use tenfold_pooler::tls::TlsVersion;
 
 use super::super::pooler::{PoolerSettings, Secret};
@@ -52,6 +54,23 @@ fn a_file_with_everything_is_built_as_written() {
     assert_eq!((shop.pool.mode, shop.pool.size, shop.pool.reserve), (Mode::Transaction, 20, 1));
     assert_eq!((shop.pool.hot_row_percent, shop.pool.sequences), (25, Sequences::Pin));
     assert_eq!((shop.user_settings[0].1.size, shop.user_settings[0].1.priority), (Some(12), 1));
+    let replica =
+        |host: &str, port, weight| ReplicaHost { host: Host::Tcp { host: host.into(), port }, weight };
+    assert_eq!(
+        shop.reads,
+        Reads {
+            replicas: vec![
+                replica("10.0.0.3", 5433, 1),
+                replica("10.0.0.4", 5432, 1),
+                replica("replica", 5432, 3)
+            ],
+            consistency: Consistency::Eventual,
+            catch_up: Duration::ZERO,
+            lag_max: Duration::from_secs(2),
+            size: Some(7),
+            primary_tables: vec!["accounts".into()],
+        }
+    );
     let files = &databases[1];
     let tls = &files.tls;
     assert_eq!((tls.ca.as_deref(), tls.identity()), (Some("system"), Ok(Some(("client.crt", "client.key")))));
@@ -71,6 +90,8 @@ fn a_database_is_a_whole_file_and_has_the_poolers_own_defaults() {
     let [shop] = &settings.config.databases[..] else { panic!("one was written") };
     assert_eq!(format!("{:?}", shop.pool), format!("{:?}", PoolSettings::default()));
     assert_eq!(shop.server_tls.mode, TlsMode::Prefer);
+    assert_eq!(shop.reads, Reads::default());
+    assert_eq!(built(&format!("{SHOP}reads = {{}}")).config.databases[0].reads, Reads::default());
     let without_databases = pooler::Config { databases: Vec::new(), ..settings.config };
     assert_eq!(format!("{without_databases:?}"), format!("{own:?}"));
 }
@@ -105,6 +126,14 @@ error: bad primary
 }
 
 #[test]
+fn a_password_in_a_replicas_url_is_not_shown_either() {
+    let source = format!("{SHOP}replicas = [\"postgres://app:hunter2@127.0.0.1/shop\"]\n");
+    let report = read(&source).expect_err("a password").render(false);
+    assert!(report.contains("a password does not belong in the URL"), "{report}");
+    assert!(!report.contains("hunter2"), "{report}");
+}
+
+#[test]
 fn mistakes_are_named_with_what_to_do() {
     let check = |rest: &str, message: &str, label: &str| {
         let report = read(&format!("{SHOP}{rest}")).expect_err(message);
@@ -129,6 +158,25 @@ fn mistakes_are_named_with_what_to_do() {
     check("pool.hot_rows = \"12.5%\"", "hot_rows is not a whole percentage", "1% to 100%");
     check("pool = { size = 2, min = 3 }", "pool.min is above pool.size", "beyond its size");
     check("pool.mode = \"transactions\"", "unknown mode \"transactions\"", "did you mean \"transaction\"?");
+    check("replicas = [\"h:0\"]", "bad replicas", "port");
+    check("replicas = [\"postgres://a,b\"]", "bad replicas", "each replica by itself");
+    check(
+        "replicas = \"postgres://other@h\"",
+        "a replica of database \"shop\" differs from its primary in its user",
+        "host and port",
+    );
+    check(
+        "replicas = [\"127.0.0.1:5432\"]",
+        "a replica of database \"shop\" is one of its primaries, too",
+        "anyway",
+    );
+    check(
+        "replicas = [\"h:1\", { host = \"h:1\", weight = 2 }]",
+        "bad replicas of database \"shop\"",
+        "h:1 is there twice",
+    );
+    check("replicas = [{ weight = 2 }]", "missing key \"host\" in [database.shop.replicas]", "10.0.0.3:5432");
+    check("reads.consistency = \"own_write\"", "unknown consistency \"own_write\"", "own_writes");
     check("[pooler]\nusers = { query = \"SELECT $1\" }", "nobody to ask the query", "add user");
     check("[pooler]\nauth = \"cert\"", "auth = \"cert\" without verified certificates", "verify-full");
     check(
@@ -166,6 +214,7 @@ fn what_may_be_meant_so_is_a_warning() {
         &format!("{SHOP}[pooler]\nauth = \"trust\"\nlisten = \"0.0.0.0:6432\""),
         "auth = \"trust\" off loopback: whoever reaches the port may log in",
     );
+    check(&format!("{SHOP}reads.lag_max = \"1s\""), "database \"shop\" has reads, but no replicas");
     check(
         &format!("{}[pooler]\nauth = \"md5\"", super::BASE),
         "[pooler] without a [database.NAME] does nothing",
