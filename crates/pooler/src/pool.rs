@@ -48,8 +48,8 @@ pub struct Pool {
     pub settings: ArcSwap<PoolSettings>,
     /// What proves [`Pool::user`] to the server: the client's, where the database has none of its own.
     pub credential: Arc<ArcSwapOption<Credential>>,
-    /// What BEGIN means to its sessions.
-    begins: ArcSwapOption<Begins>,
+    /// Where its sessions begin.
+    begins: Arc<ArcSwapOption<Begins>>,
     /// What each worker routed.
     routes: Box<[Mutex<Routed>]>,
     /// Pools of the same user at replicas.
@@ -121,7 +121,7 @@ impl Pool {
             count,
             settings: ArcSwap::from_pointee(settings),
             credential: Arc::default(),
-            begins: ArcSwapOption::empty(),
+            begins: Arc::default(),
             routes: (0..workers).map(|_| Mutex::default()).collect(),
             at_replicas: Mutex::default(),
             open: AtomicUsize::new(0),
@@ -151,7 +151,8 @@ impl Pool {
         let (database, count) = (Arc::clone(&self.database), Arc::clone(&self.count));
         let pool = Self::new(make_id(), database, count, settings, self.slots.len());
         let (replica, credential) = (Some(Arc::clone(replica)), Arc::clone(&self.credential));
-        let pool = Arc::new(Self { replica, credential, ..pool });
+        let begins = Arc::clone(&self.begins);
+        let pool = Arc::new(Self { replica, credential, begins, ..pool });
         all.push(Arc::clone(&pool));
         pool
     }
@@ -181,15 +182,22 @@ impl Pool {
         merged(lists.map(|shown| shown.lock().unwrap_or_else(PoisonError::into_inner).top.clone()), max)
     }
 
-    /// What BEGIN means to a session that has changed nothing; `None` until a server has said so.
+    /// Where sessions begin that have changed nothing; `None` until a server has said so.
     #[must_use]
-    pub fn begins(&self) -> Option<Begins> {
-        self.begins.load().as_deref().copied()
+    pub fn begins(&self) -> Option<Arc<Begins>> {
+        self.begins.load_full()
+    }
+
+    /// Where that is kept, for a cache of it.
+    pub(crate) fn begins_cell(&self) -> &Arc<ArcSwapOption<Begins>> {
+        &self.begins
     }
 
     pub(crate) fn set_begins(&self, begins: Begins) {
-        if self.begins() != Some(begins) {
-            self.begins.store(Some(Arc::new(begins)));
+        match self.begins() {
+            Some(before) if *before == begins => {}
+            Some(before) => self.begins.store(Some(Arc::new(begins.after(&before)))),
+            None => self.begins.store(Some(Arc::new(begins))),
         }
     }
 

@@ -60,10 +60,30 @@ struct Content {
     definitions: u64,
 }
 
-/// What a statement does, and the catalogue that says so.
+/// What a decision depends on besides the text: the catalogue, and the schemas that names are looked for in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Basis {
+    catalogue: (u64, bool),
+    path: u64,
+}
+
+impl Basis {
+    /// `path`: [`tenfold_sql::SearchPath::id`], or 0 for all schemas.
+    #[must_use]
+    pub fn new(catalogue: &Catalogue, path: u64) -> Self {
+        Self::of((catalogue.version(), catalogue.is_stale()), path)
+    }
+
+    /// The same of a catalogue's version and whether it was stale.
+    pub(crate) const fn of(catalogue: (u64, bool), path: u64) -> Self {
+        Self { catalogue, path }
+    }
+}
+
+/// What a statement does, and what says so.
 #[derive(Debug)]
 struct Decided {
-    catalogue: (u64, bool),
+    basis: Basis,
     decision: Arc<Decision>,
 }
 
@@ -90,17 +110,16 @@ impl Statement {
         self.proven.store(true, Ordering::Relaxed);
     }
 
-    /// What it does, as far as this catalogue is the one that it was decided by.
+    /// What it does, as far as this is what it was decided on.
     #[must_use]
-    pub fn decision_under(&self, catalogue: &Catalogue) -> Option<Arc<Decision>> {
+    pub fn decision_under(&self, basis: Basis) -> Option<Arc<Decision>> {
         let decided = self.decided.load();
-        (decided.catalogue == (catalogue.version(), catalogue.is_stale()))
-            .then(|| Arc::clone(&decided.decision))
+        (decided.basis == basis).then(|| Arc::clone(&decided.decision))
     }
 
-    /// What it does by this catalogue.
-    pub fn decide(&self, catalogue: &Catalogue, decision: Arc<Decision>) {
-        self.decided.store(Arc::new(Decided::by(catalogue, decision)));
+    /// What it does on this basis.
+    pub fn decide(&self, basis: Basis, decision: Arc<Decision>) {
+        self.decided.store(Arc::new(Decided { basis, decision }));
     }
 
     /// A client was told its rows, as RowDescription has them, or NoData's empty body. The first to be told counts.
@@ -171,12 +190,6 @@ pub struct Under {
     pub definitions: u64,
 }
 
-impl Decided {
-    fn by(catalogue: &Catalogue, decision: Arc<Decision>) -> Self {
-        Self { catalogue: (catalogue.version(), catalogue.is_stale()), decision }
-    }
-}
-
 /// Names, types and their modifiers, as PostgreSQL compares them (`equalRowTypes`); never 0. What cannot be read is like
 /// nothing else.
 fn hash_of_rows(description: &[u8]) -> u64 {
@@ -211,14 +224,14 @@ impl Statements {
         Self { table: Arc::new(Table { statements: Interner::new(), next_id: AtomicU64::new(1) }) }
     }
 
-    /// The statement of this content; it does what `decision` says by this catalogue if nobody has it yet. `types` is a whole number of oids, at
-    /// most 65,535, as [`tenfold_pgwire::frontend::Parse`] has them.
+    /// The statement of this content; it does what `decision` says on this basis if nobody has it yet. `types` is a whole
+    /// number of oids, at most 65,535, as [`tenfold_pgwire::frontend::Parse`] has them.
     pub fn intern(
         &self,
         text: &[u8],
         types: &[u8],
         under: Under,
-        catalogue: &Catalogue,
+        basis: Basis,
         decision: Arc<Decision>,
     ) -> Arc<Statement> {
         let types = whole_oids(types);
@@ -226,7 +239,7 @@ impl Statements {
         let make = || Statement {
             id: self.table.next_id.fetch_add(1, Ordering::Relaxed),
             content: Content { text: text.into(), types: types.into(), plan_key, definitions },
-            decided: ArcSwap::from_pointee(Decided::by(catalogue, decision)),
+            decided: ArcSwap::from_pointee(Decided { basis, decision }),
             proven: AtomicBool::new(false),
             rows: AtomicU64::new(0),
         };
@@ -291,7 +304,7 @@ mod tests {
 
     fn intern(statements: &Statements, text: &[u8], types: &[u8], under: Under) -> Arc<Statement> {
         let decision = Arc::new(Decision::unknown(Fingerprint::default()));
-        statements.intern(text, types, under, &Catalogue::empty(), decision)
+        statements.intern(text, types, under, Basis::new(&Catalogue::empty(), 0), decision)
     }
 
     #[test]
@@ -317,9 +330,13 @@ mod tests {
         let statements = Statements::new();
         let made = statement(&statements, "SELECT f()");
         let (empty, other) = (Catalogue::empty(), tenfold_sql::CatalogueBuilder::new().build(7));
-        assert!(made.decision_under(&empty).is_some() && made.decision_under(&other).is_none());
-        made.decide(&other, Arc::new(Decision::unknown(Fingerprint::default())));
-        assert!(made.decision_under(&other).is_some() && made.decision_under(&other.stale()).is_none());
+        let basis = |catalogue: &Catalogue| Basis::new(catalogue, 0);
+        assert!(made.decision_under(basis(&empty)).is_some());
+        assert!(made.decision_under(basis(&other)).is_none());
+        made.decide(basis(&other), Arc::new(Decision::unknown(Fingerprint::default())));
+        assert!(made.decision_under(basis(&other)).is_some());
+        assert!(made.decision_under(basis(&other.stale())).is_none());
+        assert!(made.decision_under(Basis::new(&other, 1)).is_none());
     }
 
     #[test]

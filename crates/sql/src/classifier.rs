@@ -57,6 +57,12 @@ impl Classifier {
         }
     }
 
+    /// A search path for [`Self::classify_in`]: [`SearchPath::parse`].
+    #[must_use]
+    pub fn path(&self, value: &str, role: &str) -> Option<SearchPath> {
+        SearchPath::parse(value, role, &self.seed)
+    }
+
     /// What `sql`, a whole query string of one Query or Parse message, does.
     pub fn classify(&mut self, sql: &[u8], dialect: Dialect, catalogue: &Catalogue) -> Arc<Decision> {
         self.classify_in(sql, dialect, catalogue, None)

@@ -52,8 +52,9 @@ impl SearchPath {
         &self.schemas
     }
 
-    /// What decisions are remembered under.
-    pub(crate) fn id(&self) -> u64 {
+    /// What decisions are remembered under: never 0, and another number for other schemas.
+    #[must_use]
+    pub fn id(&self) -> u64 {
         self.id
     }
 }

@@ -43,7 +43,7 @@ use crate::config::ReplicaHost;
 
 pub use self::{
     choose::{Choice, Follower, Limits, Why, choose},
-    facts::{Begins, FACTS_QUERY, Facts, instance_of, isolation_of},
+    facts::{Begins, Facts, facts_query, instance_of, isolation_of},
     floors::{Changed, Floors, Keyed, Need, Writing},
     identity::{Identities, Identity, identity_in},
     key::{param_value, text_value},

@@ -32,7 +32,7 @@ use crate::{
     mailbox::Ask,
     pool::{Place, Pool},
     shared::{Address, Endpoint, Startup},
-    split::{FACTS_QUERY, Facts},
+    split::{Facts, facts_query},
     statements::ServerStatements,
 };
 
@@ -344,7 +344,7 @@ impl Worker {
             return;
         }
         let mut out = Vec::new();
-        write::query(&mut out, FACTS_QUERY.as_bytes());
+        write::query(&mut out, facts_query().as_bytes());
         server.push_ours(Why::Facts);
         self.send_server(key, &out);
     }
@@ -370,9 +370,20 @@ impl Worker {
         let Some(server) = self.servers.get_mut(key) else { return false };
         let name = server.pool.replica.as_ref().map_or("", |replica| &*replica.name);
         let text = |column| std::str::from_utf8(row.column(column).flatten()?).ok();
-        let Some(facts) = Facts::read(name, [0, 1, 2, 3, 4, 5].map(text)) else { return false };
+        let Some(facts) = Facts::read(name, [0, 1, 2, 3, 4, 5, 6].map(text)) else { return false };
         if server.pool.replica.is_none() {
             server.pool.set_begins(facts.begins);
+            return true;
+        }
+        let home = server.pool.begins();
+        if let Some((setting, own, others)) = home.as_ref().and_then(|home| facts.begins.differs(home)) {
+            let why = format!(
+                "its sessions begin with {setting} = \"{own}\", the primary's with \"{others}\": no reads until they agree"
+            );
+            if let Some(replica) = &server.pool.replica {
+                replica.avoid_until(self.shared.ms(self.now + REFUSED_PAUSE));
+            }
+            self.opening_failed(key, &why, None);
             return true;
         }
         let waits = server.pool.database.split.wait();

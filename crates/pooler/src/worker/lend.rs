@@ -93,7 +93,7 @@ impl LocalPool {
             pool: Arc::clone(pool),
             settings: arc_swap::Cache::new(SettingsOf(Arc::clone(pool))),
             catalogue: arc_swap::Cache::new(CatalogueOf(Arc::clone(&pool.database))),
-            split: LocalSplit::new(&pool.database),
+            split: LocalSplit::new(pool),
             idle: Vec::new(),
             waiters: Waiters::default(),
             connecting: 0,

@@ -28,6 +28,7 @@ mod fitting;
 mod leave;
 mod lend;
 mod login;
+mod paths;
 mod pause;
 mod place;
 mod randomness;
@@ -125,6 +126,7 @@ pub(crate) struct Worker {
     soft_pins: usize,
     pool_index: HashMap<u64, usize, foldhash::fast::RandomState>,
     classifier: Classifier,
+    paths: paths::Paths,
     /// Clients to be looked at again.
     again: VecDeque<Key>,
     /// Servers to be read again.
@@ -196,6 +198,7 @@ impl Worker {
             soft_pins: 0,
             pool_index: HashMap::default(),
             classifier,
+            paths: paths::Paths::default(),
             again: VecDeque::new(),
             servers_again: VecDeque::new(),
             logins: VecDeque::new(),

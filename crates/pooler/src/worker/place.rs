@@ -14,7 +14,7 @@
 
 use std::{hash::BuildHasher, sync::Arc, time::Duration};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tenfold_pgwire::{
     frame::{HEADER_BYTES, frontend as tag, frontend_header},
     frontend,
@@ -32,7 +32,7 @@ use crate::{
     pool::Pool,
     shared::Database,
     split::{
-        Choice, Identity, Keyed, Limits, Need, Replica, Routes, Split, Top, Why, choose, identity_in,
+        Begins, Choice, Identity, Keyed, Limits, Need, Replica, Routes, Split, Top, Why, choose, identity_in,
         isolation_of, param_value, text_value,
     },
 };
@@ -61,6 +61,7 @@ pub(super) enum Place {
 pub(super) struct LocalSplit {
     replicas: arc_swap::Cache<ReplicasOf, Arc<Vec<Arc<Replica>>>>,
     spec: arc_swap::Cache<SpecOf, Arc<config::Database>>,
+    begins: arc_swap::Cache<Arc<ArcSwapOption<Begins>>, Option<Arc<Begins>>>,
     /// Pools of the same user at replicas.
     at: Vec<Arc<Pool>>,
     critical: Critical,
@@ -109,8 +110,10 @@ impl std::ops::Deref for SpecOf {
 }
 
 impl LocalSplit {
-    pub(super) fn new(database: &Arc<Database>) -> Self {
+    pub(super) fn new(pool: &Pool) -> Self {
+        let database = &pool.database;
         Self {
+            begins: arc_swap::Cache::new(Arc::clone(pool.begins_cell())),
             replicas: arc_swap::Cache::new(ReplicasOf(Arc::clone(database))),
             spec: arc_swap::Cache::new(SpecOf(Arc::clone(database))),
             at: Vec::new(),
@@ -118,6 +121,12 @@ impl LocalSplit {
             routes: Routes::default(),
             top: Top::default(),
         }
+    }
+
+    /// Where sessions begin; `None` until a server has said so.
+    #[inline]
+    pub(super) fn begins(&mut self) -> Option<&Begins> {
+        self.begins.load().as_deref()
     }
 
     #[inline]
@@ -254,13 +263,13 @@ impl Worker {
     }
 
     /// What the client's BEGIN, or none, means.
-    fn block_of(&self, key: Key) -> Result<Block, &'static str> {
+    fn block_of(&mut self, key: Key) -> Result<Block, &'static str> {
         let (client, seat) = self
             .clients
             .get(key)
             .and_then(|client| Some((client, client.seat.as_ref()?)))
             .ok_or("unknown")?;
-        let defaults = seat.pool.begins().ok_or("defaults_unknown")?;
+        let defaults = self.pools[seat.local].split.begins().ok_or("defaults_unknown")?;
         let own = |name| client.image.setting(name);
         let isolation = own("default_transaction_isolation")
             .map_or(Some(defaults.isolation), isolation_of)

@@ -28,7 +28,7 @@ use crate::{
     config::Mode,
     definitions,
     refusal::Refusal,
-    statements::{self, Statement, Under},
+    statements::{self, Basis, Statement, Under},
 };
 
 /// A statement made only to be deallocated.
@@ -130,7 +130,9 @@ impl Worker {
             return Arc::clone(unnamed);
         }
         let decision = Arc::clone(read);
-        self.shared.statements.intern(parse.sql, parse.param_types_raw, under, &catalogue, decision)
+        let path = self.path_of(key).map_or(0, |path| path.id());
+        let basis = Basis::new(&catalogue, path);
+        self.shared.statements.intern(parse.sql, parse.param_types_raw, under, basis, decision)
     }
 
     /// A name that is taken: the server says so itself, in its own words, about a statement of that very name.

@@ -35,7 +35,7 @@ use super::{
 use crate::{
     config::Mode,
     refusal::Refusal,
-    statements::{self, Statement},
+    statements::{self, Basis, Statement},
 };
 
 /// Query and Parse up to this size are read; larger ones are unknown. Dumps and bulk inserts write statements of this
@@ -381,24 +381,27 @@ impl Worker {
             return Arc::new(Decision::unknown(Fingerprint::default()));
         };
         let catalogue = seat.pool.database.definitions.catalogue();
-        if let Some(decision) = statement.decision_under(&catalogue) {
+        let catalogue = (catalogue.version(), catalogue.is_stale());
+        let path = self.path_of(key).map_or(0, |path| path.id());
+        let basis = Basis::of(catalogue, path);
+        if let Some(decision) = statement.decision_under(basis) {
             return decision;
         }
-        let catalogue = Arc::clone(&catalogue);
         let decision = self.classify(key, statement.text());
         // A catalogue that was read meanwhile decides the next time.
-        statement.decide(&catalogue, Arc::clone(&decision));
+        statement.decide(basis, Arc::clone(&decision));
         decision
     }
 
     pub(super) fn classify(&mut self, key: Key, sql: &[u8]) -> Arc<Decision> {
+        let path = self.path_of(key);
         let Some((client, seat)) =
             self.clients.get(key).and_then(|client| Some((client, client.seat.as_ref()?)))
         else {
             return Arc::new(Decision::unknown(Fingerprint::default()));
         };
         let catalogue = self.pools[seat.local].catalogue();
-        self.classifier.classify(sql, client.dialect, catalogue)
+        self.classifier.classify_in(sql, client.dialect, catalogue, path.as_deref())
     }
 
     /// What the first message means for lending.

@@ -522,3 +522,54 @@ fn critical_tables_are_read_at_the_primary_and_all_routes_are_counted() {
     let row = top.iter().find(|row| row.route == "primary_table").unwrap();
     assert_eq!(row.text, "SELECT v FROM accounts WHERE id = ?");
 }
+
+#[test]
+fn names_mean_what_they_mean_to_the_session() {
+    let scene = Scene::with(1, |_| {});
+    let mut client = scene.client();
+    client.query("CREATE SCHEMA one; CREATE SCHEMA two").unwrap();
+    for name in ["one.t", "two.t"] {
+        table(&mut client, name);
+    }
+    scene.catch_up();
+    client.query("SET search_path = one").unwrap();
+    until_split(&scene, &mut client, "SELECT v FROM t WHERE id = 1");
+    // Another table of that name, written in another schema, is nobody's business here.
+    let mut other = scene.client();
+    other.query("SET search_path = two, pg_catalog").unwrap();
+    scene.cluster.replicas()[0].pause_replay().unwrap();
+    other.query("UPDATE t SET v = 1").unwrap();
+    let others = scene.away(|| {
+        assert_eq!(client.value("SELECT sum(v) FROM t").as_deref(), Some("0"));
+    });
+    assert_eq!(others, 1);
+    let own = scene.away(|| {
+        assert_eq!(other.value("SELECT sum(v) FROM t").as_deref(), Some("10"));
+        assert_eq!(client.value("SELECT sum(v) FROM two.t").as_deref(), Some("10"));
+    });
+    assert_eq!(own, 0);
+}
+
+#[test]
+fn a_replica_that_would_answer_otherwise_gets_no_reads() {
+    let scene = Scene::with(1, |_| {});
+    let mut client = scene.client();
+    table(&mut client, "t");
+    scene.catch_up();
+    until_split(&scene, &mut client, "SELECT v FROM t WHERE id = 1");
+    scene.cluster.replicas()[0].set("TimeZone", "Asia/Tokyo").unwrap();
+    scene.pooled.pooler.shared().database("postgres").unwrap().reconnect();
+    let mut newcomer = scene.client();
+    let zone = scene.cluster.primary().psql("SHOW TimeZone").unwrap();
+    wait_for("the replica to be left alone", TIME_MAX, || {
+        newcomer.query("SELECT v FROM t WHERE id = 1").unwrap();
+        let log = scene.pooled.log.lock().unwrap();
+        log.iter().any(|line| line.contains("TimeZone = \"Asia/Tokyo\"") && line.contains(zone.trim()))
+    });
+    let away = scene.away(|| {
+        for _ in 0..20 {
+            newcomer.query("SELECT v FROM t WHERE id = 1").unwrap();
+        }
+    });
+    assert_eq!(away, 0);
+}

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Whether the server is in recovery ("true" or "false"), the microsecond of its start, its address and port (NULL on a
-/// Unix socket), as workers ask it too ([`FACTS_QUERY`](crate::split::FACTS_QUERY)); then the cluster's system
+/// Unix socket), as workers ask it too ([`facts_query`](crate::split::facts_query)); then the cluster's system
 /// identifier and the latest timeline known to be the standby's. All as text.
 const STANDBY_QUERY: &str = "SELECT pg_catalog.pg_is_in_recovery()::pg_catalog.text, \
      (pg_catalog.date_part('epoch', pg_catalog.pg_postmaster_start_time()) \
