@@ -115,6 +115,11 @@ impl Floors {
         need
     }
 
+    /// Every read needs this from now on.
+    pub fn raise_all(&self, sample: Sample) {
+        self.slots[usize::from(ALL)].last.fetch_max(sample.0, Ordering::SeqCst);
+    }
+
     /// What a read of the rows of one value needs; `None` if its table's writes fix another column.
     #[must_use]
     pub fn need_of_key(&self, read: Keyed) -> Option<Need> {

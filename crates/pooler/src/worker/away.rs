@@ -23,7 +23,7 @@ use tenfold_sql::{Decision, Effects, Shape, Tables};
 use super::{
     Worker,
     batch::Batch,
-    client::Client,
+    client::{Client, Held},
     lend::message_query,
     place::{Told, changes, person_of},
     server::{Due, Phase, Server, Why},
@@ -51,6 +51,10 @@ pub(super) struct Away {
     is_block: bool,
     /// The client's BEGIN is held meanwhile.
     is_held: bool,
+    /// The BEGIN of a transaction that runs there.
+    begun: Option<Held>,
+    /// It is being ended by COMMIT AND CHAIN, or ROLLBACK AND CHAIN.
+    chains: bool,
     /// An error came before anything was told: the primary is to answer.
     is_refused: bool,
     /// An error was told.
@@ -83,6 +87,8 @@ impl Worker {
             is_whole: false,
             is_block: at.is_block,
             is_held: !at.is_block && client.is_some_and(|client| client.held.is_some()),
+            begun: None,
+            chains: false,
             is_refused: false,
             has_failed: false,
             life: at.life,
@@ -133,6 +139,36 @@ impl Worker {
             server.pool.database.split.refuse(server.first);
         }
         true
+    }
+
+    /// Whether a transaction at a replica was ended by its client, and another begun.
+    pub(super) fn is_chained(&mut self, server_key: Key) -> bool {
+        let Some(server) = self.servers.get_mut(server_key) else { return false };
+        let Some(away) = server.away.as_mut().filter(|away| away.chains) else { return false };
+        away.chains = false;
+        server.status == TransactionStatus::InTransaction && !server.in_series && server.due.is_empty()
+    }
+
+    /// The transaction that was begun begins anew, wherever its first statement may run by then.
+    pub(super) fn unchain(&mut self, server_key: Key) {
+        let Some(server) = self.servers.get_mut(server_key) else { return };
+        let Some(away) = server.away.as_mut().filter(|_| server.client.is_some()) else { return };
+        (away.is_whole, away.has_failed) = (true, false);
+        server.touched = self.now;
+        server.push_ours(Why::Unchain);
+        let mut out = Vec::new();
+        write::query(&mut out, b"ROLLBACK");
+        self.send_server(server_key, &out);
+    }
+
+    /// Nothing is begun at the replica any more: the client's transaction is held again.
+    pub(super) fn unchained(&mut self, server_key: Key) {
+        let Some(server) = self.servers.get_mut(server_key) else { return };
+        let begun = server.away.as_mut().and_then(|away| away.begun.take());
+        if let Some(client) = server.client.and_then(|client| self.clients.get_mut(client)) {
+            client.held = begun.map(Box::new);
+        }
+        self.transaction_ended(server_key);
     }
 
     /// A read that a replica refused is over there: the primary answers it. False if it was none.
@@ -227,8 +263,20 @@ impl Worker {
         statement: Told<'_>,
     ) {
         let Some(server) = self.servers.get_mut(server_key) else { return };
-        if server.pool.replica.is_some() || !self.pools[server.local].split.is_on() {
+        if server.pool.replica.is_some() {
+            if let (Some(away), Shape::Commit { chain: true } | Shape::Rollback { chain: true }) =
+                (&mut server.away, &decision.shape)
+            {
+                away.chains = true;
+            }
             return;
+        }
+        if !self.pools[server.local].split.is_on() {
+            server.has_unnoted = true;
+            return;
+        }
+        if server.has_unnoted {
+            self.note_unread(server_key);
         }
         self.note_person(key, statement.sql);
         let Some(server) = self.servers.get_mut(server_key) else { return };
@@ -280,6 +328,8 @@ impl Worker {
         let split = Arc::clone(&server.pool.database.split);
         if server.pool.replica.is_none() && split.is_on() {
             server.writing.add_all(&split);
+        } else {
+            server.has_unnoted = true;
         }
     }
 
@@ -364,6 +414,9 @@ impl Server {
             return;
         }
         let Some(held) = client.held.take() else { return };
+        if let Some(away) = &mut self.away {
+            away.begun = Some(Held { body: held.body.clone(), ..*held });
+        }
         message_query(out, &held.body);
         self.push_ours(Why::Begin);
         if held.failed {
@@ -375,6 +428,10 @@ impl Server {
     /// Nothing that was sent can commit any more without its answer being here.
     pub(super) fn end_writing(&mut self) {
         let database = &self.pool.database;
+        if std::mem::take(&mut self.has_unnoted) && database.split.is_on() {
+            // Replicas came meanwhile.
+            self.writing.add_all(&database.split);
+        }
         if !self.writing.is_empty() && database.definitions.last_change() != self.changed_under {
             // It may have waited for what was redefined meanwhile, and have done what no text of its shows.
             self.writing.add_all(&database.split);

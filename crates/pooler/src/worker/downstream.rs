@@ -241,6 +241,9 @@ impl Worker {
             return fate;
         }
         if self.is_refusal(key, &report) {
+            if self.servers.get(key).is_some_and(|server| matches!(server.phase, Phase::Describing)) {
+                self.described_all(key);
+            }
             self.fail_exchange(key);
             return Fate::Swallow;
         }
@@ -425,6 +428,12 @@ impl Worker {
         let now = self.now;
         server.touched = now;
         if server.status != TransactionStatus::Idle {
+            if self.is_chained(key) {
+                self.deliver(key, batch);
+                self.unchain(key);
+                return;
+            }
+            let Some(server) = self.servers.get_mut(key) else { return };
             let client = server.client;
             if !server.is_session() && self.pools[server.local].mode() == Mode::Statement {
                 // A BEGIN among several statements: as of one alone, but what was said of the others stands.

@@ -6,8 +6,8 @@
 //!
 //! **Mechanism.** [`Worker::place`] asks the statements for their tables, the tables and the client for their floors, and
 //! `split::choose` for a replica. In a transaction whose BEGIN is held, reads go to replicas one by one and the client
-//! stays in its transaction, until the first statement that is no such read takes the BEGIN to the primary; a READ ONLY
-//! transaction that begins with a read runs on one replica whole. A client that waits for a replica to catch up is
+//! stays in its transaction, until the first statement that is no such read takes the BEGIN to the primary; one of READ ONLY
+//! and REPEATABLE READ that begins with a read runs on one replica whole. A client that waits for a replica to catch up is
 //! looked at again whenever positions are known ([`Worker::positions_known`]).
 //!
 //! **Failure.** Whatever is not known to be right goes to the primary, with a word for the reason that is counted.
@@ -152,8 +152,8 @@ enum Block {
     None,
     /// Reads may go to replicas one by one.
     Reads,
-    /// The whole transaction may run on a replica.
-    ReadOnly,
+    /// The whole transaction may run on a replica: read-only, with one snapshot, which shows any table.
+    Snapshot,
 }
 
 impl Worker {
@@ -226,7 +226,7 @@ impl Worker {
         let need = self.need(key, tag, rest, read, block)?;
         let mut choice = self.choice(key, local, need);
         if !matches!(choice, Choice::Replica { .. } | Choice::Primary(Why::NoReplica))
-            && block != Block::ReadOnly
+            && block != Block::Snapshot
             && let Some(need) = self.need_of_key(key, tag, rest, read)
         {
             choice = self.choice(key, local, need);
@@ -288,9 +288,10 @@ impl Worker {
         }
         match (asked.unwrap_or(isolation), read_only.unwrap_or(is_read_only)) {
             (Isolation::Serializable, _) => Err("serializable"),
-            (_, true) => Ok(Block::ReadOnly),
-            (Isolation::RepeatableRead, _) => Err("repeatable_read"),
-            (Isolation::ReadCommitted | Isolation::ReadUncommitted, false) => Ok(Block::Reads),
+            (Isolation::RepeatableRead, true) => Ok(Block::Snapshot),
+            (Isolation::RepeatableRead, false) => Err("repeatable_read"),
+            // Each statement sees what was committed before it: each has a floor of its own.
+            (Isolation::ReadCommitted | Isolation::ReadUncommitted, _) => Ok(Block::Reads),
         }
     }
 
@@ -336,7 +337,7 @@ impl Worker {
                 self.note_person(key, query.map_or(&[][..], |query| query.sql));
                 self.need_of(key, read, block)
             }
-            (tag::PARSE | tag::BIND | tag::DESCRIBE, _) if block != Block::ReadOnly => {
+            (tag::PARSE | tag::BIND | tag::DESCRIBE, _) if block != Block::Snapshot => {
                 self.need_of_series(key, rest, block)
             }
             // All of the transaction runs there, so that its first statement tells enough.
@@ -372,13 +373,15 @@ impl Worker {
         if self.pools[seat.local].split.critical.holds(&read.route.reads) {
             return Err("primary_table");
         }
-        Ok(split.floors.need(&read.route.reads))
+        let reads = if block == Block::Snapshot { &Tables::All } else { &read.route.reads };
+        Ok(split.floors.need(reads))
     }
 
     /// The needs of all statements up to Sync, which has to be there.
     fn need_of_series(&mut self, key: Key, mut rest: &[u8], block: Block) -> Result<Need, &'static str> {
         let mut need = Need::default();
         let mut parsed: Vec<(&[u8], Arc<Decision>)> = Vec::new();
+        let mut is_open = false;
         for _ in 0..SERIES_MAX {
             let header = frontend_header(rest).ok().flatten().ok_or("unfinished_series")?;
             let (message, behind) = rest.split_at_checked(header.len).ok_or("unfinished_series")?;
@@ -393,6 +396,14 @@ impl Worker {
                     parsed.push((parse.name, read));
                 }
                 tag::BIND | tag::DESCRIBE => {
+                    if block == Block::Reads && header.tag == tag::BIND {
+                        // A portal that outlives its Sync is the transaction's.
+                        let names = frontend::BindNames::peek(body).ok_or("protocol")?;
+                        if is_open || !names.portal.is_empty() {
+                            return Err("in_transaction");
+                        }
+                        is_open = true;
+                    }
                     let Some(name) = statement_named(header.tag, body).ok_or("protocol")? else { continue };
                     if parsed.iter().any(|(other, _)| *other == name) {
                         continue;
@@ -408,13 +419,21 @@ impl Worker {
                     self.note_person(key, statement.text());
                     need.raise(self.need_of(key, &read, block)?);
                 }
-                tag::EXECUTE | tag::FLUSH => {}
+                tag::EXECUTE => {
+                    let execute = frontend::Execute::parse(body).map_err(|_| "protocol")?;
+                    if block == Block::Reads && execute.rows_max != 0 {
+                        return Err("in_transaction");
+                    }
+                    is_open = false;
+                }
+                tag::FLUSH => {}
                 tag::CLOSE => {
                     let close = frontend::Close::parse(body).map_err(|_| "protocol")?;
                     if matches!(close.target, frontend::Target::Statement(_)) {
                         return Err("closes_statement");
                     }
                 }
+                tag::SYNC if is_open => return Err("in_transaction"),
                 tag::SYNC => return Ok(need),
                 _ => return Err("protocol"),
             }
@@ -529,7 +548,7 @@ impl Worker {
                 self.caught_up(key, local);
                 self.pools[local].split.routes.at_replica(replica.lag_us());
                 let at = self.local_at(local, &replica);
-                (Place::Replica(at, At { life, floor, is_block: block == Block::ReadOnly }), REPLICA)
+                (Place::Replica(at, At { life, floor, is_block: block == Block::Snapshot }), REPLICA)
             }
         }
     }

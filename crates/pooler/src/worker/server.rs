@@ -91,6 +91,8 @@ pub(crate) struct Server {
     pub(crate) hot: Vec<HotPermit>,
     /// Tables that its transaction has changed, of which nobody need know before it may commit.
     pub(crate) changed: Changed,
+    /// Something was sent while nobody noted what changes.
+    pub(crate) has_unnoted: bool,
     /// The last change of definitions when the first of them was read.
     pub(crate) changed_under: u64,
     /// Tables that what was sent may commit to.
@@ -261,6 +263,8 @@ pub(crate) enum Why {
     Begin,
     /// A statement that fails, as the transaction has that the held BEGIN begins.
     Fail,
+    /// The transaction that a COMMIT AND CHAIN began at a replica.
+    Unchain,
     /// Which server is it, and where do its transactions begin?
     Facts,
     /// Sequence values of others are dropped.
@@ -426,6 +430,7 @@ impl Server {
             sequences_of: 0,
             hot: Vec::new(),
             changed: Changed::default(),
+            has_unnoted: false,
             changed_under: 0,
             writing: Writing::default(),
             away: None,

@@ -166,6 +166,8 @@ impl Worker {
             Why::Fail if ours.failed => self.went_ahead(key),
             Why::Fail => self.server_broken(key, "what was to fail a transaction did not"),
             Why::Facts => self.facts_told(key, ours.failed),
+            Why::Unchain if ours.failed => self.server_broken(key, "a transaction could not be ended"),
+            Why::Unchain => self.unchained(key),
             Why::Probe => self.probed(key, ours.failed),
             Why::Unlisten => self.unlistened(key, ours.failed),
             Why::Rollback | Why::Clean => {}

@@ -573,3 +573,115 @@ fn a_replica_that_would_answer_otherwise_gets_no_reads() {
     });
     assert_eq!(away, 0);
 }
+
+#[test]
+fn each_statement_of_a_read_only_transaction_sees_what_was_committed_before_it() {
+    let scene = Scene::with(1, |_| {});
+    let (mut writer, mut reader) = (scene.client(), scene.client());
+    table(&mut writer, "t");
+    scene.catch_up();
+    until_split(&scene, &mut reader, "SELECT v FROM t WHERE id = 1");
+    scene.cluster.replicas()[0].pause_replay().unwrap();
+    writer.query("UPDATE t SET v = 1 WHERE id = 1").unwrap();
+    reader.query("BEGIN READ ONLY").unwrap();
+    reader.query("SELECT 1").unwrap();
+    assert_eq!(reader.value("SELECT v FROM t WHERE id = 1").as_deref(), Some("1"));
+    assert!(reader.query("UPDATE t SET v = 3").unwrap_err().contains("read-only transaction"));
+    reader.query("ROLLBACK").unwrap();
+    // With one snapshot nothing may be missing in it, whatever the first statement is about.
+    reader.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").unwrap();
+    reader.query("SELECT 1").unwrap();
+    assert_eq!(reader.value("SELECT v FROM t WHERE id = 1").as_deref(), Some("1"));
+    reader.query("COMMIT").unwrap();
+    scene.cluster.replicas()[0].resume_replay().unwrap();
+    scene.catch_up();
+    until_split(&scene, &mut reader, "SELECT v FROM t WHERE id = 1");
+    // A chained transaction begins anew, also in what it must see.
+    let away = scene.away(|| {
+        reader.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").unwrap();
+        assert_eq!(reader.value("SELECT v FROM t WHERE id = 1").as_deref(), Some("1"));
+        reader.query("COMMIT AND CHAIN").unwrap();
+    });
+    assert_eq!(away, 1);
+    scene.cluster.replicas()[0].pause_replay().unwrap();
+    writer.query("UPDATE t SET v = 2 WHERE id = 1").unwrap();
+    assert_eq!(reader.value("SELECT v FROM t WHERE id = 1").as_deref(), Some("2"));
+    writer.query("UPDATE t SET v = 3 WHERE id = 1").unwrap();
+    assert_eq!(reader.value("SELECT v FROM t WHERE id = 1").as_deref(), Some("2"), "one snapshot");
+    assert!(reader.query("UPDATE t SET v = 9").unwrap_err().contains("read-only transaction"));
+    reader.query("ROLLBACK").unwrap();
+    assert_eq!(reader.value("SELECT v FROM t WHERE id = 1").as_deref(), Some("3"));
+}
+
+#[test]
+fn a_portal_that_is_read_in_parts_stays_in_its_transaction() {
+    let scene = Scene::with(1, |_| {});
+    let mut client = scene.client();
+    table(&mut client, "t");
+    scene.catch_up();
+    until_split(&scene, &mut client, "SELECT v FROM t WHERE id = 1");
+    let mut out = Vec::new();
+    extended(&mut out, "BEGIN", &[]);
+    write::parse(&mut out, b"", b"SELECT id FROM t ORDER BY id", []);
+    write::bind(&mut out, b"C_1", b"", Format::Text, std::iter::empty(), Format::Text);
+    write::execute(&mut out, b"C_1", 4);
+    write::sync(&mut out);
+    assert_eq!(client.send(&out).unwrap().len(), 4);
+    for rows in [4, 2] {
+        out.clear();
+        write::execute(&mut out, b"C_1", 4);
+        write::sync(&mut out);
+        assert_eq!(client.send(&out).unwrap().len(), rows);
+    }
+    client.query("COMMIT").unwrap();
+}
+
+#[test]
+fn a_statement_whose_table_has_changed_is_prepared_anew_or_refused_as_ever() {
+    let scene = Scene::with(1, |_| {});
+    let mut client = scene.client();
+    table(&mut client, "t");
+    scene.catch_up();
+    until_split(&scene, &mut client, "SELECT v FROM t WHERE id = 1");
+    let mut out = Vec::new();
+    write::parse(&mut out, b"s", b"SELECT v FROM t WHERE id = 1", []);
+    write::describe(&mut out, tenfold_pgwire::frontend::Target::Statement(b"s"));
+    write::sync(&mut out);
+    client.send(&out).unwrap();
+    let mut run = || {
+        let mut out = Vec::new();
+        write::bind(&mut out, b"", b"s", Format::Text, std::iter::empty(), Format::Text);
+        write::execute(&mut out, b"", 0);
+        write::sync(&mut out);
+        client.send(&out)
+    };
+    assert_eq!(run().unwrap().len(), 1);
+    let mut other = scene.client();
+    other.query("ALTER TABLE t RENAME v TO w").unwrap();
+    wait_for("the statement to fail", TIME_MAX, || run().is_err());
+    assert!(run().unwrap_err().contains("does not exist"));
+    other.query("ALTER TABLE t RENAME w TO v").unwrap();
+    wait_for("the statement to work again", TIME_MAX, || run().is_ok());
+}
+
+#[test]
+fn what_was_written_before_the_replicas_came_is_seen() {
+    let scene = Scene::with(1, |_| {});
+    let mut client = scene.client();
+    table(&mut client, "t");
+    scene.catch_up();
+    until_split(&scene, &mut client, "SELECT v FROM t WHERE id = 1");
+    let database = scene.pooled.pooler.shared().database("postgres").unwrap();
+    let hosts: Vec<_> = database.split.replicas.load().iter().map(|replica| replica.host.clone()).collect();
+    scene.cluster.replicas()[0].pause_replay().unwrap();
+    let (mut writer, mut reader) = (scene.client(), scene.client());
+    database.split.set_replicas(&[]);
+    writer.query("UPDATE t SET v = 1 WHERE id = 1").unwrap();
+    writer.query("BEGIN; UPDATE t SET v = 1 WHERE id = 2").unwrap();
+    database.split.set_replicas(&hosts);
+    scene.until_up(1);
+    assert_eq!(reader.value("SELECT v FROM t WHERE id = 1").as_deref(), Some("1"));
+    assert_eq!(reader.value("SELECT v FROM t WHERE id = 2").as_deref(), Some("0"));
+    writer.query("COMMIT").unwrap();
+    assert_eq!(reader.value("SELECT v FROM t WHERE id = 2").as_deref(), Some("1"));
+}
