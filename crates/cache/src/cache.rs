@@ -12,6 +12,7 @@ use std::sync::{Arc, OnceLock};
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
+use crate::body::Bodies;
 use crate::encode::Notes;
 use crate::fill::{
     Class, FILLS_PER_KEY_MAX, Fill, Fills, Fit, Follower, Identity, KeptFields, Place, Shared,
@@ -43,6 +44,7 @@ pub struct Cache {
     hash: SeededHash,
     store: Store,
     fills: Fills,
+    bodies: Bodies,
     purges: Purges,
     marks: Marks,
     relays: Arc<Relays>,
@@ -159,6 +161,7 @@ impl Cache {
         Ok(Arc::new(Self {
             store: Store::new(&config, hash.clone())?,
             fills: Fills::new(config.fills_max, &hash),
+            bodies: Bodies::new(config.files_max),
             purges: Purges::new(hash.clone()),
             marks: Marks::new(),
             relays: Arc::new(Relays::new()),
@@ -538,6 +541,10 @@ impl Cache {
         self.store.len() == 0
     }
 
+    pub(crate) fn bodies(&self) -> &Bodies {
+        &self.bodies
+    }
+
     pub(crate) fn purges(&self) -> &Purges {
         &self.purges
     }
@@ -562,6 +569,7 @@ impl Cache {
             bytes_max: self.config.memory_bytes,
             purges: self.purges.count(),
             fills: self.fills.running(),
+            files: self.bodies.files(),
             ..self.counters.snapshot()
         }
     }

@@ -18,6 +18,9 @@ pub struct Config {
     pub object_bytes_max: u64,
     /// `cache.variants_max`: stored responses under one key that differ by `Vary`; the least recently used leaves.
     pub variants_max: usize,
+    /// `cache.files_max`: large bodies that are kept in files of memory, which the kernel sends without copying, a
+    /// descriptor each. 0 keeps all in memory of the process.
+    pub files_max: usize,
     /// `cache.fills_max`: fetches that others may follow, at once. Beyond it requests go upstream alone.
     pub fills_max: usize,
     /// `cache.refills_max`: fetches at once, for each cluster, that renew what became suspect when the place among the
@@ -31,6 +34,7 @@ impl Default for Config {
             memory_bytes: 256 << 20,
             object_bytes_max: 4 << 20,
             variants_max: 16,
+            files_max: 4096,
             fills_max: 4096,
             refills_max: None,
         }

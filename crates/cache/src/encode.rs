@@ -42,7 +42,7 @@ struct Note {
 }
 
 fn place_of(entry: &Entry) -> (usize, usize) {
-    (entry.body.as_ptr().addr(), entry.body.len())
+    entry.body.place()
 }
 
 /// The list of wishes.
@@ -99,7 +99,8 @@ impl Cache {
             place_of(entry) == note.body && !entry.has_encoding(note.coding) && !self.is_purged(entry)
         };
         let Some(entry) = stored.iter().find(is_wanted) else { return };
-        let Some(body) = compress(note.coding, &entry.body) else {
+        let bytes = entry.body.read().ok();
+        let Some(body) = bytes.and_then(|bytes| compress(note.coding, &bytes)) else {
             entry.refuse_encoding(note.coding);
             count(&self.counters().encodings_refused);
             return;

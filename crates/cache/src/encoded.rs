@@ -16,6 +16,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
+use crate::body::Body;
 use crate::entry::Entry;
 use crate::policy::encoding::Accepted;
 use crate::policy::range::{RangePlan, plan_range};
@@ -27,7 +28,7 @@ use crate::rule::Rule;
 pub(crate) struct Encoded {
     pub(crate) coding: Coding,
     head: Bytes,
-    body: Bytes,
+    body: Body,
     etag: Option<Bytes>,
 }
 
@@ -37,7 +38,7 @@ pub struct Representation<'e> {
     /// As [`Entry::head`].
     pub head: &'e Bytes,
     /// The whole body, or what of it is stored.
-    pub body: &'e Bytes,
+    pub body: &'e Body,
     /// `None`: as it came.
     pub coding: Option<Coding>,
     /// `Vary: Accept-Encoding` has to be written behind the head.
@@ -53,7 +54,7 @@ const ENCODED_OVERHEAD_BYTES: usize = 3 * (16 + 32);
 
 impl Encoded {
     /// Of an entry with this head.
-    pub(crate) fn new(head: &[u8], names_encoding: bool, coding: Coding, body: Bytes) -> Self {
+    pub(crate) fn new(head: &[u8], names_encoding: bool, coding: Coding, body: Body) -> Self {
         let stored_fields = freshen::read_head(head);
         let mut out = Vec::with_capacity(head.len() + 64);
         let mut etag = None;
@@ -177,7 +178,7 @@ impl Entry {
 
     /// The same response with one coding more.
     pub(crate) fn with_encoding(&self, coding: Coding, body: Bytes) -> Self {
-        let encoded = Encoded::new(&self.head, self.transform.names_encoding, coding, body);
+        let encoded = Encoded::new(&self.head, self.transform.names_encoding, coding, body.into());
         let others = self.encoded.iter().filter(|other| other.coding != coding).cloned();
         let mut entry = self.clone_as_is();
         entry.set_encoded(others.chain([encoded]).collect());
@@ -273,7 +274,7 @@ mod tests {
         assert!(stored.represent(&RequestFacts::read("GET", &[]), &site.rule).adds_vary);
         let unpacked = crate::encode::tests::decode(
             Coding::Gzip,
-            stored.represent(&RequestFacts::read("GET", &[GZIP]), &site.rule).body,
+            &stored.represent(&RequestFacts::read("GET", &[GZIP]), &site.rule).body.read().unwrap(),
         );
         assert_eq!(unpacked, BODY);
     }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use bytes::Bytes;
 
+use crate::body::Body;
 use crate::encoded::Encoded;
 use crate::policy::encoding::{Transform, is_encoded};
 use crate::policy::freshen::{merge_heads, read_head};
@@ -27,7 +28,7 @@ pub struct Entry {
     /// `Content-Length`, `Content-Range` and `Transfer-Encoding`, which are the edge's to write.
     pub head: Bytes,
     /// The whole body.
-    pub body: Bytes,
+    pub body: Body,
     /// What `body` is of the representation, if not all of it. The status is 206 then.
     pub part: Option<Part>,
     pub(crate) etag: Option<Bytes>,
@@ -119,7 +120,7 @@ impl Entry {
     /// A response that is complete. `began` is the purge sequence when its fetch began, with its URL's slots.
     pub(crate) fn new(
         head: &Head,
-        body: Bytes,
+        body: Body,
         facts: StoredFacts,
         tag_slots: Box<[Slots]>,
         (began, url_slots): (u64, Slots),
@@ -231,22 +232,21 @@ impl Entry {
         let before = usize::try_from(part.start.saturating_sub(old_part.start)).ok()?;
         let behind = usize::try_from(part.end.saturating_sub(old_part.start)).ok()?;
         let mut body = Vec::with_capacity(usize::try_from(end - start).ok()?);
-        body.extend_from_slice(old.body.get(..before)?);
-        body.extend_from_slice(&self.body);
-        body.extend_from_slice(old.body.get(behind..).unwrap_or_default());
+        let pieces = [old.body.slice(0..before), self.body.clone(), old.body.slice(behind..old.body.len())];
+        pieces.iter().try_for_each(|piece| piece.append_to(&mut body)).ok()?;
         let whole = end - start == part.complete;
         let part = (!whole).then_some(Part { start, end, complete: part.complete });
         let head = merge_heads(&old.head, &self.head);
         debug_assert_eq!(body.len() as u64, end - start, "no byte twice");
-        Some(self.rebuilt(head, body.into(), part))
+        Some(self.rebuilt(head, Bytes::from(body).into(), part))
     }
 
     /// The same again, with another head and body.
-    fn rebuilt(&self, head: Bytes, body: Bytes, part: Option<Part>) -> Self {
+    fn rebuilt(&self, head: Bytes, body: Body, part: Option<Part>) -> Self {
         debug_assert!(self.encoded.is_empty(), "a part has no codings");
-        let without = self.weight - (self.head.len() + self.body.len()) as u64;
+        let without = self.weight - self.head.len() as u64 - self.body.weight();
         let status = if part.is_some() { 206 } else { 200 };
-        let weight = without + (head.len() + body.len()) as u64;
+        let weight = without + head.len() as u64 + body.weight();
         let transform = Transform::of(status, &read_head(&head));
         Self { status, weight, transform, head, body, part, checked: AtomicU64::new(0), ..self.clone_as_is() }
     }
@@ -294,7 +294,8 @@ impl Entry {
     pub(crate) fn touch(&self) {
         let own =
             (self.facts.received, self.vary.is_some(), self.checked.load(Ordering::Relaxed), self.weight);
-        std::hint::black_box((own, self.head.first().copied(), self.body.first().copied()));
+        std::hint::black_box((own, self.head.first().copied()));
+        self.body.touch();
     }
 
     /// What it weighs in the store, without its key.

@@ -14,6 +14,7 @@
 //! map, list and window is bounded by [`Config`] or a named constant, and a full one means "go upstream", never an
 //! error. A body that did not end as announced is never stored nor ended as whole.
 
+mod body;
 mod cache;
 mod config;
 mod encode;
@@ -37,6 +38,7 @@ mod store;
 mod tags;
 pub mod tier;
 
+pub use body::{Body, FileRange};
 pub use cache::{Cache, Explained, Hit, Join, Lookup, Shown};
 pub use config::{Config, Error};
 pub use encode::{Encoder, compress_at, level_of};

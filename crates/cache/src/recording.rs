@@ -292,6 +292,8 @@ impl Recording {
         }
         // Without the room it grew into.
         let body = Bytes::from(std::mem::take(&mut self.body).into_boxed_slice());
+        // What is joined to others is copied once more.
+        let body = if self.part.is_none() { self.cache.bodies().make(&[body]) } else { body.into() };
         let entry = Entry::new(&self.head, body, self.facts, std::mem::take(&mut self.tags), self.origin);
         match self.part {
             None => self.cache.filled(&self.key, &Arc::new(entry)),

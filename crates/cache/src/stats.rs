@@ -32,6 +32,8 @@ pub struct Stats {
     pub purges: u64,
     /// Fills running.
     pub fills: u64,
+    /// Bodies kept in files of memory.
+    pub files: u64,
     /// Fills ended without an answer.
     pub fills_failed: u64,
     /// Fills that ended because nobody followed.
@@ -86,6 +88,7 @@ impl Counters {
             evicted: read(&self.evicted),
             variants_evicted: read(&self.variants_evicted),
             fills: read(&self.fills),
+            files: 0,
             fills_failed: read(&self.fills_failed),
             fills_abandoned: read(&self.fills_abandoned),
             fill_bytes: read(&self.fill_bytes),

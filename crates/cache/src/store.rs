@@ -20,6 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use quick_cache::{Lifecycle, OptionsBuilder, Weighter};
 use smallvec::SmallVec;
 
+use crate::body::Body;
 use crate::policy::{RequestFacts, Timestamp};
 use crate::{Config, Entry, Error, Field};
 
@@ -152,8 +153,8 @@ impl Store {
 
     /// The most that an object of one response with this body can weigh.
     fn largest_weight(body_bytes: u64) -> u64 {
-        /// A head, selecting values and a key of the largest size.
-        const EXTRA_BYTES_MAX: u64 = (64 + 16 + 48) << 10;
+        /// A head, selecting values and a key of the largest size, and what a file takes beside its bytes.
+        const EXTRA_BYTES_MAX: u64 = (64 + 16 + 48 + 8) << 10;
         body_bytes.saturating_add(EXTRA_BYTES_MAX)
     }
 
@@ -379,9 +380,9 @@ impl Entry {
     }
 
     /// Weighs an entry's parts: what it allocates and what the allocator adds.
-    pub(crate) fn weigh(head: &[u8], body: &[u8], vary: u64, tags: usize) -> u64 {
+    pub(crate) fn weigh(head: &[u8], body: &Body, vary_and_validators: u64, tags: usize) -> u64 {
         let tags = (tags * size_of::<crate::purge::Slots>()) as u64;
-        ENTRY_OVERHEAD_BYTES + (head.len() + body.len()) as u64 + vary + tags
+        ENTRY_OVERHEAD_BYTES + head.len() as u64 + body.weight() + vary_and_validators + tags
     }
 }
 

@@ -19,7 +19,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
+use tenfold_cache::Body;
 use tenfold_http1::{Error as Malformed, parse_request};
 use tenfold_service::acceptor::{Accepted, Stream};
 use tokio::net::TcpStream;
@@ -168,7 +168,7 @@ impl Connection {
                     self.socket.read_timer.arm(self.waits.head_read);
                 }
             }
-            if !self.socket.outbox.is_empty() && self.write(&[]).await != After::KeepAlive {
+            if !self.socket.outbox.is_empty() && self.write(None).await != After::KeepAlive {
                 self.socket.abort();
                 return None;
             }
@@ -265,7 +265,7 @@ impl Connection {
     }
 
     /// Sends an answer that is ready, unless more requests are waiting to be answered with it.
-    async fn answer(&mut self, body: Option<Bytes>, close: bool) -> After {
+    async fn answer(&mut self, body: Option<Body>, close: bool) -> After {
         let batched = body.is_none()
             && !close
             && !self.socket.inbox.is_empty()
@@ -273,16 +273,19 @@ impl Connection {
         if batched {
             return After::KeepAlive;
         }
-        match self.write(body.as_deref().unwrap_or_default()).await {
+        match self.write(body.as_ref()).await {
             After::KeepAlive => After::of(close),
             after => after,
         }
     }
 
     /// Sends the outbox and what stands behind it.
-    async fn write(&mut self, body: &[u8]) -> After {
+    async fn write(&mut self, body: Option<&Body>) -> After {
         let mut writer = self.socket.writer(self.waits.pace);
-        let result = writer.write([body, &[], &[]]).await;
+        let result = match body {
+            Some(body) => writer.write_body(body).await,
+            None => writer.flush().await,
+        };
         self.local.shared.metrics.client_bytes_written.add(writer.written);
         match result {
             Ok(()) => After::KeepAlive,
@@ -298,7 +301,7 @@ impl Connection {
 
     /// Answers a request that has to wait for a node or for a fill, and accounts for it.
     async fn wait(&mut self, mut task: Box<Task>, follower: Option<tenfold_cache::Follower>) -> After {
-        if !self.socket.outbox.is_empty() && self.write(&[]).await != After::KeepAlive {
+        if !self.socket.outbox.is_empty() && self.write(None).await != After::KeepAlive {
             return After::Abort;
         }
         let after = match follower {

@@ -13,9 +13,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
 use tenfold_cache::{
-    AloneReason, CacheStatus, Fill, Follower, Forward, Hit, Join, KeyBuf, Lookup, MissReason, Renewal,
+    AloneReason, Body, CacheStatus, Fill, Follower, Forward, Hit, Join, KeyBuf, Lookup, MissReason, Renewal,
     RequestFacts, Rule, Scheme, Timestamp,
 };
 use tenfold_http1::{
@@ -43,7 +42,7 @@ use crate::task::{Account, Client, Described, Task};
 #[derive(Debug)]
 pub(crate) enum Step {
     /// The answer's head is in the outbox; the body is to be written behind it.
-    Answered { body: Option<Bytes>, close: bool },
+    Answered { body: Option<Body>, close: bool },
     /// Pass it through.
     Pass(Box<Task>),
     /// Wait for a fill.

@@ -609,8 +609,12 @@ pub(crate) async fn answer_stored(
     task.account.cache = Some(outcome);
     task.account.body_bytes = stored.body_bytes;
     let pace = client_pace(&task.snapshot.config.limits);
-    let rest = stored.rest.as_deref().unwrap_or_default();
-    match socket.writer(pace).write([rest, &[], &[]]).await {
+    let mut writer = socket.writer(pace);
+    let written = match &stored.rest {
+        Some(body) => writer.write_body(body).await,
+        None => writer.flush().await,
+    };
+    match written {
         Ok(()) => After::of(close),
         Err(error) => {
             task.account.reason = Some(unsent(&error.into()));

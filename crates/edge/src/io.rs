@@ -20,6 +20,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use nix::libc::{MSG_MORE, MSG_NOSIGNAL};
+use nix::sys::sendfile::sendfile;
+use socket2::SockRef;
+use tenfold_cache::{Body, FileRange};
 use tenfold_service::timer::Timer;
 use tokio::io::{AsyncRead, Interest, ReadBuf};
 use tokio::net::TcpStream;
@@ -437,7 +441,32 @@ impl<'s> Writer<'s> {
             self.waited = true;
             self.broken = true;
             // Boxed, as it is seldom: otherwise every future that writes would hold room for it.
-            Box::pin(self.write_rest(parts, done, total)).await?;
+            Box::pin(self.write_rest(Source::Parts(parts), done, total)).await?;
+            self.broken = false;
+        }
+        self.outbox.clear();
+        self.written += total as u64;
+        Ok(())
+    }
+
+    /// Writes the outbox and then a stored body: its bytes, or from its file without copying them. As [`Writer::write`].
+    pub(crate) async fn write_body(&mut self, body: &Body) -> Result<(), IoError> {
+        let range = match body {
+            Body::Memory(bytes) => return self.write([bytes, &[], &[]]).await,
+            Body::File(range) => range,
+        };
+        if self.broken {
+            return Err(IoError::Closed);
+        }
+        let total = self.outbox.len() + range.len();
+        let mut done = self.try_send(range, 0)?;
+        if done == self.outbox.len() {
+            done += self.try_send(range, done)?;
+        }
+        if done < total {
+            self.waited = true;
+            self.broken = true;
+            Box::pin(self.write_rest(Source::File(range), done, total)).await?;
             self.broken = false;
         }
         self.outbox.clear();
@@ -452,7 +481,7 @@ impl<'s> Writer<'s> {
 
     #[cold]
     #[inline(never)]
-    async fn write_rest(&mut self, parts: [&[u8]; 3], mut done: usize, total: usize) -> Result<(), IoError> {
+    async fn write_rest(&mut self, source: Source<'_>, mut done: usize, total: usize) -> Result<(), IoError> {
         let mut window_start = done;
         self.timer.arm(self.pace.idle);
         while done < total {
@@ -471,7 +500,10 @@ impl<'s> Writer<'s> {
                 self.timer.arm(self.pace.idle);
                 continue;
             }
-            done += self.try_write(parts, done)?;
+            done += match source {
+                Source::Parts(parts) => self.try_write(parts, done)?,
+                Source::File(range) => self.try_send(range, done)?,
+            };
         }
         self.timer.disarm();
         Ok(())
@@ -495,11 +527,39 @@ impl<'s> Writer<'s> {
             [one] => stream.try_write(one),
             many => stream.try_write_vectored(many),
         };
-        match result {
-            Ok(count) => Ok(count),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
-            Err(error) => Err(IoError::Lost(error)),
-        }
+        unless_blocked(result)
+    }
+
+    /// One attempt at what lies behind the first `done` bytes: of the outbox, which waits for the file's first bytes to go
+    /// out with it, or of the file. Zero if the socket takes none now.
+    fn try_send(&self, range: &FileRange, done: usize) -> Result<usize, IoError> {
+        let stream: &TcpStream = self.half.as_ref();
+        let result = stream.try_io(Interest::WRITABLE, || match done.checked_sub(self.outbox.len()) {
+            None => SockRef::from(stream).send_with_flags(&self.outbox[done..], MSG_MORE | MSG_NOSIGNAL),
+            Some(sent) => {
+                let mut offset = i64::try_from(range.start() + sent).map_err(io::Error::other)?;
+                match sendfile(stream, range, Some(&mut offset), range.len() - sent)? {
+                    0 if sent < range.len() => Err(io::ErrorKind::UnexpectedEof.into()),
+                    count => Ok(count),
+                }
+            }
+        });
+        unless_blocked(result)
+    }
+}
+
+/// What is written behind the outbox.
+#[derive(Clone, Copy)]
+enum Source<'s> {
+    Parts([&'s [u8]; 3]),
+    File(&'s FileRange),
+}
+
+fn unless_blocked(result: io::Result<usize>) -> Result<usize, IoError> {
+    match result {
+        Ok(count) => Ok(count),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+        Err(error) => Err(IoError::Lost(error)),
     }
 }
 

@@ -9,8 +9,8 @@ use std::rc::Rc;
 use bytes::Bytes;
 use tenfold_cache::policy::{RangePlan, Validators, not_modified, plan_range};
 use tenfold_cache::{
-    CacheStatus, Entry, Head, Interim, KeyBuf, Observed, Representation, RequestFacts, Timestamp, VARY_LINE,
-    is_of_its_target,
+    Body, CacheStatus, Entry, Head, Interim, KeyBuf, Observed, Representation, RequestFacts, Timestamp,
+    VARY_LINE, is_of_its_target,
 };
 use tenfold_http1::{BodyLength, Method, ResponseHead, write_content_length, write_status_line};
 
@@ -272,20 +272,20 @@ pub(crate) struct Stored {
     /// All of the body, written or not.
     pub(crate) body_bytes: u64,
     /// A body that is too large to be copied behind the head.
-    pub(crate) rest: Option<Bytes>,
+    pub(crate) rest: Option<Body>,
 }
 
 /// What of a stored response goes out.
 enum Shown<'e> {
     /// As it is stored: copied or counted only once it is known how it goes out.
-    Whole(&'e Bytes),
-    Made(Bytes),
+    Whole(&'e Body),
+    Made(Body),
 }
 
 impl std::ops::Deref for Shown<'_> {
-    type Target = Bytes;
+    type Target = Body;
 
-    fn deref(&self) -> &Bytes {
+    fn deref(&self) -> &Body {
         match self {
             Self::Whole(body) => body,
             Self::Made(body) => body,
@@ -317,12 +317,15 @@ pub(crate) fn write_stored(
         None => plan_range(facts, status, &shown.validators, entry.complete_length()),
         Some(_) => RangePlan::Full,
     };
-    let made = |(status, body)| (status, Shown::Made(body));
-    let (status, body) = match plan {
-        RangePlan::Single { start, end } => made(write_partial(out, entry, start, end)),
-        RangePlan::Several(ranges) => made(write_parts(out, entry, &ranges, ours.request_id)),
-        RangePlan::NotSatisfiable => made(write_unsatisfiable(out, entry)),
-        RangePlan::Full => {
+    let made = match plan {
+        RangePlan::Single { start, end } => Some(write_partial(out, entry, start, end)),
+        RangePlan::Several(ranges) => write_parts(out, entry, &ranges, ours.request_id),
+        RangePlan::NotSatisfiable => Some(write_unsatisfiable(out, entry)),
+        RangePlan::Full => None,
+    };
+    let (status, body) = match made {
+        Some((status, body)) => (status, Shown::Made(body)),
+        None => {
             write_status(out, entry.status);
             out.extend_from_slice(shown.head);
             (entry.status, Shown::Whole(shown.body))
@@ -338,8 +341,8 @@ pub(crate) fn write_stored(
         return Stored { status, body_bytes: 0, rest: None };
     }
     let body_bytes = body.len() as u64;
-    if body.len() <= COPIED_BYTES_MAX {
-        out.extend_from_slice(&body);
+    // What can't be read now is left for the write to fail at.
+    if body.len() <= COPIED_BYTES_MAX && body.append_to(out).is_ok() {
         return Stored { status, body_bytes, rest: None };
     }
     let rest = match body {
@@ -363,7 +366,7 @@ fn write_status(out: &mut Vec<u8>, status: u16) {
 }
 
 /// The bytes from `start` to `end` of the representation, of which a stored part may hold only some.
-fn slice_of(entry: &Entry, start: u64, end: u64) -> Bytes {
+fn slice_of(entry: &Entry, start: u64, end: u64) -> Body {
     let held = entry.body.len();
     let first = entry.part.map_or(0, |part| part.start);
     // The plan lies within what is held.
@@ -383,7 +386,7 @@ fn is_line_of(line: &[u8], name: &[u8]) -> bool {
         && line.get(name.len()) == Some(&b':')
 }
 
-fn write_partial(out: &mut Vec<u8>, entry: &Entry, start: u64, end: u64) -> (u16, Bytes) {
+fn write_partial(out: &mut Vec<u8>, entry: &Entry, start: u64, end: u64) -> (u16, Body) {
     write_status(out, 206);
     for line in entry.head.split_inclusive(|&byte| byte == b'\n') {
         if !is_line_of(line, b"content-range") {
@@ -395,8 +398,14 @@ fn write_partial(out: &mut Vec<u8>, entry: &Entry, start: u64, end: u64) -> (u16
 }
 
 /// Several ranges, one behind the other between boundaries. RFC 9110 §15.3.7.2. Whoever wrote the body did not know this
-/// request's id, so it can't be in it.
-fn write_parts(out: &mut Vec<u8>, entry: &Entry, ranges: &[(u64, u64)], id: &RequestId) -> (u16, Bytes) {
+/// request's id, so it can't be in it. Nothing is written where the body can't be read.
+fn write_parts(
+    out: &mut Vec<u8>,
+    entry: &Entry,
+    ranges: &[(u64, u64)],
+    id: &RequestId,
+) -> Option<(u16, Body)> {
+    let before = out.len();
     write_status(out, 206);
     let is_type =
         |line: &[u8]| line.get(..13).is_some_and(|start| start.eq_ignore_ascii_case(b"content-type:"));
@@ -414,17 +423,20 @@ fn write_parts(out: &mut Vec<u8>, entry: &Entry, ranges: &[(u64, u64)], id: &Req
         body.extend_from_slice(&types);
         write_content_range(&mut body, (start, end), entry.complete_length());
         body.extend_from_slice(b"\r\n");
-        body.extend_from_slice(&slice_of(entry, start, end));
+        if slice_of(entry, start, end).append_to(&mut body).is_err() {
+            out.truncate(before);
+            return None;
+        }
         body.extend_from_slice(b"\r\n");
     }
     body.extend_from_slice(b"--");
     body.extend_from_slice(id.as_bytes());
     body.extend_from_slice(b"--\r\n");
-    (206, body.into())
+    Some((206, Bytes::from(body).into()))
 }
 
 /// What this range met says nothing of the representation's lifetime: a cache behind us would take it for the answer to all.
-fn write_unsatisfiable(out: &mut Vec<u8>, entry: &Entry) -> (u16, Bytes) {
+fn write_unsatisfiable(out: &mut Vec<u8>, entry: &Entry) -> (u16, Body) {
     write_status(out, 416);
     for line in entry.head.split_inclusive(|&byte| byte == b'\n') {
         if !is_content_line(line) && !gives_lifetime(line) {
@@ -432,7 +444,7 @@ fn write_unsatisfiable(out: &mut Vec<u8>, entry: &Entry) -> (u16, Bytes) {
         }
     }
     out.extend_from_slice(format!("Content-Range: bytes */{}\r\n", entry.complete_length()).as_bytes());
-    (416, Bytes::new())
+    (416, Bytes::new().into())
 }
 
 fn write_age(out: &mut Vec<u8>, age_s: u64) {

@@ -292,6 +292,7 @@ fn needs_restart(at_start: &Settings, loaded: &Loaded, has_pooler: bool) -> Vec<
         ("cache.memory", at_start.edge.cache.memory_bytes != now.edge.cache.memory_bytes),
         ("cache.object_max", at_start.edge.cache.object_bytes_max != now.edge.cache.object_bytes_max),
         ("cache.variants_max", at_start.edge.cache.variants_max != now.edge.cache.variants_max),
+        ("cache.files_max", at_start.edge.cache.files_max != now.edge.cache.files_max),
         ("cache.fills_max", at_start.edge.cache.fills_max != now.edge.cache.fills_max),
         ("cache.refills_max", at_start.edge.cache.refills_max != now.edge.cache.refills_max),
         ("cache.redis", at_start.shared != now.shared),

@@ -15,10 +15,11 @@ use tenfold_service::metrics::Registry;
 /// Names what the cache counts.
 type CacheMetric = (&'static str, &'static str, fn(&Stats) -> u64);
 
-const CACHE_GAUGES: [CacheMetric; 5] = [
+const CACHE_GAUGES: [CacheMetric; 6] = [
     ("tenfold_cache_objects", "Keys stored.", |stats| stats.objects),
     ("tenfold_cache_stored_bytes", "What they weigh, heads and bookkeeping included.", |stats| stats.bytes),
     ("tenfold_cache_limit_bytes", "What they may weigh.", |stats| stats.bytes_max),
+    ("tenfold_cache_files", "Bodies kept in files of memory, a descriptor each.", |stats| stats.files),
     ("tenfold_cache_fills_running", "Fetches for the cache under way.", |stats| stats.fills),
     ("tenfold_cache_fill_bytes", "Bodies held by fetches under way.", |stats| stats.fill_bytes),
 ];

@@ -26,6 +26,7 @@ pub(crate) fn small() -> Config {
         memory_bytes: 64 << 20,
         object_bytes_max: 1 << 20,
         variants_max: 3,
+        files_max: 8,
         fills_max: 8,
         refills_max: None,
     }
@@ -112,7 +113,7 @@ impl Site {
 
     fn hit(&self, request: &[Field<'_>], now: Timestamp) -> Option<Bytes> {
         match self.lookup(request, now) {
-            Lookup::Hit(hit) => Some(hit.entry.body.clone()),
+            Lookup::Hit(hit) => hit.entry.body.read().ok(),
             _ => None,
         }
     }
@@ -213,7 +214,7 @@ fn who_missed_just_before_it_was_stored_gets_the_stored_one() {
     let missed = site.lookup(&[], NOW);
     site.fill(&[], &[FRESH], b"x", NOW);
     let Join::Stored(hit) = site.join_after(missed, &[], NOW) else { panic!("fetched twice") };
-    assert_eq!((&hit.entry.body[..], hit.ttl_s), (&b"x"[..], 60));
+    assert_eq!((&hit.entry.body.read().unwrap()[..], hit.ttl_s), (&b"x"[..], 60));
     assert_eq!(site.cache.stats().collapsed, 0, "nobody was followed");
     assert_eq!(site.cache.stats().fills, 0);
 }

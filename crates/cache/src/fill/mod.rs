@@ -38,6 +38,7 @@ pub(crate) use shared::{Class, Fit, Identity};
 use state::{Body, End, SlotId};
 pub(crate) use table::{FILLS_PER_KEY_MAX, Fills, Place};
 
+use crate::body::Body as StoredBody;
 use crate::cache::Cache;
 use crate::permit::Permit;
 use crate::policy::conditional::{write_conditional, write_none_match};
@@ -470,7 +471,7 @@ impl Fill {
     }
 
     /// Builds an entry from a head that was passed on and a body.
-    fn entry(&self, head: &Head, body: Bytes, facts: StoredFacts, tag_slots: Box<[Slots]>) -> Entry {
+    fn entry(&self, head: &Head, body: StoredBody, facts: StoredFacts, tag_slots: Box<[Slots]>) -> Entry {
         Entry::new(head, body, facts, tag_slots, (self.shared.identity.began, self.shared.identity.url_slots))
     }
 
@@ -591,8 +592,9 @@ impl Fill {
         }
         let mut was_stored = false;
         if let (Some(facts), Some(pieces)) = (self.storing.take(), pieces) {
-            let body = joined(pieces);
-            self.shared.lock().read_from(body.clone());
+            // Not under the fill's lock: it may be megabytes, and every follower would wait.
+            let body = self.cache.bodies().make(&pieces);
+            self.shared.lock().read_from(&body);
             let tags = self.shared.tag_slots.get().cloned().unwrap_or_default();
             let fetch_ms = now.since_ms(self.requested);
             let entry = Arc::new(self.entry(&head, body, facts, tags).fetched_in(fetch_ms));
@@ -667,16 +669,6 @@ impl Fill {
         };
         self.shared.wake(woken);
     }
-}
-
-/// The body in one piece. Not under the fill's lock: it may be megabytes, and every follower would wait.
-fn joined(mut pieces: Vec<Bytes>) -> Bytes {
-    if pieces.len() == 1 {
-        return pieces.remove(0);
-    }
-    let mut body = Vec::with_capacity(pieces.iter().map(Bytes::len).sum());
-    pieces.iter().for_each(|piece| body.extend_from_slice(piece));
-    Bytes::from(body.into_boxed_slice())
 }
 
 /// A window for several followers is no larger than this, whatever `cache.object_max` says.

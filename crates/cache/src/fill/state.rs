@@ -17,6 +17,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::Event;
 use super::waiting::{Waiting, Woken};
+use crate::body::Body as StoredBody;
 use crate::policy::Timestamp;
 use crate::policy::vary::Vary;
 use crate::{Entry, FailReason, Head, Interim, ReleaseReason};
@@ -361,12 +362,17 @@ impl State {
         self.chunks.iter().map(|chunk| chunk.bytes.clone()).collect()
     }
 
-    /// Followers go on reading from the stored copy, so that it is not held twice.
-    pub(crate) fn read_from(&mut self, body: Bytes) {
+    /// Followers go on reading from the stored copy, so that it is not held twice. What is stored in a file they have in
+    /// pieces still, which are gone when they are.
+    pub(crate) fn read_from(&mut self, body: &StoredBody) {
+        let StoredBody::Memory(body) = body else {
+            self.held_bytes = self.chunks.iter().map(Chunk::weight).sum();
+            return;
+        };
         self.chunks.clear();
         self.held_bytes = 0;
         if !body.is_empty() {
-            self.chunks.push_back(Chunk { start: 0, bytes: body, needed_by: 0 });
+            self.chunks.push_back(Chunk { start: 0, bytes: body.clone(), needed_by: 0 });
         }
     }
 

@@ -116,7 +116,9 @@ async fn follow(mut follower: Follower, leave_after: Option<usize>) -> Read {
             Event::Interim(_) => {}
             Event::Chunk(bytes) => body.extend_from_slice(&bytes),
             Event::End => return Read::Body(body),
-            Event::Entry(entry) | Event::Stale(entry) => return Read::Body(entry.body.to_vec()),
+            Event::Entry(entry) | Event::Stale(entry) => {
+                return Read::Body(entry.body.read().unwrap().to_vec());
+            }
             Event::Failed(_) => return Read::Failed,
             Event::Released(_) => return Read::Alone,
         }
@@ -180,10 +182,10 @@ fn worker(
         executor.spawn(async move {
             let facts = RequestFacts::read("GET", &[]);
             let read = match cache.lookup(&key, &facts, &Rule::Respect, NOW) {
-                Lookup::Hit(hit) => Read::Body(hit.entry.body.to_vec()),
+                Lookup::Hit(hit) => Read::Body(hit.entry.body.read().unwrap().to_vec()),
                 _ => match cache.join(&key, &facts, &Rule::Respect, None, index, NOW) {
                     Join::Follow(follower) => follow(follower, leave_after).await,
-                    Join::Stored(hit) => Read::Body(hit.entry.body.to_vec()),
+                    Join::Stored(hit) => Read::Body(hit.entry.body.read().unwrap().to_vec()),
                     Join::Alone(_) => Read::Alone,
                     Join::Lead(fill, follower) => {
                         led.set(led.get() + 1);

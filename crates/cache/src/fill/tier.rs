@@ -7,8 +7,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::Fill;
 use super::state::End;
 use crate::policy::freshness::{Decision, decide, drops_cookies, is_shareable, standing};
@@ -102,7 +100,7 @@ impl Fill {
         // Written again, so that nothing is in it that we would not have put there.
         let bytes = freshen::write_head(&read, true, drops_cookies(&facts, &self.rule, &read)).ok()?;
         let head = Head::new(&read, bytes, None, vary, Ok(()));
-        let body = Bytes::clone(&response.body);
+        let body = self.cache.bodies().make(std::slice::from_ref(&response.body));
         let entry = Entry::new(&head, body, stored, tags, (began, self.shared.identity.url_slots))
             .of_tier(response.fetch_ms);
         let usable = self.cache.purge_state(&entry) == PurgeState::Untouched

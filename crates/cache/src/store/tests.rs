@@ -13,7 +13,7 @@ use crate::{Head, Rule};
 const NOW: Timestamp = Timestamp(1_700_000_000_000);
 
 fn store(memory_bytes: u64, object_bytes_max: u64) -> Store {
-    let config = Config { memory_bytes, object_bytes_max, variants_max: 4, fills_max: 8, refills_max: None };
+    let config = Config { memory_bytes, object_bytes_max, variants_max: 4, ..Config::default() };
     Store::new(&config, SeededHash::new(3)).expect("fits")
 }
 
@@ -28,7 +28,7 @@ fn entry(body_bytes: usize, vary: Option<&[u8]>) -> Arc<Entry> {
     let head = Head::new(&response, Bytes::from_static(b"Date: x\r\n"), None, vary, Ok(()));
     static SLOTS: OnceLock<crate::purge::Slots> = OnceLock::new();
     let slots = *SLOTS.get_or_init(|| Purges::new(SeededHash::new(3)).url_slots(b"u"));
-    Arc::new(Entry::new(&head, Bytes::from(vec![0; body_bytes]), stored, Box::new([]), (0, slots)))
+    Arc::new(Entry::new(&head, Bytes::from(vec![0; body_bytes]).into(), stored, Box::new([]), (0, slots)))
 }
 
 fn key(n: u64) -> [u8; 8] {

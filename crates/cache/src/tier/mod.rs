@@ -472,7 +472,7 @@ impl Tier {
         if !self.is_told(heard) {
             return false;
         }
-        let response = response_of(key, entry);
+        let Ok(response) = response_of(key, entry) else { return false };
         let Heard { epoch, id: began } = heard;
         let large = entry.body.len() >= LARGE_BYTES;
         let write = move || Value { epoch, began, content: Content::Response(response) }.write();
@@ -602,9 +602,9 @@ fn variant_of(names: &[Vec<u8>], request: &KeptFields) -> Option<Vec<u8>> {
     Some(vary.digest())
 }
 
-fn response_of(key: &[u8], entry: &Entry) -> Response {
+fn response_of(key: &[u8], entry: &Entry) -> std::io::Result<Response> {
     let selecting = entry.vary.iter().flat_map(|vary| vary.selecting());
-    Response {
+    Ok(Response {
         status: entry.status,
         personal: entry.facts.personal,
         received_ms: entry.facts.received.0,
@@ -613,6 +613,6 @@ fn response_of(key: &[u8], entry: &Entry) -> Response {
         key: key.to_vec(),
         selecting: selecting.map(|(name, value)| (name.to_vec(), value.map(<[u8]>::to_vec))).collect(),
         head: Bytes::clone(&entry.head),
-        body: Bytes::clone(&entry.body),
-    }
+        body: entry.body.read()?,
+    })
 }

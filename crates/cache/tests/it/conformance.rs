@@ -34,7 +34,7 @@ impl Pair<'_> {
     }
 
     fn body(&self, ask: &Ask<'_>, seconds: u64) -> Option<Vec<u8>> {
-        self.reader.get(ask, at(seconds)).map(|entry| entry.body.to_vec())
+        self.reader.get(ask, at(seconds)).map(|entry| entry.body.read().expect("it can be read").to_vec())
     }
 
     /// A purge that both sides know of.
@@ -63,7 +63,11 @@ fn what_is_stored_is_found_as_it_was(pair: &Pair<'_>) {
             [FRESH, (b"Content-Type", b"text/plain"), (b"ETag", b"\"1\""), (b"X-Note", b"\xe4 \t b")];
         pair.store(&Ask::of(path), &fields, body);
         let found = pair.reader.get(&Ask::of(path), at(7)).expect(path);
-        assert_eq!((&found.body[..], found.status, found.age_s(at(7))), (body, 200, 7), "{path}");
+        assert_eq!(
+            (&found.body.read().expect("it can be read")[..], found.status, found.age_s(at(7))),
+            (body, 200, 7),
+            "{path}"
+        );
         assert_eq!(found.etag(), Some(&b"\"1\""[..]));
         let head = String::from_utf8_lossy(&found.head).into_owned();
         assert!(head.contains("Content-Type: text/plain\r\n") && head.contains("X-Note: \u{fffd} \t b\r\n"));

@@ -186,7 +186,7 @@ fn what_another_edge_fetched_is_renewed_early_and_a_copy_of_it_is_no_renewal() {
     let mut question = of_one.question(None).expect("there is a tier");
     let Answer::Found(found) = wait(one.tier().ask(question.clone(), BUDGET)) else { panic!("it is there") };
     assert!(of_one.answer_from(&found, &mut question, at(599)));
-    assert_eq!(&one.get(&ask, at(1000)).expect("renewed").body[..], b"new");
+    assert_eq!(&one.get(&ask, at(1000)).expect("renewed").body.read().unwrap()[..], b"new");
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod foreign_codings;
 mod harness;
 mod hostile_caching;
 mod hostile_origins;
+mod large;
 mod leaving;
 mod malformed;
 mod passing;

@@ -154,6 +154,7 @@ pub fn cache(table: &Table) -> tenfold_cache::Config {
         memory_bytes: table.size("memory"),
         object_bytes_max: table.size("object_max"),
         variants_max: count(table, "variants_max"),
+        files_max: count(table, "files_max"),
         fills_max: count(table, "fills_max"),
         refills_max: table.optional_integer("refills_max").and_then(|most| usize::try_from(most).ok()),
     }

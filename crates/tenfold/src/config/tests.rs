@@ -42,6 +42,7 @@ send_rate_min = "1KiB"
 memory = "64MiB"
 object_max = "1MiB"
 variants_max = 8
+files_max = 10
 fills_max = 100
 redis = "fast"
 shared = { budget = "3ms", shield_budget = "30ms", life_max = "2h", object_max = "64KiB", prefix = "shop" }
@@ -610,7 +611,7 @@ fn the_whole_is_checked_too() {
         "cache.object_max = 2MiB cannot be kept in cache.memory = 1MiB",
     );
     let (by_default, hint) =
-        (after_base("cache.memory = \"1MiB\""), "set cache.object_max to at most 793KiB");
+        (after_base("cache.memory = \"1MiB\""), "set cache.object_max to at most 785KiB");
     let shown = read(&by_default).expect_err("it does not fit").render(false);
     assert!(shown.contains(hint) && shown.contains("memory = \"1MiB\""), "{shown}");
     check(&after_base("admin.listen = \"127.0.0.1:8080\""), "127.0.0.1:8080 is used twice");
