@@ -31,7 +31,7 @@ use std::sync::Arc;
 
 use crate::effects::Effects;
 use crate::ident::Ident;
-use crate::read::facts::{Call, Facts, Form};
+use crate::read::facts::{Call, Facts, Form, Mention};
 use crate::route::{Reason, TableId, Tables};
 use behind::{Behind, qualified};
 
@@ -258,6 +258,11 @@ impl Catalogue {
         if facts.defines {
             definitions.definition.add_to(facts);
         }
+        for dropped in std::mem::take(&mut facts.drops) {
+            if self.may_be_known(&dropped) {
+                facts.add(Effects::DDL);
+            }
+        }
         for call in std::mem::take(&mut facts.calls) {
             self.resolve_call(call, facts);
         }
@@ -278,6 +283,22 @@ impl Catalogue {
                 definitions.any_relation.write.add_to(facts);
             }
         }
+    }
+
+    /// Whether a table may be one that others have, too. A temporary one is never read, and one that was made since the
+    /// last reading made this stale.
+    fn may_be_known(&self, table: &Mention) -> bool {
+        let is_temporary = |schema: &Ident| schema.as_bytes().starts_with(b"pg_temp");
+        if table.schema.as_ref().is_some_and(is_temporary) {
+            return false;
+        }
+        let is_odd = table.name.is_odd || table.schema.is_some_and(|schema| schema.is_odd);
+        if is_odd || self.is_stale || self.version == 0 {
+            return true;
+        }
+        let name = table.name.as_bytes();
+        let key = table.schema.map_or(name.into(), |schema| qualified(schema.as_bytes(), name));
+        self.definitions.known_relations.contains(&key) || self.definitions.relations.contains_key(&key)
     }
 
     fn resolve_call(&self, call: Call, facts: &mut Facts) {

@@ -26,6 +26,8 @@ pub(crate) struct Facts {
     pub(crate) writes: bool,
     /// Definitions change: event triggers fire.
     pub(crate) defines: bool,
+    /// Tables that the client itself drops, which are no definitions that others know of if they are temporary.
+    pub(crate) drops: Vec<Mention>,
     /// FOR UPDATE and kin.
     pub(crate) locks: bool,
     /// SELECT INTO a new table.

@@ -31,7 +31,7 @@ use crate::lex::{Dialect, Kind, Lexer, Token};
 use crate::path::SearchPath;
 use crate::route::{Destination, Reason, Route};
 use cursor::{Cursor, is_word};
-use facts::{Change, Facts, Target};
+use facts::{Change, Facts, Mention, Target};
 use sweep::sweep;
 
 /// What kind of text is read.
@@ -97,6 +97,27 @@ pub(crate) struct Scope<'c> {
     pub(crate) dialect: Dialect,
     pub(crate) catalogue: &'c Catalogue,
     pub(crate) path: Option<&'c SearchPath>,
+}
+
+/// TABLE, IF EXISTS, and names to the end; `None` if it is anything else.
+fn dropped_tables(mut cursor: Cursor<'_>) -> Option<Vec<Mention>> {
+    if !cursor.eat("table") {
+        return None;
+    }
+    let _ = cursor.eat_all(&["if", "exists"]);
+    let mut tables = Vec::new();
+    loop {
+        let first = cursor.name()?;
+        let is_qualified = cursor.eat_kind(Kind::Dot);
+        let (schema, name) = if is_qualified { (Some(first), cursor.name()?) } else { (None, first) };
+        tables.push(Mention { name, schema });
+        if !cursor.eat_kind(Kind::Comma) {
+            break;
+        }
+    }
+    // What depends on a temporary table is gone with its session in any case.
+    let _ = cursor.eat("restrict") || cursor.eat("cascade");
+    cursor.is_done().then_some(tables)
 }
 
 /// Reads a client's query string.
@@ -432,8 +453,12 @@ impl Reader<'_> {
             "subscription",
             "statistics",
         ];
-        if !is_temp && !cursor.is_any(&NOT_OF_CATALOGUE) {
-            self.facts.add(Effects::DDL);
+        // A text made at run time may go on where it is cut, and of a body nobody knows when it runs.
+        let is_the_clients = self.level == 0 && self.catalogue.is_some();
+        match dropped_tables(cursor).filter(|_| is_drop && is_the_clients) {
+            Some(tables) => self.facts.drops.extend(tables),
+            None if is_temp || cursor.is_any(&NOT_OF_CATALOGUE) => {}
+            None => self.facts.add(Effects::DDL),
         }
         if verb.is_word("create") && (cursor.is("table") || cursor.is("materialized")) {
             self.table_as(cursor);

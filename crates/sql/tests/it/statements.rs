@@ -486,7 +486,16 @@ fn definitions_and_upkeep() {
         ("ALTER TABLE t ALTER COLUMN a SET DEFAULT set_zone()", "Ddl | SETTINGS|DDL [timezone]"),
         ("ALTER ROLE bob SET work_mem = 1", "Ddl"),
         ("ALTER SYSTEM SET work_mem = 1", "Ddl"),
-        ("DROP TABLE t", "Ddl | TEMP_DROP|DDL"),
+        ("DROP TABLE t", "Ddl | TEMP_DROP"),
+        ("DROP TABLE IF EXISTS t, pg_temp.orders CASCADE", "Ddl | TEMP_DROP"),
+        ("DROP TABLE pg_temp_3.\"Orders\"", "Ddl | TEMP_DROP"),
+        ("DROP TABLE t, orders", "Ddl | TEMP_DROP|DDL"),
+        ("DROP TABLE \"Quoted\" RESTRICT", "Ddl | TEMP_DROP|DDL"),
+        ("DROP TABLE t; DROP VIEW t", "Multi | TEMP_DROP|DDL"),
+        ("DROP TABLE t AND MORE", "Ddl | TEMP_DROP|DDL"),
+        ("DROP TABLE U&\"t\"", "Ddl | TEMP_DROP|DDL"),
+        ("DO $$ BEGIN DROP TABLE t; END $$", "Do | TEMP_DROP|DDL"),
+        ("DROP SEQUENCE s", "Ddl | TEMP_DROP|DDL"),
         ("DROP FUNCTION f(int)", "Ddl | TEMP_DROP|DDL"),
         ("GRANT SELECT ON t TO bob", "Ddl"),
         ("COMMENT ON TABLE t IS 'x'", "Ddl"),
@@ -615,4 +624,20 @@ fn encodings_with_ascii_in_characters_are_not_read() {
     assert!(Dialect::of(b"on", b"UTF8").ascii_safe && Dialect::of(b"on", b"latin1").ascii_safe);
     assert!(!Dialect::of(b"on", b"GB18030").ascii_safe && !Dialect::of(b"on", b"no such").ascii_safe);
     assert!(!Dialect::of(b"off", b"UTF8").standard_conforming_strings);
+}
+
+#[test]
+fn what_a_catalogue_that_is_behind_does_not_know_may_be_anybodys() {
+    let drop = "DROP TABLE t";
+    for (catalogue, expected) in [
+        (shop(), "Ddl | TEMP_DROP"),
+        (shop().stale(), "Ddl | TEMP_DROP|DDL"),
+        (Catalogue::empty(), "Ddl | TEMP_DROP|DDL"),
+    ] {
+        check(&catalogue, Dialect::default(), &[(drop, expected)]);
+    }
+    // Of a function's body nobody knows when it runs.
+    let catalogue = database(&[("drops", "plpgsql", "BEGIN DROP TABLE t; END")], &[]);
+    let effects = catalogue.function_effects("drops");
+    assert!(effects.intersects(tenfold_sql::Effects::DDL), "{effects}");
 }
