@@ -26,6 +26,8 @@ pub struct Definitions {
     state: AtomicU64,
     /// Changes noticed.
     changes: AtomicU64,
+    /// The last of these that may have put something behind names.
+    hiding: AtomicU64,
     /// Of these, how many the reading that runs, or the last one, came after.
     reading: AtomicU64,
     /// How many have been read.
@@ -47,6 +49,7 @@ impl Default for Definitions {
             catalogue: ArcSwap::new(Catalogue::empty()),
             state: AtomicU64::new(unique_state()),
             changes: AtomicU64::new(0),
+            hiding: AtomicU64::new(0),
             reading: AtomicU64::new(0),
             read: AtomicU64::new(0),
             settled: AtomicU64::new(0),
@@ -98,10 +101,13 @@ impl Definitions {
         !self.is_read(self.last_change())
     }
 
-    /// Definitions have changed.
-    pub fn change(&self) {
+    /// Definitions have changed; `hides`: something may be behind names that were known.
+    pub fn change(&self, hides: bool) {
         self.state.store(unique_state(), Ordering::Relaxed);
         self.changes.fetch_add(1, Ordering::SeqCst);
+        if hides {
+            self.hiding.fetch_max(self.last_change(), Ordering::SeqCst);
+        }
         self.make_stale();
     }
 
@@ -111,25 +117,30 @@ impl Definitions {
     }
 
     /// It has ended with this.
-    pub fn read(&self, catalogue: Arc<Catalogue>) {
+    pub fn read(&self, catalogue: &Arc<Catalogue>) {
         let change = self.reading.load(Ordering::SeqCst);
-        self.catalogue.store(catalogue);
-        if self.last_change() != change {
-            // Something changed under the reader's hands.
-            self.make_stale();
-        }
         self.read.fetch_max(change, Ordering::SeqCst);
+        // What changed under the reader's hands makes it stale before anybody sees it.
+        self.catalogue.rcu(|_| if self.is_behind() { self.stale(catalogue) } else { Arc::clone(catalogue) });
         self.settled.fetch_max(change, Ordering::SeqCst);
     }
 
-    /// Nobody can read them for now.
+    /// Nobody can read them for now. Whoever names a relation would wait in vain, or keep its connection for good.
     pub fn give_up(&self) {
         self.settled.fetch_max(self.last_change(), Ordering::SeqCst);
+        self.catalogue
+            .rcu(|catalogue| if catalogue.hides() { catalogue.given_up() } else { Arc::clone(catalogue) });
     }
 
+    /// Another catalogue even if this one is stale already, so that one which was being read is not put in its place
+    /// unseen.
     fn make_stale(&self) {
-        self.catalogue
-            .rcu(|catalogue| if catalogue.is_stale() { Arc::clone(catalogue) } else { catalogue.stale() });
+        self.catalogue.rcu(|catalogue| self.stale(catalogue));
+    }
+
+    fn stale(&self, catalogue: &Catalogue) -> Arc<Catalogue> {
+        let hides = !self.is_read(self.hiding.load(Ordering::SeqCst));
+        if hides || catalogue.hides() { catalogue.hiding() } else { catalogue.stale() }
     }
 }
 
@@ -146,25 +157,45 @@ mod tests {
     #[test]
     fn a_reading_settles_what_changed_before_it_began() {
         let definitions = Definitions::default();
-        definitions.change();
+        definitions.change(false);
         let first = definitions.last_change();
         assert!(!definitions.is_settled(first) && definitions.is_behind());
         definitions.reading();
-        definitions.change();
+        definitions.change(false);
         let second = definitions.last_change();
-        definitions.read(catalogue(1));
+        definitions.read(&catalogue(1));
         assert!(definitions.is_settled(first) && !definitions.is_settled(second));
         assert!(definitions.catalogue().is_stale() && definitions.is_behind());
         definitions.reading();
-        definitions.read(catalogue(2));
+        definitions.read(&catalogue(2));
         assert!(definitions.is_settled(second) && definitions.is_read(second) && !definitions.is_behind());
         assert!(!definitions.catalogue().is_stale());
     }
 
     #[test]
+    fn what_may_be_behind_names_is_hidden_until_it_is_read() {
+        let definitions = Definitions::default();
+        let hides = || definitions.catalogue().hides();
+        definitions.reading();
+        definitions.read(&catalogue(1));
+        definitions.change(false);
+        assert!(definitions.catalogue().is_stale() && !hides());
+        definitions.change(true);
+        assert!(hides());
+        definitions.reading();
+        definitions.change(false);
+        assert!(hides());
+        definitions.read(&catalogue(2));
+        assert!(definitions.catalogue().is_stale() && !hides(), "what may be behind names was read");
+        definitions.change(true);
+        definitions.give_up();
+        assert!(definitions.catalogue().is_stale() && !hides(), "nobody will say what is behind them");
+    }
+
+    #[test]
     fn what_is_given_up_is_settled_and_not_read() {
         let definitions = Definitions::default();
-        definitions.change();
+        definitions.change(false);
         definitions.give_up();
         let change = definitions.last_change();
         assert!(definitions.is_settled(change) && !definitions.is_read(change) && definitions.is_behind());
@@ -175,9 +206,9 @@ mod tests {
         let definitions = Definitions::default();
         let first = definitions.state();
         definitions.reading();
-        definitions.read(catalogue(1));
+        definitions.read(&catalogue(1));
         assert_eq!(definitions.state(), first);
-        definitions.change();
+        definitions.change(false);
         assert_ne!(definitions.state(), first);
         assert_ne!(Definitions::default().state(), definitions.state());
     }

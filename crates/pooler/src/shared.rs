@@ -390,8 +390,8 @@ impl Shared {
     }
 
     /// DDL passed: what a database's names hide is to be read again.
-    pub(crate) fn definitions_changed(&self, database: &Arc<Database>) {
-        database.definitions.change();
+    pub(crate) fn definitions_changed(&self, database: &Arc<Database>, hides: bool) {
+        database.definitions.change(hides);
         database.split.forget_refused();
         self.ask(Ask::CatalogueStale { database: Arc::clone(database) });
     }

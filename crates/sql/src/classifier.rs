@@ -80,11 +80,7 @@ impl Classifier {
         if !dialect.ascii_safe {
             return Arc::clone(&self.unreadable);
         }
-        let under = Under {
-            dialect,
-            catalogue: (catalogue.version(), catalogue.is_stale()),
-            path: path.map_or(0, SearchPath::id),
-        };
+        let under = Under { dialect, catalogue: catalogue.mark(), path: path.map_or(0, SearchPath::id) };
         if let Some(decision) = self.templates.find(sql, under) {
             return Arc::clone(decision);
         }
@@ -141,7 +137,7 @@ impl Classifier {
     }
 }
 
-/// What a decision is kept under: a fingerprint, the catalogue's version with whether it was stale, and the search path.
+/// What a decision is kept under: a fingerprint, the catalogue's mark, and the search path.
 fn key(fingerprint: Fingerprint, under: Under) -> u128 {
     let (version, is_stale) = under.catalogue;
     fingerprint.0 ^ (u128::from(version) << 1 | u128::from(is_stale)) << 63 ^ u128::from(under.path)

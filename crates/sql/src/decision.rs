@@ -29,6 +29,9 @@ pub struct Decision {
     pub hot: Option<HotKey>,
     /// The decision depends on names or literals, and is read afresh for each text.
     pub needs_text: bool,
+    /// It may put something behind a name that others use, so that a catalogue read before it knows neither tables nor
+    /// functions: a trigger, a view, a rule. Other definitions ([`Effects::DDL`]) only make and drop plain things.
+    pub hides: bool,
     /// Where it may run, what it reads and writes.
     pub route: Route,
 }
@@ -44,6 +47,7 @@ impl Decision {
             settings: Vec::new(),
             hot: None,
             needs_text: false,
+            hides: false,
             route: Route::unread(Reason::NotUnderstood),
         }
     }

@@ -37,7 +37,7 @@ const BEGINNING_BYTES_MAX: usize = 128;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Under {
     pub(crate) dialect: Dialect,
-    /// Version of the catalogue, and whether it was stale.
+    /// See `Catalogue::mark`.
     pub(crate) catalogue: (u64, bool),
     /// The search path's number; 0: none given.
     pub(crate) path: u64,

@@ -174,7 +174,7 @@ impl Monitor {
             }
         }
         // Nobody will notice what changes from here on.
-        self.watched.definitions().change();
+        self.watched.definitions().change(true);
         self.watched.left();
     }
 
@@ -347,7 +347,7 @@ impl Monitor {
             if signature.as_ref() == Some(&now) {
                 return Ok(());
             }
-            definitions.change();
+            definitions.change(true);
         }
         definitions.reading();
         let version = self.tools.versions.fetch_add(1, Ordering::Relaxed) + 1;
@@ -359,7 +359,7 @@ impl Monitor {
                 return Err(error);
             }
         };
-        self.watched.definitions().read(catalogue);
+        self.watched.definitions().read(&catalogue);
         self.watched.definitions_settled();
         *signature = Some(now);
         self.watched.told(Event::Catalogue { version });

@@ -93,6 +93,19 @@ impl Worker {
                 .is_some_and(|server| is_redefined(server) || server.reads_otherwise())
     }
 
+    /// A transaction that redefined something has ended: whoever begins another once its client has been told judges
+    /// nothing by what was read before.
+    #[inline]
+    pub(super) fn tell_redefined(&mut self, key: Key) {
+        let Some(server) = self.servers.get_mut(key) else { return };
+        if server.effects.intersects(Effects::DDL)
+            && !std::mem::replace(&mut server.doubts.is_redefinition_told, true)
+        {
+            let hides = std::mem::take(&mut server.doubts.hides);
+            self.shared.definitions_changed(&server.pool.database, hides);
+        }
+    }
+
     /// Remembers the text of a statement that is to be decided later: now, or because its transaction has redefined
     /// something. Comes before the statement's effects are noted.
     pub(super) fn note_unsure(&mut self, server_key: Key, decision: &Decision, text: &[u8]) {
@@ -105,13 +118,13 @@ impl Worker {
         {
             return;
         }
-        let bytes: usize = server.unsure.iter().map(|text| text.len()).sum();
+        let bytes: usize = server.doubts.unsure.iter().map(|text| text.len()).sum();
         if bytes + text.len() > UNSURE_BYTES_MAX {
             server.effects |= Effects::UNKNOWN;
             return;
         }
         server.effects |= Effects::UNSURE;
-        server.unsure.push(text.into());
+        server.doubts.unsure.push(text.into());
     }
 
     /// Whether it is known what a transaction that has ended may have left; if not, it is settled later.
@@ -134,12 +147,12 @@ impl Worker {
         let is_explained = decisions.as_ref().is_some_and(|decisions| server.can_explain(decisions));
         if decisions.is_some() && !is_explained && !is_last {
             // Made since the last reading, by somebody else.
-            self.shared.definitions_changed(&database);
+            self.shared.definitions_changed(&database, false);
             server.phase = Phase::Unsure { change: database.definitions.last_change(), is_last: true };
             return false;
         }
         server.phase = Phase::Lent;
-        server.unsure.clear();
+        server.doubts.unsure.clear();
         for decision in decisions.iter().flatten() {
             self.note_effects(key, decision);
         }
@@ -157,7 +170,7 @@ impl Worker {
         let dialect = self.clients.get(server.client?)?.dialect;
         let catalogue = server.pool.database.definitions.catalogue().as_read();
         let classifier = &mut self.classifier;
-        Some(server.unsure.iter().map(|text| classifier.classify(text, dialect, &catalogue)).collect())
+        Some(server.doubts.unsure.iter().map(|text| classifier.classify(text, dialect, &catalogue)).collect())
     }
 }
 
@@ -175,7 +188,7 @@ impl Server {
             Some(sqlstate::UNDEFINED_FUNCTION | sqlstate::IN_FAILED_SQL_TRANSACTION)
         );
         if says_so && !is_of_a_function {
-            self.calls_refused += 1;
+            self.doubts.calls_refused += 1;
         }
     }
 
@@ -187,7 +200,7 @@ impl Server {
         let unsure: Vec<_> = decisions.iter().filter(is_unsure).collect();
         // Of several statements in one string the first may have called something.
         let is_plain = unsure.iter().all(|decision| !matches!(decision.shape, Shape::Multi));
-        !decisions.is_empty() && (unsure.is_empty() || is_plain && unsure.len() <= self.calls_refused)
+        !decisions.is_empty() && (unsure.is_empty() || is_plain && unsure.len() <= self.doubts.calls_refused)
     }
 
     /// EXECUTE of a statement that nobody was seen to PREPARE does nobody knows what: a function may have made it.

@@ -445,6 +445,10 @@ impl Worker {
             }
             return;
         }
+        if server.effects.intersects(Effects::DDL) {
+            self.tell_redefined(key);
+        }
+        let Some(server) = self.servers.get_mut(key) else { return };
         if server.in_series || server.due.iter().any(Due::is_clients) {
             server.unsettled |= !server.effects.without(NOTHING_TO_ASK).is_empty();
             return;

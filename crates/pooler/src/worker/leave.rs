@@ -191,9 +191,7 @@ impl Worker {
         if !cleaned && !server.effects.is_empty() {
             server.sequences_of = u64::MAX;
         }
-        if server.effects.intersects(Effects::DDL) {
-            self.shared.definitions_changed(&server.pool.database);
-        }
+        self.tell_redefined(key);
         let Some(server) = self.servers.get_mut(key) else { return };
         server.forget_effects();
         server.owes_ready = false;

@@ -251,7 +251,7 @@ impl Worker {
         server.client = Some(key);
         server.phase = Phase::Lent;
         server.read = None;
-        server.calls_refused = 0;
+        server.doubts.calls_refused = 0;
         server.hot.extend(hot);
         if client.seat.as_ref().is_some_and(|seat| seat.session) {
             server.pins.set(super::Pin::Session, true);

@@ -57,10 +57,8 @@ pub(crate) struct Server {
     pub(crate) names: Vec<Arc<str>>,
     /// Names given by PREPARE in this transaction.
     pub(crate) prepared_now: Vec<tenfold_sql::Name>,
-    /// Calls of this transaction that failed because there is no such function, or because an error came before.
-    pub(crate) calls_refused: usize,
-    /// Texts of statements of this transaction that are [`Effects::UNSURE`].
-    pub(crate) unsure: Vec<Box<[u8]>>,
+    /// What is not known of its transaction yet, and what others are to know of it.
+    pub(crate) doubts: Doubts,
     /// What its session holds.
     pub(crate) image: Arc<Image>,
     /// What is prepared there under names of ours.
@@ -135,6 +133,19 @@ pub(crate) struct Server {
     /// The last FATAL error, for whoever is told of its end.
     pub(crate) last_words: Option<Box<[u8]>>,
     pub(crate) _place: Place,
+}
+
+/// What a transaction may have done to names, or found behind them.
+#[derive(Debug, Default)]
+pub(crate) struct Doubts {
+    /// Calls of this transaction that failed because there is no such function, or because an error came before.
+    pub(crate) calls_refused: usize,
+    /// Texts of its statements that are [`Effects::UNSURE`].
+    pub(crate) unsure: Vec<Box<[u8]>>,
+    /// What it defined may be behind names that others use.
+    pub(crate) hides: bool,
+    /// Others know that it redefined something.
+    pub(crate) is_redefinition_told: bool,
 }
 
 /// Where a server connection is in its life.
@@ -413,8 +424,7 @@ impl Server {
             effects: Effects::NONE,
             names: Vec::new(),
             prepared_now: Vec::new(),
-            calls_refused: 0,
-            unsure: Vec::new(),
+            doubts: Doubts::default(),
             image: Image::empty(),
             statements: ServerStatements::new(1),
             unnamed: 0,
@@ -463,7 +473,7 @@ impl Server {
         let database = &self.pool.database;
         let known = database.definitions.state();
         if self.statements.get(id).is_some_and(|statement| statement.definitions() == known) {
-            shared.definitions_changed(database);
+            shared.definitions_changed(database, false);
         }
     }
 
@@ -492,8 +502,7 @@ impl Server {
         self.unsettled = false;
         self.names.clear();
         self.prepared_now.clear();
-        self.unsure.clear();
-        self.calls_refused = 0;
+        self.doubts = Doubts::default();
         self.reported.clear();
     }
 

@@ -60,10 +60,7 @@ impl Worker {
     }
 
     pub(super) fn settle(&mut self, key: Key) {
-        let Some(server) = self.servers.get_mut(key) else { return };
-        if server.effects.intersects(Effects::DDL) && !matches!(server.phase, Phase::Unsure { .. }) {
-            self.shared.definitions_changed(&server.pool.database);
-        }
+        self.tell_redefined(key);
         if !self.is_sure(key) {
             return;
         }

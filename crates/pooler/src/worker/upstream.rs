@@ -672,7 +672,12 @@ impl Worker {
         if server.reads_otherwise() {
             server.effects |= Effects::UNKNOWN;
         }
-        server.effects |= decision.effects | left_by_prepared(decision);
+        let effects = decision.effects | left_by_prepared(decision);
+        server.effects |= effects;
+        if effects.intersects(Effects::DDL) {
+            server.doubts.is_redefinition_told = false;
+            server.doubts.hides |= decision.hides || !decision.effects.intersects(Effects::DDL);
+        }
         if matches!(&decision.shape, Shape::Deallocate(name) if statements::is_server_name(name)) {
             // One of ours, which others believe to be there.
             server.tainted = true;

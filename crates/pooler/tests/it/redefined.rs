@@ -240,3 +240,62 @@ fn others_go_on_while_a_call_waits_for_what_it_does() {
     assert_eq!(caller.value("SHOW work_mem").as_deref(), Some("5MB"));
     assert_nothing_is_kept(&pooled, 4);
 }
+
+#[test]
+fn what_is_put_behind_a_table_or_a_view_is_known_to_every_later_statement() {
+    const ROUNDS: usize = 25;
+    let config = ground("behind", &[&function(SETS, "behind_sets()")]);
+    let server = cluster().primary();
+    let fires = "CREATE FUNCTION behind_fires() RETURNS trigger LANGUAGE plpgsql AS \
+                 $$BEGIN PERFORM behind_sets(); RETURN NEW; END$$";
+    server.psql_in("behind", fires).unwrap();
+    for round in 0..ROUNDS {
+        let made = format!("CREATE TABLE behind_{round} (a int); CREATE VIEW seen_{round} AS SELECT 1 AS a");
+        server.psql_in("behind", &made).unwrap();
+    }
+    let pooled = Pooled::start_with(config, 2);
+    let mut definer = Direct::connect_to(pooled.port(), &[]);
+    // Its first statement waits until all of these are known.
+    definer.query("SELECT 1").unwrap();
+    for round in 0..ROUNDS {
+        let mut client = Direct::connect_to(pooled.port(), &[]);
+        let (define, used) = match round % 2 {
+            0 => (
+                format!(
+                    "CREATE TRIGGER fires BEFORE INSERT ON behind_{round} FOR EACH ROW EXECUTE FUNCTION behind_fires()"
+                ),
+                format!("INSERT INTO behind_{round} VALUES (1)"),
+            ),
+            _ => (
+                format!("CREATE OR REPLACE VIEW seen_{round} AS SELECT behind_sets() AS a"),
+                format!("SELECT a FROM seen_{round}"),
+            ),
+        };
+        definer.query(define).unwrap();
+        client.query(used).unwrap();
+        assert_eq!(client.value("SHOW work_mem").as_deref(), Some("5MB"), "round {round}");
+        assert_nothing_is_kept(&pooled, 4);
+    }
+}
+
+#[test]
+fn a_temporary_table_that_is_dropped_changes_no_definition() {
+    let pooled = Pooled::start(ground("dropped", &[]));
+    let mut client = Direct::connect_to(pooled.port(), &[]);
+    client.query("SELECT 1").unwrap();
+    let database = pooled.pooler.shared().database("postgres").unwrap();
+    let changes = database.definitions.last_change();
+    for _ in 0..3 {
+        client.query("CREATE TEMP TABLE kept (a int)").unwrap();
+        client.query("BEGIN; INSERT INTO kept VALUES (1); COMMIT").unwrap();
+        client.query("DROP TABLE kept").unwrap();
+    }
+    assert_eq!(database.definitions.last_change(), changes);
+    // Nor does it keep its connection.
+    assert_nothing_is_kept(&pooled, 4);
+    client.query("CREATE TABLE kept (a int)").unwrap();
+    wait_for("the table to be known", LONG, || !database.definitions.is_behind());
+    let changes = database.definitions.last_change();
+    client.query("DROP TABLE kept").unwrap();
+    assert_eq!(database.definitions.last_change(), changes + 1, "told before the answer");
+}

@@ -175,7 +175,7 @@ impl CatalogueBuilder {
         }
         graph.settle();
         let definitions = graph.definitions(&self);
-        Arc::new(Catalogue { version, is_stale: false, definitions: Arc::new(definitions) })
+        Arc::new(Catalogue { version, is_stale: false, hides: false, definitions: Arc::new(definitions) })
     }
 }
 

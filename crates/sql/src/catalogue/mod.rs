@@ -40,6 +40,8 @@ use behind::{Behind, qualified};
 pub struct Catalogue {
     version: u64,
     is_stale: bool,
+    /// Something unread may be behind any name of a relation.
+    hides: bool,
     definitions: Arc<Definitions>,
 }
 
@@ -167,7 +169,7 @@ impl Catalogue {
     /// Knows nothing: every function call is unknown.
     #[must_use]
     pub fn empty() -> Arc<Self> {
-        Arc::new(Self { version: 0, is_stale: true, definitions: Arc::default() })
+        Arc::new(Self { version: 0, is_stale: true, hides: false, definitions: Arc::default() })
     }
 
     /// Which snapshot this is; decisions made with another do not hold.
@@ -183,16 +185,42 @@ impl Catalogue {
         Arc::new(Self { is_stale: true, ..self.clone() })
     }
 
+    /// The same where something may have been put behind names that were known ([`Decision::hides`]): statements that
+    /// name relations are [`Effects::UNSURE`], too.
+    ///
+    /// [`Decision::hides`]: crate::Decision::hides
+    #[must_use]
+    pub fn hiding(&self) -> Arc<Self> {
+        Arc::new(Self { is_stale: true, hides: self.version > 0, ..self.clone() })
+    }
+
+    /// Whether this is what [`Catalogue::hiding`] made.
+    #[must_use]
+    pub fn hides(&self) -> bool {
+        self.hides
+    }
+
+    /// The same, where nobody will read in time what is behind names: only calls are unsure.
+    #[must_use]
+    pub fn given_up(&self) -> Arc<Self> {
+        Arc::new(Self { hides: false, ..self.clone() })
+    }
+
     /// What was read, whatever may have changed since: for statements that ran before it was read.
     #[must_use]
     pub fn as_read(&self) -> Arc<Self> {
-        Arc::new(Self { is_stale: self.version == 0, ..self.clone() })
+        Arc::new(Self { is_stale: self.version == 0, hides: false, ..self.clone() })
     }
 
     /// Whether this is what [`Catalogue::stale`] or [`Catalogue::empty`] made.
     #[must_use]
     pub fn is_stale(&self) -> bool {
         self.is_stale
+    }
+
+    /// Decisions made with another mark do not hold: the version, whether anything is hidden, whether it is stale.
+    pub(crate) fn mark(&self) -> (u64, bool) {
+        (self.version << 1 | u64::from(self.hides), self.is_stale)
     }
 
     /// What calling a function of this name does, as far as the catalogue knows; for explanations and tests.
@@ -254,6 +282,10 @@ impl Catalogue {
         definitions.anything.add_to(facts);
         if facts.writes && self.is_stale {
             facts.add(Effects::SEQUENCE_MAYBE);
+        }
+        let names_relations = || !facts.sources.is_empty() || !facts.targets.is_empty() || facts.any_relation;
+        if self.hides && (facts.writes || facts.is_cut || names_relations()) {
+            facts.add(Effects::UNSURE);
         }
         if facts.defines {
             definitions.definition.add_to(facts);

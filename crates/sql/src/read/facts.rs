@@ -4,6 +4,7 @@
 //! while the catalogue is built. So nothing here knows a catalogue.
 
 use crate::catalogue::behind::Behind;
+use crate::decision::Shape;
 use crate::effects::Effects;
 use crate::ident::Ident;
 use crate::route::{Reason, Tables};
@@ -26,6 +27,8 @@ pub(crate) struct Facts {
     pub(crate) writes: bool,
     /// Definitions change: event triggers fire.
     pub(crate) defines: bool,
+    /// Definitions that are made put nothing behind a name, but what other effects tell.
+    pub(crate) is_plain: bool,
     /// Tables that the client itself drops, which are no definitions that others know of if they are temporary.
     pub(crate) drops: Vec<Mention>,
     /// FOR UPDATE and kin.
@@ -178,6 +181,12 @@ impl Facts {
         behind
     }
 
+    /// Whether definitions change that may put something behind a name.
+    pub(crate) fn hide(&self, shape: &Shape) -> bool {
+        let is_plain = self.is_plain && *shape == Shape::Ddl && self.effects.without(PLAIN).is_empty();
+        self.effects.intersects(Effects::DDL) && !is_plain
+    }
+
     /// Remembers a setting whose value is asked for, unless every server of the session has the same.
     pub(crate) fn read_setting(&mut self, name: Option<&[u8]>) {
         let name = name.and_then(setting_name);
@@ -187,6 +196,13 @@ impl Facts {
         }
     }
 }
+
+/// What making a plain table may do besides.
+const PLAIN: Effects = Effects::DDL
+    .with(Effects::WRITES)
+    .with(Effects::TEMP)
+    .with(Effects::TEMP_DROP)
+    .with(Effects::SEQUENCE_MAYBE);
 
 /// Nothing is known of what such statements read and write.
 const UNKNOWN: Effects = Effects::DOUBT.with(Effects::SQL_EXECUTE).with(Effects::DDL);

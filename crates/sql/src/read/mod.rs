@@ -99,6 +99,17 @@ pub(crate) struct Scope<'c> {
     pub(crate) path: Option<&'c SearchPath>,
 }
 
+/// Whether what CREATE makes hides nothing but what its own words call. A table made after another has its triggers.
+fn is_plain(mut cursor: Cursor<'_>) -> bool {
+    let _ = cursor.eat("unique");
+    if !cursor.is_any(&["table", "index", "sequence", "materialized"]) {
+        return false;
+    }
+    let is_after_another = |cursor: &Cursor<'_>| cursor.is_any(&["like", "inherits", "partition", "of"]);
+    cursor.until(is_after_another);
+    cursor.is_done()
+}
+
 /// TABLE, IF EXISTS, and names to the end; `None` if it is anything else.
 fn dropped_tables(mut cursor: Cursor<'_>) -> Option<Vec<Mention>> {
     if !cursor.eat("table") {
@@ -195,8 +206,18 @@ impl Reader<'_> {
             self.facts.add(Effects::SETTINGS_UNKNOWN);
         }
         let route = routing::route(&self.facts, &shape, behind, self.reading);
+        let hides = self.facts.hide(&shape);
         let Facts { effects, settings, needs_text, .. } = self.facts;
-        Decision { fingerprint: self.reading.fingerprint, shape, effects, settings, hot, needs_text, route }
+        Decision {
+            fingerprint: self.reading.fingerprint,
+            shape,
+            effects,
+            settings,
+            hot,
+            needs_text,
+            hides,
+            route,
+        }
     }
 
     pub(crate) fn statement_or_unknown(&mut self, statement: Cursor<'_>) -> Shape {
@@ -287,6 +308,7 @@ impl Reader<'_> {
         (self.facts.into, self.facts.locks) = (into | makes_table, locks | locking);
         if makes_table {
             self.facts.defines = true;
+            self.facts.is_plain = true;
             self.facts.add(Effects::DDL);
             return Some(Shape::Ddl);
         }
@@ -460,6 +482,7 @@ impl Reader<'_> {
             None if is_temp || cursor.is_any(&NOT_OF_CATALOGUE) => {}
             None => self.facts.add(Effects::DDL),
         }
+        self.facts.is_plain = is_drop || verb.is_word("create") && is_plain(cursor);
         if verb.is_word("create") && (cursor.is("table") || cursor.is("materialized")) {
             self.table_as(cursor);
         } else if cursor.is_any(&["table", "index", "unique", "domain", "sequence", "type"]) && !is_drop {

@@ -467,7 +467,6 @@ fn definitions_and_upkeep() {
         ("CREATE TEMP SEQUENCE s", "Ddl | TEMP"),
         ("CREATE UNLOGGED TABLE t (a int)", "Ddl | DDL"),
         ("CREATE TABLE t AS SELECT set_zone()", "Ddl | SETTINGS|DDL [timezone]"),
-        ("CREATE TABLE t AS SELECT unheard_of()", "Ddl | DDL|UNSURE"),
         ("CREATE MATERIALIZED VIEW v AS SELECT set_zone()", "Ddl | SETTINGS|DDL [timezone]"),
         ("CREATE VIEW v AS SELECT set_zone()", "Ddl | DDL"),
         ("CREATE INDEX ON t (lower(a))", "Ddl | DDL"),
@@ -640,4 +639,47 @@ fn what_a_catalogue_that_is_behind_does_not_know_may_be_anybodys() {
     let catalogue = database(&[("drops", "plpgsql", "BEGIN DROP TABLE t; END")], &[]);
     let effects = catalogue.function_effects("drops");
     assert!(effects.intersects(tenfold_sql::Effects::DDL), "{effects}");
+}
+
+#[test]
+fn what_may_be_behind_a_name_makes_it_unsure_until_it_is_read() {
+    let (plain, hiding) = (shop().stale(), shop().hiding());
+    let is_unsure = |sql: &str, catalogue: &Catalogue| {
+        classify(sql, catalogue).effects.intersects(tenfold_sql::Effects::UNSURE)
+    };
+    for sql in
+        ["SELECT a FROM t", "INSERT INTO t VALUES (1)", "UPDATE t SET a = 1", "WITH x AS (SELECT 1) TABLE t"]
+    {
+        assert!(
+            is_unsure(sql, &hiding) && !is_unsure(sql, &plain) && !is_unsure(sql, &hiding.as_read()),
+            "{sql}"
+        );
+    }
+    for sql in ["SELECT 1", "SELECT now(), lower('A')", "BEGIN", "SHOW TimeZone"] {
+        assert!(!is_unsure(sql, &hiding), "{sql}");
+    }
+}
+
+#[test]
+fn definitions_that_hide_something_are_told_from_plain_ones() {
+    for (sql, hides) in [
+        ("CREATE TABLE t (id serial PRIMARY KEY, a text DEFAULT 'x')", false),
+        ("CREATE UNLOGGED TABLE IF NOT EXISTS t (a int)", false),
+        ("CREATE UNIQUE INDEX CONCURRENTLY ON t (lower(a))", false),
+        ("CREATE TABLE t AS SELECT 1", false),
+        ("SELECT 1 INTO t", false),
+        ("DROP VIEW orders", false),
+        ("DROP TABLE orders", false),
+        ("CREATE TABLE t (zone text DEFAULT set_zone())", true),
+        ("CREATE TABLE t PARTITION OF orders DEFAULT", true),
+        ("CREATE TABLE t (LIKE orders INCLUDING ALL)", true),
+        ("CREATE VIEW v AS SELECT 1", true),
+        ("CREATE OR REPLACE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'", true),
+        ("CREATE TRIGGER a BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION audit()", true),
+        ("ALTER TABLE t ENABLE TRIGGER a", true),
+        ("CREATE TABLE t (a int); CREATE VIEW v AS SELECT 1", true),
+        ("SELECT 1", false),
+    ] {
+        assert_eq!(classify(sql, &shop()).hides, hides, "{sql}");
+    }
 }

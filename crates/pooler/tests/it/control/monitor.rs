@@ -93,7 +93,7 @@ fn the_catalogue_is_read_and_read_again_after_ddl() {
     let board = Board::new(spec(&[cluster.primary()]), superuser());
     let (_running, poke) = watch(&board);
     let first = wait_for("the catalogue", LIMIT, || board.version());
-    board.definitions.change();
+    board.definitions.change(true);
     let change = board.definitions.last_change();
     assert_eq!(board.version(), None, "stale until read again");
     poke.stale();
