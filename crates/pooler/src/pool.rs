@@ -252,6 +252,10 @@ impl Pool {
         let max = settings.size + reserve;
         let take = |open: usize| (open < max).then_some(open + 1);
         self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok()?;
+        if self.replica.is_some() {
+            // Limits over pools are of the primary's connections.
+            return Some(Place { pool: Arc::clone(self) });
+        }
         if self.count.take_server(settings.user_max) {
             if self.database.take_server(settings.database_max) {
                 return Some(Place { pool: Arc::clone(self) });
@@ -427,7 +431,9 @@ impl Pool {
 impl Drop for Place {
     fn drop(&mut self) {
         self.pool.open.fetch_sub(1, Ordering::Relaxed);
-        self.pool.database.give_server();
-        self.pool.count.give_server();
+        if self.pool.replica.is_none() {
+            self.pool.database.give_server();
+            self.pool.count.give_server();
+        }
     }
 }

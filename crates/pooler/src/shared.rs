@@ -387,6 +387,10 @@ impl Shared {
             }
         }
         self.tell_all(|| Order::Reloaded);
+        for database in self.databases() {
+            // Whoever waits for a replica that is none any more looks for another server.
+            self.tell_all(|| Order::Positions { database: Arc::clone(&database) });
+        }
     }
 
     /// DDL passed: what a database's names hide is to be read again.
@@ -541,6 +545,10 @@ impl Database {
             || old.connect_query != spec.connect_query
             || !old.server_tls.is_same(&spec.server_tls);
         let replicas = if spec.reads.are_split() { &spec.reads.replicas[..] } else { &[] };
+        if !self.split.is_on() && !replicas.is_empty() {
+            // Connections from before have not said where their sessions begin.
+            self.reconnect();
+        }
         self.split.set_replicas(replicas);
         self.spec.store(Arc::new(spec.clone()));
         self.disabled.store(false, Ordering::Relaxed);

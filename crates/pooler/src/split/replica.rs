@@ -211,6 +211,12 @@ impl Replica {
         Some(watched == instance)
     }
 
+    /// Which start of which server answers; 0 while none does.
+    #[must_use]
+    pub fn instance(&self) -> u64 {
+        self.instance.load(Ordering::Acquire)
+    }
+
     /// Transactions there now.
     #[must_use]
     pub fn in_flight(&self) -> usize {

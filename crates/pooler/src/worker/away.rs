@@ -15,8 +15,8 @@ use std::sync::Arc;
 
 use tenfold_pgwire::{
     backend::{self, TransactionStatus},
-    frame::{HEADER_BYTES, frontend as tag, frontend_header},
-    frontend, sqlstate, write,
+    frame::frontend as tag,
+    sqlstate, write,
 };
 use tenfold_sql::{Decision, Effects, Shape, Tables};
 
@@ -30,10 +30,20 @@ use super::{
     slab::Key,
     waiters::First,
 };
-use crate::split::{Changed, Follower, InFlight, Waiting};
+use crate::{
+    mailbox::Ask,
+    split::{Changed, Follower, InFlight, Waiting},
+    statements::Statement,
+};
 
 /// A statement that fails: there is no such savepoint.
 const FAILS: &[u8] = b"ROLLBACK TO SAVEPOINT tenfold_failed";
+
+/// After these a name may mean another statement than the session's image says.
+const PREPARES: Effects =
+    Effects::SQL_PREPARE.with(Effects::DEALLOCATE_ALL).with(Effects::DISCARD_ALL).with(Effects::UNKNOWN);
+/// Answers that are kept back, at most: more of them are told.
+const KEPT_BYTES_MAX: usize = 64 * 1_024;
 
 /// A client's read at a replica.
 #[derive(Debug)]
@@ -41,6 +51,12 @@ pub(super) struct Away {
     _flight: InFlight,
     /// The client's messages, to be sent to the primary instead.
     sent: Vec<u8>,
+    /// Statements among these.
+    statements: usize,
+    /// Names that these give to statements.
+    named: Vec<Box<[u8]>>,
+    /// What the client's unnamed statement was before.
+    unnamed: Option<Arc<Statement>>,
     /// Answers that tell nothing yet.
     kept: Vec<u8>,
     /// Something was told.
@@ -82,6 +98,9 @@ impl Worker {
         server.away = Some(Box::new(Away {
             _flight: replica.enter(),
             sent: Vec::new(),
+            statements: 0,
+            named: Vec::new(),
+            unnamed: client.and_then(|client| client.unnamed.clone()),
             kept: Vec::new(),
             is_told: false,
             is_whole: false,
@@ -101,6 +120,12 @@ impl Worker {
         replica.life() == at.life && replica.replayed() >= at.floor
     }
 
+    /// Whether a connection to a replica leads to another server than the one that is watched now.
+    pub(super) fn is_astray(&self, server_key: Key) -> bool {
+        let Some(server) = self.servers.get(server_key) else { return false };
+        server.pool.replica.as_ref().is_some_and(|replica| replica.instance() != server.instance)
+    }
+
     /// A message of a read was used: it is kept in case that it has to be sent elsewhere.
     pub(super) fn note_sent(&mut self, server_key: Key, message: &[u8]) {
         let Some(server) = self.servers.get_mut(server_key) else { return };
@@ -108,6 +133,15 @@ impl Worker {
         if !away.is_block && !away.is_whole {
             away.sent.extend_from_slice(message);
             away.is_whole = matches!(message.first(), Some(&(tag::QUERY | tag::SYNC)));
+            away.statements += usize::from(matches!(message.first(), Some(&(tag::QUERY | tag::BIND))));
+        }
+    }
+
+    /// A read's message gives a statement a name: it is given again if the read has to go elsewhere.
+    pub(super) fn note_named(&mut self, server_key: Key, name: &[u8]) {
+        let away = self.servers.get_mut(server_key).and_then(|server| server.away.as_mut());
+        if let Some(away) = away.filter(|away| !away.is_block) {
+            away.named.push(name.into());
         }
     }
 
@@ -135,7 +169,7 @@ impl Worker {
             return false;
         }
         away.is_refused = true;
-        if report.sqlstate() == Some(sqlstate::READ_ONLY_SQL_TRANSACTION) {
+        if report.sqlstate() == Some(sqlstate::READ_ONLY_SQL_TRANSACTION) && away.statements == 1 {
             server.pool.database.split.refuse(server.first);
         }
         true
@@ -168,6 +202,7 @@ impl Worker {
         if let Some(client) = server.client.and_then(|client| self.clients.get_mut(client)) {
             client.held = begun.map(Box::new);
         }
+        self.note_seen(server_key);
         self.transaction_ended(server_key);
     }
 
@@ -196,21 +231,30 @@ impl Worker {
         true
     }
 
+    /// A replica stands still: what it has not begun to answer goes elsewhere.
+    pub(super) fn leave_silent(&mut self, local: usize) {
+        for key in self.servers.keys() {
+            let is_silent = self.servers.get(key).is_some_and(|server| {
+                server.local == local
+                    && server.away.as_ref().is_some_and(|away| !away.is_told && !away.is_block)
+            });
+            if is_silent {
+                self.lose(key, None);
+            }
+        }
+    }
+
     /// The messages of a read are the client's again, and go to the primary.
     fn take_back(&mut self, key: Key, away: &Away) {
         let Some(client) = self.clients.get_mut(key) else { return };
         let local = client.seat.as_ref().map(|seat| seat.local);
         client.to_primary = true;
-        let mut messages = &away.sent[..];
-        while let Ok(Some(header)) = frontend_header(messages) {
-            let Some((message, rest)) = messages.split_at_checked(header.len) else { break };
-            messages = rest;
-            if header.tag == tag::PARSE
-                && let Some(Ok(parse)) = message.get(HEADER_BYTES..).map(frontend::Parse::parse)
-            {
-                // It will be given again.
-                client.statements.remove(parse.name);
-            }
+        for name in &away.named {
+            // They will be given again.
+            client.statements.remove(name);
+        }
+        if !away.sent.is_empty() {
+            client.unnamed.clone_from(&away.unnamed);
         }
         client.stash.splice(0..0, away.sent.iter().copied());
         if let Some(local) = local {
@@ -218,10 +262,28 @@ impl Worker {
         }
     }
 
-    /// A transaction of a client has ended at this server: what the client must see from now on.
+    /// A transaction of a client has ended at this server: what others must see of it, and the client from now on.
     pub(super) fn note_seen(&mut self, server_key: Key) {
         let Some(server) = self.servers.get_mut(server_key) else { return };
         server.end_writing();
+        self.see(server_key);
+        let Some(server) = self.servers.get_mut(server_key) else { return };
+        let has_failed = server.away.as_ref().is_some_and(|away| away.has_failed);
+        let may_define = std::mem::take(&mut server.may_define);
+        if may_define {
+            // Its monitor looks at once whether definitions have changed.
+            self.shared.ask(Ask::Watch { database: Arc::clone(&server.pool.database) });
+        }
+        let Some(client) = server.client.and_then(|client| self.clients.get_mut(client)) else { return };
+        client.person = None;
+        if let Some(held) = &mut client.held {
+            held.failed |= has_failed;
+        }
+    }
+
+    /// A server has answered a client: what the client must see from now on.
+    pub(super) fn see(&mut self, server_key: Key) {
+        let Some(server) = self.servers.get_mut(server_key) else { return };
         if !self.pools[server.local].split.is_on() {
             return;
         }
@@ -235,10 +297,6 @@ impl Worker {
         see(&mut client.follower);
         if let Some(person) = person_of(client, split) {
             split.identities.update(person, see);
-            client.person = None;
-        }
-        if let Some(held) = &mut client.held {
-            held.failed |= server.away.as_ref().is_some_and(|away| away.has_failed);
         }
     }
 
@@ -280,9 +338,11 @@ impl Worker {
         }
         self.note_person(key, statement.sql);
         let Some(server) = self.servers.get_mut(server_key) else { return };
-        let is_in_block = server.status == TransactionStatus::InTransaction && server.due.is_empty();
+        let is_in_block = server.is_in_block();
+        server.may_define |= matches!(decision.shape, Shape::Do | Shape::Call);
+        let is_prepared_anew = server.unsettled || server.effects.intersects(PREPARES);
         let body = match &decision.shape {
-            Shape::Execute(name) => self.prepared_body(key, name),
+            Shape::Execute(name) if !is_prepared_anew => self.prepared_body(key, name),
             _ => None,
         };
         let decision = body.as_deref().unwrap_or(decision);
@@ -380,12 +440,22 @@ fn may_commit(decision: &Decision) -> bool {
             | Shape::Execute(_)
             | Shape::Deallocate(_)
             | Shape::Notify(_)
+            | Shape::Do
+            | Shape::Call
             | Shape::Listen(_)
             | Shape::Empty
     )
 }
 
 impl Server {
+    /// Whether what comes next is within a transaction block, for certain: begun, or a BEGIN of ours goes ahead.
+    fn is_in_block(&self) -> bool {
+        match self.due.back() {
+            None => self.status == TransactionStatus::InTransaction,
+            Some(last) => matches!(last, Due::Ours(ours) if matches!(ours.why, Why::Begin)),
+        }
+    }
+
     /// Whether its client's next message is another matter.
     #[inline]
     pub(super) fn takes_no_more(&self) -> bool {
@@ -396,6 +466,11 @@ impl Server {
     pub(super) fn told_status(&self) -> Option<TransactionStatus> {
         let away = self.away.as_ref().filter(|away| away.is_held)?;
         Some(if away.has_failed { TransactionStatus::Failed } else { TransactionStatus::InTransaction })
+    }
+
+    /// Whether so much is kept that it has to be told.
+    pub(super) fn keeps_too_much(&self) -> bool {
+        self.away.as_ref().is_some_and(|away| away.kept.len() > KEPT_BYTES_MAX)
     }
 
     /// Whether an answer is to be kept until it is known that it stands.
@@ -428,6 +503,8 @@ impl Server {
     /// Nothing that was sent can commit any more without its answer being here.
     pub(super) fn end_writing(&mut self) {
         let database = &self.pool.database;
+        // However it was ended: by a portal that was bound before, for one.
+        self.writing.add(&database.split, &self.changed);
         if std::mem::take(&mut self.has_unnoted) && database.split.is_on() {
             // Replicas came meanwhile.
             self.writing.add_all(&database.split);

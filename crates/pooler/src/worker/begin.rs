@@ -145,7 +145,13 @@ fn executes_at_once(mut following: &[u8]) -> bool {
         let body = message.get(HEADER_BYTES..).unwrap_or_default();
         match header.tag {
             tag::EXECUTE => return frontend::Execute::parse(body).is_ok_and(|it| it.portal.is_empty()),
-            tag::DESCRIBE => following = rest,
+            tag::DESCRIBE => {
+                let describe = frontend::Describe::parse(body);
+                if !describe.is_ok_and(|it| it.target == frontend::Target::Portal(b"")) {
+                    return false;
+                }
+                following = rest;
+            }
             _ => return false,
         }
     }

@@ -339,7 +339,14 @@ impl Worker {
     /// Where reads are split, a connection says which server it leads to before it is used.
     fn ask_facts(&mut self, key: Key) {
         let Some(server) = self.servers.get_mut(key) else { return };
-        if server.pool.replica.is_none() && !server.pool.database.split.is_on() {
+        let reserved = match &server.phase {
+            Phase::LoggingIn(opening) => opening.reserved,
+            _ => None,
+        };
+        let seat = reserved.and_then(|key| self.clients.get(key)?.seat.as_ref());
+        // A walsender takes no such question.
+        let is_walsender = seat.is_some_and(|seat| seat.replication.is_some());
+        if is_walsender || server.pool.replica.is_none() && !server.pool.database.split.is_on() {
             self.opened(key);
             return;
         }
@@ -394,8 +401,10 @@ impl Worker {
 
     /// The server behind a connection to a replica is the one that is watched.
     pub(super) fn confirmed(&mut self, key: Key) {
-        if let Some(server) = self.servers.get_mut(key) {
-            server.unconfirmed = None;
+        if let Some(server) = self.servers.get_mut(key)
+            && let Some(confirmed) = server.unconfirmed.take()
+        {
+            server.instance = confirmed.instance;
         }
         self.opened(key);
     }

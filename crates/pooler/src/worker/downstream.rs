@@ -130,6 +130,9 @@ impl Worker {
         if batch.is_empty() {
             return;
         }
+        if self.servers.get(key).is_some_and(Server::keeps_too_much) {
+            self.tell_kept(key);
+        }
         if let Some(server) = self.servers.get_mut(key)
             && let Some(client) = server.client
         {
@@ -210,6 +213,9 @@ impl Worker {
             server.unnamed = 0;
             if let Some(client) = server.client.and_then(|client| self.clients.get_mut(client)) {
                 client.statements.clear();
+                if server.effects.intersects(Effects::DISCARD_ALL) {
+                    client.identity = None;
+                }
             }
         }
         let Some(server) = self.servers.get_mut(key) else { return Fate::Pass };
@@ -428,6 +434,7 @@ impl Worker {
         let now = self.now;
         server.touched = now;
         if server.status != TransactionStatus::Idle {
+            self.see(key);
             if self.is_chained(key) {
                 self.deliver(key, batch);
                 self.unchain(key);
@@ -451,8 +458,12 @@ impl Worker {
         let Some(server) = self.servers.get_mut(key) else { return };
         if server.in_series || server.due.iter().any(Due::is_clients) {
             server.unsettled |= !server.effects.without(NOTHING_TO_ASK).is_empty();
+            self.see(key);
             return;
         }
+        // Before the client hears of it: from then on others may come for what it did.
+        self.note_seen(key);
+        let Some(server) = self.servers.get_mut(key) else { return };
         if server.is_session() {
             self.deliver(key, batch);
             self.session_idle(key);

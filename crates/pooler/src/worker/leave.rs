@@ -256,7 +256,7 @@ impl Worker {
         self.lose(key, Some(&refuse::error_body(Refusal::ServerLost, refuse::SERVER_HANGS)));
     }
 
-    fn lose(&mut self, key: Key, last_words: Option<&[u8]>) {
+    pub(super) fn lose(&mut self, key: Key, last_words: Option<&[u8]>) {
         self.leave_hot(key);
         let Some(mut server) = self.servers.remove(key) else { return };
         let _ = server.wire.deregister(self.poll.registry());

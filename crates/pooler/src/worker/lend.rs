@@ -187,7 +187,9 @@ impl Worker {
         if pool.waiters.is_empty() && !is_held_back(&pool.pool.database, &self.shared) {
             while let Some(server) = self.pools[local].idle.pop() {
                 self.say_idle(local);
-                if self.servers.get(server).is_some() {
+                if self.is_astray(server) {
+                    self.close_server(server);
+                } else if self.servers.get(server).is_some() {
                     self.attach(key, server, hot, Duration::ZERO);
                     self.go_away(server, first);
                     return Lending::Lent(server);
@@ -640,6 +642,9 @@ impl Worker {
 
     /// Whether a free connection is to be closed instead of lent.
     pub(super) fn must_close(&mut self, key: Key) -> bool {
+        if self.is_astray(key) {
+            return true;
+        }
         let Some(server) = self.servers.get(key) else { return false };
         let settings = self.pools[server.local].settings();
         let lifetime = settings.lifetime;

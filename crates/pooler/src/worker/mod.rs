@@ -116,6 +116,8 @@ pub(crate) struct Worker {
     changed_queues: Vec<usize>,
     /// Clients that wait for a replica to catch up.
     behind: Vec<Key>,
+    /// Databases of which positions were told in this turn.
+    told: Vec<Arc<crate::shared::Database>>,
     /// Connections to replicas that wait to be confirmed.
     unconfirmed: Vec<Key>,
     /// Clients that listen to notifications.
@@ -192,6 +194,7 @@ impl Worker {
             pools: Vec::new(),
             changed_queues: Vec::new(),
             behind: Vec::new(),
+            told: Vec::new(),
             unconfirmed: Vec::new(),
             listeners: Vec::new(),
             untold: reports::Untold::default(),
@@ -282,6 +285,7 @@ impl Worker {
             for order in self.mailbox.take() {
                 self.order(order);
             }
+            self.positions_told();
             return;
         }
         let Some((kind, key)) = Key::from_token(event.token()) else { return };
@@ -324,7 +328,7 @@ impl Worker {
             Order::NothingToLend { pool } => self.nothing_lent(&pool),
             Order::Moved { database } => self.moved(&database),
             Order::Wake { database } => self.wake_database(&database),
-            Order::Positions { database } => self.positions_known(&database),
+            Order::Positions { database } => self.note_positions(database),
             Order::Cancel { place, secret, asker } => self.cancel_asked(place, &secret, asker),
             Order::Found { client } => self.login_found(client.0),
             Order::Derived { of: Deriving::Client(client), salted } => self.client_derived(client.0, &salted),

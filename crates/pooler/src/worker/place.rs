@@ -32,8 +32,8 @@ use crate::{
     pool::Pool,
     shared::Database,
     split::{
-        Begins, Choice, Identity, Keyed, Limits, Need, Replica, Routes, Split, Top, Why, choose, identity_in,
-        isolation_of, param_value, text_value,
+        self, Begins, Choice, Identity, Keyed, Limits, Need, Replica, Routes, Split, Top, Why, choose,
+        identity_in, isolation_of, param_value, text_value,
     },
 };
 
@@ -575,8 +575,22 @@ impl Worker {
         self.local(&pool)
     }
 
+    /// Where a database's servers are was learned: it is looked at once, however often it was told.
+    pub(super) fn note_positions(&mut self, database: Arc<Database>) {
+        if !self.told.iter().any(|other| Arc::ptr_eq(other, &database)) {
+            self.told.push(database);
+        }
+    }
+
+    /// All that was told in this turn.
+    pub(super) fn positions_told(&mut self) {
+        while let Some(database) = self.told.pop() {
+            self.positions_known(&database);
+        }
+    }
+
     /// Where a database's servers are was learned: what waits for it is looked at again.
-    pub(super) fn positions_known(&mut self, database: &Arc<Database>) {
+    fn positions_known(&mut self, database: &Arc<Database>) {
         self.confirm_servers();
         for key in std::mem::take(&mut self.behind) {
             let Some(client) = self.clients.get_mut(key) else { continue };
@@ -591,10 +605,13 @@ impl Worker {
         }
         for local in 0..self.pools.len() {
             let pool = &self.pools[local].pool;
-            let is_lost = Arc::ptr_eq(&pool.database, database)
-                && pool.replica.as_ref().is_some_and(|replica| replica.state() != crate::split::State::Up);
-            if is_lost {
+            let replica = pool.replica.as_ref().filter(|_| Arc::ptr_eq(&pool.database, database));
+            let Some(state) = replica.map(|replica| replica.state()) else { continue };
+            if state != split::State::Up {
                 self.leave_replica(local);
+            }
+            if matches!(state, split::State::Down | split::State::Foreign) {
+                self.leave_silent(local);
             }
         }
     }

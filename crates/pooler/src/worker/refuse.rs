@@ -65,6 +65,7 @@ impl Worker {
         }
         client.state = State::Idle;
         client.since = self.now;
+        client.behind_since = None;
         if let Some(permit) = client.turn.take() {
             self.leave_row(permit);
         }

@@ -83,6 +83,7 @@ impl Worker {
         if client.statements.insert(parse.name, Arc::clone(&statement)).is_err() {
             return self.refuse_statements(key);
         }
+        self.note_named(server_key, parse.name);
         let named = Box::new(Named { name: parse.name.into(), statement: Arc::clone(&statement) });
         self.parse_named(key, server_key, named, batch);
         Step::Used

@@ -89,6 +89,8 @@ pub(crate) struct Server {
     pub(crate) hot: Vec<HotPermit>,
     /// Tables that its transaction has changed, of which nobody need know before it may commit.
     pub(crate) changed: Changed,
+    /// Something was sent that may define what no text shows.
+    pub(crate) may_define: bool,
     /// Something was sent while nobody noted what changes.
     pub(crate) has_unnoted: bool,
     /// The last change of definitions when the first of them was read.
@@ -97,6 +99,8 @@ pub(crate) struct Server {
     pub(crate) writing: Writing,
     /// The read of its client's that it answers as a replica.
     pub(super) away: Option<Box<Away>>,
+    /// Which start of which replica it leads to: [`crate::split::Facts::instance`]; 0 of the primary.
+    pub(crate) instance: u64,
     /// What a connection to a replica waits for before anybody is lent it.
     pub(super) unconfirmed: Option<Box<Unconfirmed>>,
     /// Fingerprint of the first statement of the transaction.
@@ -440,10 +444,12 @@ impl Server {
             sequences_of: 0,
             hot: Vec::new(),
             changed: Changed::default(),
+            may_define: false,
             has_unnoted: false,
             changed_under: 0,
             writing: Writing::default(),
             away: None,
+            instance: 0,
             unconfirmed: None,
             first: Fingerprint::default(),
             owes_ready: false,

@@ -127,10 +127,13 @@ impl Worker {
         let Some(server) = self.servers.get_mut(server_key) else { return };
         let Some(key) = server.client.take() else { return };
         let error = server.last_words.take();
+        // A replica may not know what the primary does: a library's setting, for one.
+        let is_at_replica = server.pool.replica.is_some();
         self.close_server(server_key);
         let Some(client) = self.clients.get_mut(key) else { return };
         client.state = State::Idle;
-        if was_check {
+        client.to_primary |= is_at_replica;
+        if was_check || is_at_replica {
             client.unread = true;
             self.resume_soon(key);
             return;

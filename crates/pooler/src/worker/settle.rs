@@ -17,6 +17,7 @@ use super::{
     Worker,
     client::{Client, ClientKey, State},
     downstream::image_after,
+    place::IDENTITY_SETTING,
     server::{Due, Ours, Phase, Pin, Probing, Server, Why},
     slab::Key,
     stats::Stat,
@@ -41,7 +42,6 @@ impl Worker {
     #[inline]
     pub(super) fn transaction_ended(&mut self, key: Key) {
         self.leave_hot(key);
-        self.note_seen(key);
         let now = self.now;
         let Some(server) = self.servers.get_mut(key) else { return };
         let stats = &mut self.pools[server.local].stats;
@@ -231,6 +231,12 @@ impl Worker {
                     let welcome = server.pool.welcome.load();
                     let fresh = welcome.as_deref().map(Vec::as_slice).unwrap_or_default();
                     client.dialect = crate::started::dialect_of(&of_client, fresh);
+                    if of_client.setting(IDENTITY_SETTING) != client.image.setting(IDENTITY_SETTING)
+                        || server.effects.intersects(Effects::RESETS_ALL)
+                    {
+                        // By other means than the one that is answered here.
+                        client.identity = None;
+                    }
                     (server.image, client.image) = (on_server, of_client);
                     back = reports_of_start(&startup, &server.image, &found);
                 }

@@ -685,3 +685,32 @@ fn what_was_written_before_the_replicas_came_is_seen() {
     writer.query("COMMIT").unwrap();
     assert_eq!(reader.value("SELECT v FROM t WHERE id = 2").as_deref(), Some("1"));
 }
+
+#[test]
+fn a_name_that_was_given_stays_given_when_a_replica_refuses_it() {
+    let scene = Scene::with(1, |_| {});
+    let mut client = scene.client();
+    table(&mut client, "t");
+    scene.catch_up();
+    until_split(&scene, &mut client, "SELECT v FROM t WHERE id = 1");
+    let prepare = |client: &mut Direct, sql: &str| {
+        let mut out = Vec::new();
+        write::parse(&mut out, b"s", sql.as_bytes(), []);
+        write::sync(&mut out);
+        client.send(&out)
+    };
+    prepare(&mut client, "SELECT 7").unwrap();
+    assert!(prepare(&mut client, "SELECT 8").unwrap_err().contains("already exists"));
+    let mut out = Vec::new();
+    write::bind(&mut out, b"", b"s", Format::Text, std::iter::empty(), Format::Text);
+    write::execute(&mut out, b"", 0);
+    write::bind(&mut out, b"", b"nobody", Format::Text, std::iter::empty(), Format::Text);
+    write::execute(&mut out, b"", 0);
+    write::sync(&mut out);
+    assert!(client.send(&out).unwrap_err().contains("\"nobody\" does not exist"));
+    out.clear();
+    write::bind(&mut out, b"", b"s", Format::Text, std::iter::empty(), Format::Text);
+    write::execute(&mut out, b"", 0);
+    write::sync(&mut out);
+    assert_eq!(value(&client.send(&out)), "7");
+}

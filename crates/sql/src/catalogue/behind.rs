@@ -131,11 +131,13 @@ impl Catalogue {
 }
 
 impl Catalogue {
-    /// Whether a statement of these facts touches the rows of one table alone, which its own words pick: the name is of
-    /// one table, no function of users is called, and (if it is changed) nothing else changes with it.
+    /// Whether a statement of these facts touches the rows of one table alone, which its own words pick by a value of
+    /// this column: the name is of one table, the column's type has one way to be equal, no function of users is called,
+    /// and (if it is changed) nothing else changes with it.
     pub(crate) fn is_keyed(
         &self,
         table: &Mention,
+        column: &str,
         is_write: bool,
         facts: &Facts,
         path: Option<&SearchPath>,
@@ -144,13 +146,14 @@ impl Catalogue {
         let lookup = Lookup { catalogue: self, path, behind: Behind::default(), lookups: 0 };
         let keys = lookup.keys(&table.name, table.schema.as_ref());
         let mut found = keys.iter().filter_map(|key| definitions.plain_tables.get(key));
-        let (Some(changes_alone), None) = (found.next(), found.next()) else { return false };
+        let (Some(plain), None) = (found.next(), found.next()) else { return false };
         let is_builtin = |call: &Call| {
             call.form == Form::Attribute || definitions.names.get(call.name.as_bytes()) == Some(&true)
         };
         let is_own = |call: &Call| !definitions.functions.contains_key(call.name.as_bytes());
         !self.is_stale
-            && (*changes_alone || !is_write)
+            && (plain.changes_alone || !is_write)
+            && plain.columns.contains(column.as_bytes())
             && facts.calls.iter().all(|call| is_builtin(call) && is_own(call))
     }
 }

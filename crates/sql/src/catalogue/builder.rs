@@ -80,6 +80,8 @@ pub(crate) enum RelationRow {
     },
     /// A partition, or a table that inherits, with its schema.
     Child(Box<str>, Option<Box<str>>),
+    /// A column of integers or UUIDs that is not computed, of a table without row policies.
+    Keyable(Box<str>),
     /// What the relation is: its number, kind and persistence as in `pg_class`.
     Object {
         oid: u32,
@@ -196,6 +198,7 @@ fn relation_row(columns: &[Option<&str>]) -> Option<RelationRow> {
         "d" => RelationRow::Domain(text()?),
         "c" => RelationRow::Cascade { of: Change::Update, name: text()?, schema: column(4).map(Box::from) },
         "x" => RelationRow::Cascade { of: Change::Delete, name: text()?, schema: column(4).map(Box::from) },
+        "k" => RelationRow::Keyable(text()?),
         "h" => RelationRow::Child(text()?, column(4).map(Box::from)),
         "o" => {
             let mut parts = column(2)?.split(' ');

@@ -10,11 +10,13 @@
 //! path, the second must be precise enough to be of use.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use super::behind::qualified;
 use super::builder::{CatalogueBuilder, Function, RelationOf, RelationRow, key_of};
 use super::trees::Trees;
 use super::{Definitions, Entry, Relation, builtin, safety};
+use crate::catalogue::PlainTable;
 use crate::effects::Effects;
 use crate::fingerprint::Reading;
 use crate::ident::Ident;
@@ -313,7 +315,7 @@ impl Graph {
                 // A foreign partition is read with its tree.
                 self.part(read, Key::Read, schema, child, Carries::Behind);
             }
-            RelationRow::Object { .. } => {}
+            RelationRow::Object { .. } | RelationRow::Keyable(_) => {}
         }
     }
 
@@ -576,6 +578,12 @@ impl Definitions {
             .filter(|relation| relation.row.changes_more())
             .map(RelationOf::key)
             .collect();
+        let mut columns: HashMap<Box<[u8]>, HashSet<Box<[u8]>>> = HashMap::new();
+        for relation in &rows.relations {
+            if let RelationRow::Keyable(column) = &relation.row {
+                columns.entry(relation.key()).or_default().insert(column.as_bytes().into());
+            }
+        }
         let mut of_name: HashMap<&str, u32> = HashMap::new();
         for relation in &rows.relations {
             if matches!(relation.row, RelationRow::Object { .. }) {
@@ -585,11 +593,14 @@ impl Definitions {
         for relation in &rows.relations {
             let RelationRow::Object { oid, kind, .. } = relation.row else { continue };
             if matches!(kind, b'r' | b'p') {
-                let changes_alone = !with_more.contains(&relation.key());
-                self.plain_tables.insert(relation.key(), changes_alone);
+                let plain = Arc::new(PlainTable {
+                    changes_alone: !with_more.contains(&relation.key()),
+                    columns: columns.remove(&relation.key()).unwrap_or_default(),
+                });
                 if of_name.get(&*relation.name) == Some(&1) {
-                    self.plain_tables.insert(relation.name.as_bytes().into(), changes_alone);
+                    self.plain_tables.insert(relation.name.as_bytes().into(), Arc::clone(&plain));
                 }
+                self.plain_tables.insert(relation.key(), plain);
             }
             self.known_relations.insert(relation.name.as_bytes().into());
             self.known_relations.insert(relation.key());

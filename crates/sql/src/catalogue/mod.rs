@@ -80,12 +80,20 @@ struct Definitions {
     schemas: HashSet<Box<[u8]>>,
     /// Functions that can be written like a column of a row.
     row_functions: HashSet<Box<[u8]>>,
-    /// Keys of names that are of one table each, and whether a change of it changes nothing more: no trigger, no rule,
-    /// no cascade, no child.
-    plain_tables: HashMap<Box<[u8]>, bool>,
+    /// Keys of names that are of one table each.
+    plain_tables: HashMap<Box<[u8]>, Arc<PlainTable>>,
     /// Each table's name with its schema, for people.
     table_names: HashMap<TableId, Box<str>>,
     settings: Vec<RoleSetting>,
+}
+
+/// A table that can be spoken of by key.
+#[derive(Debug)]
+struct PlainTable {
+    /// A change of it changes nothing more: no trigger, no rule, no cascade, no child.
+    changes_alone: bool,
+    /// Columns of integers or UUIDs that are not computed; none where row policies look at other rows.
+    columns: HashSet<Box<[u8]>>,
 }
 
 /// A setting that sessions begin with, by ALTER ROLE or ALTER DATABASE.

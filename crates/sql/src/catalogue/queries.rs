@@ -94,7 +94,11 @@ pub(crate) const QUERIES: &[&str] = &[
      FROM pg_catalog.pg_constraint k JOIN c ON c.oid = k.confrelid JOIN c AS child ON child.oid = k.conrelid \
      WHERE k.contype = 'f' AND (k.confdeltype IN ('c', 'n', 'd') OR k.confupdtype IN ('c', 'n', 'd')) \
      UNION ALL SELECT c.relname, 'h', child.relname::text, c.nspname, child.nspname FROM pg_catalog.pg_inherits h \
-     JOIN c ON c.oid = h.inhparent JOIN c AS child ON child.oid = h.inhrelid",
+     JOIN c ON c.oid = h.inhparent JOIN c AS child ON child.oid = h.inhrelid \
+     UNION ALL SELECT c.relname, 'k', a.attname::text, c.nspname, NULL FROM pg_catalog.pg_attribute a \
+     JOIN c ON c.oid = a.attrelid JOIN pg_catalog.pg_class k ON k.oid = c.oid WHERE c.relkind IN ('r', 'p') \
+     AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' AND NOT k.relrowsecurity \
+     AND a.atttypid IN (20, 21, 23, 2950)",
     "SELECT t.typname, pg_catalog.pg_get_constraintdef(k.oid) FROM pg_catalog.pg_type t \
      JOIN pg_catalog.pg_constraint k ON k.contypid = t.oid WHERE t.oid >= 16384 \
      UNION ALL SELECT t.typname, t.typdefault FROM pg_catalog.pg_type t WHERE t.oid >= 16384 AND t.typtype = 'd' \

@@ -13,7 +13,7 @@ use crate::decision::Shape;
 use crate::effects::Effects;
 use crate::fingerprint::Reading;
 use crate::hot;
-use crate::lex::Hint;
+use crate::lex::{Hint, Kind as TokenKind};
 use crate::route::{Destination, Key, Reason, Route, Tables};
 
 /// What a kind of statement says about where it runs.
@@ -146,6 +146,61 @@ impl Route {
     }
 }
 
+/// Whether a text is one SELECT, UPDATE or DELETE with nothing between its table and its WHERE, so that a condition is
+/// about that table's own rows, before anything is made of them.
+fn picks_rows_of_one_table(text: Cursor<'_>) -> bool {
+    const HEADS: [&str; 8] = ["select", "update", "delete", "insert", "merge", "with", "values", "table"];
+    const MORE: [&str; 12] = [
+        "join",
+        "over",
+        "union",
+        "intersect",
+        "except",
+        "case",
+        "between",
+        "lateral",
+        "using",
+        "cube",
+        "rollup",
+        "for",
+    ];
+    let (mut heads, mut froms) = (0, 0);
+    let mut rest = text;
+    while !rest.is_done() {
+        heads += usize::from(rest.is_any(&HEADS));
+        froms += usize::from(rest.is("from"));
+        let ends = rest.kind() == Some(TokenKind::Semicolon);
+        if rest.is_any(&MORE) {
+            return false;
+        }
+        rest.bump();
+        if ends && !rest.is_done() {
+            return false;
+        }
+    }
+    let mut clause = text;
+    let is_update = clause.is("update");
+    if heads != 1 || froms != usize::from(!is_update) {
+        return false;
+    }
+    clause.until(|cursor| cursor.is("from") || cursor.is("update"));
+    clause.bump();
+    clause.eat("only");
+    if clause.name().is_none() {
+        return false;
+    }
+    while clause.eat_kind(TokenKind::Dot) {
+        clause.name();
+    }
+    clause.eat_operator(b"*");
+    let ends = |clause: &Cursor<'_>| clause.is(if is_update { "set" } else { "where" });
+    if !ends(&clause) {
+        clause.eat("as");
+        clause.name();
+    }
+    ends(&clause)
+}
+
 /// The value that picks the rows of a statement about one table. `facts` are not resolved yet.
 pub(super) fn key(
     text: Cursor<'_>,
@@ -159,10 +214,13 @@ pub(super) fn key(
         (Shape::Update | Shape::Delete, [], [target]) => (&target.mention, true),
         _ => return None,
     };
-    if !scope.catalogue.is_keyed(table, is_write, facts, scope.path) {
+    if !picks_rows_of_one_table(text) {
         return None;
     }
     let (column, value) = hot::named_key(text, ordinals)?;
+    if !scope.catalogue.is_keyed(table, &column, is_write, facts, scope.path) {
+        return None;
+    }
     // A column that is assigned to is named twice.
     let is_column = |mention: &&Mention| mention.name.as_bytes() == column.as_bytes();
     if is_write && facts.mentions.iter().filter(is_column).count() > 1 {
