@@ -18,7 +18,7 @@ use tenfold_pgwire::{
     frame::frontend as tag,
     sqlstate, write,
 };
-use tenfold_sql::{Decision, Effects, Shape, Tables};
+use tenfold_sql::{Decision, Destination, Effects, Reason, Shape, Tables};
 
 use super::{
     Worker,
@@ -28,6 +28,7 @@ use super::{
     place::{Told, changes, person_of},
     server::{Due, Phase, Server, Why},
     slab::Key,
+    upstream::Step,
     waiters::First,
 };
 use crate::{
@@ -39,6 +40,10 @@ use crate::{
 /// A statement that fails: there is no such savepoint.
 const FAILS: &[u8] = b"ROLLBACK TO SAVEPOINT tenfold_failed";
 
+/// What a client is told whose read-only transaction runs at a replica.
+const REFUSED: &str = "this transaction runs on a replica, which cannot do this";
+const REFUSED_HINT: &str =
+    "Begin it with READ WRITE, or send a statement with the comment /*tenfold: primary*/ first.";
 /// After these a name may mean another statement than the session's image says.
 const PREPARES: Effects =
     Effects::SQL_PREPARE.with(Effects::DEALLOCATE_ALL).with(Effects::DISCARD_ALL).with(Effects::UNKNOWN);
@@ -69,6 +74,8 @@ pub(super) struct Away {
     is_held: bool,
     /// The BEGIN of a transaction that runs there.
     begun: Option<Held>,
+    /// A statement was put in place of one that must not run there: its error is told in words of ours.
+    refuses: bool,
     /// It is being ended by COMMIT AND CHAIN, or ROLLBACK AND CHAIN.
     chains: bool,
     /// An error came before anything was told: the primary is to answer.
@@ -107,6 +114,7 @@ impl Worker {
             is_block: at.is_block,
             is_held: !at.is_block && client.is_some_and(|client| client.held.is_some()),
             begun: None,
+            refuses: false,
             chains: false,
             is_refused: false,
             has_failed: false,
@@ -173,6 +181,56 @@ impl Worker {
             server.pool.database.split.refuse(server.first);
         }
         true
+    }
+
+    /// Whether a statement must not run in a transaction that runs at a replica: the primary would do it there, or might,
+    /// and the replica cannot, or leaves something in a session that nobody comes back to. What a read-only transaction
+    /// cannot do anyway the server says itself.
+    pub(super) fn must_not_run(&self, server_key: Key, decision: &Decision) -> bool {
+        let Some(server) = self.servers.get(server_key) else { return false };
+        if !server.away.as_ref().is_some_and(|away| away.is_block) || decision.effects.is_empty() {
+            return false;
+        }
+        let Destination::Primary(reason) = decision.route.destination else { return false };
+        let is_refused_anyway = matches!(
+            reason,
+            Reason::Writes | Reason::Locks | Reason::Defines | Reason::Sequence | Reason::Maintenance
+        );
+        !is_refused_anyway && !matches!(decision.shape, Shape::Set(_) | Shape::Reset(_))
+    }
+
+    /// Has the server fail in place of such a statement.
+    pub(super) fn refuse_statement(
+        &mut self,
+        server_key: Key,
+        is_series: bool,
+        batch: &mut Batch<'_>,
+    ) -> Step {
+        let Some(server) = self.servers.get_mut(server_key) else { return Step::Wait };
+        if let Some(away) = &mut server.away {
+            away.refuses = true;
+        }
+        if is_series {
+            server.fail_series(batch.stage());
+            server.in_series = true;
+        } else {
+            write::query(batch.stage(), FAILS);
+            server.unnamed = 0;
+            server.due.push_back(Due::Query);
+        }
+        Step::Dropped
+    }
+
+    /// The words for it.
+    pub(super) fn refusal_in_words(&mut self, server_key: Key) -> Option<Vec<u8>> {
+        let away = self.servers.get_mut(server_key)?.away.as_mut()?;
+        if !std::mem::take(&mut away.refuses) {
+            return None;
+        }
+        let mut out = Vec::new();
+        let report = write::Report::error(sqlstate::FEATURE_NOT_SUPPORTED, REFUSED);
+        write::Report { hint: Some(REFUSED_HINT), ..report }.append_error(&mut out);
+        Some(out)
     }
 
     /// Whether a transaction at a replica was ended by its client, and another begun.
@@ -454,6 +512,11 @@ impl Server {
             None => self.status == TransactionStatus::InTransaction,
             Some(last) => matches!(last, Due::Ours(ours) if matches!(ours.why, Why::Begin)),
         }
+    }
+
+    /// Whether a transaction runs there from BEGIN to its end.
+    pub(super) fn runs_block(&self) -> bool {
+        self.away.as_ref().is_some_and(|away| away.is_block)
     }
 
     /// Whether its client's next message is another matter.

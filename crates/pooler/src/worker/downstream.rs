@@ -283,7 +283,9 @@ impl Worker {
         if matches!(server.phase, Phase::Describing) {
             self.described_all(key);
         }
-        let own = if stands_for_misfit {
+        let own = if let Some(refusal) = self.refusal_in_words(key) {
+            Some(refusal)
+        } else if stands_for_misfit {
             Some(fitting::misfit())
         } else {
             self.in_clients_words(key, named, &report)

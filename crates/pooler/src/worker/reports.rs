@@ -74,6 +74,7 @@ impl Worker {
         }
         if let Some(replica) = &server.pool.replica
             && !matches!(server.due.front(), Some(Due::Ours(_)))
+            && (name == "in_hot_standby" || !server.runs_block())
         {
             // What it begins with is its own affair, unless that is to be a primary.
             if name == "in_hot_standby" && value == "off" {

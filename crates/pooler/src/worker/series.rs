@@ -249,6 +249,9 @@ impl Worker {
                 self.refuse_and_end(key, Refusal::StatementMode, refuse::NO_TRANSACTIONS);
                 return Step::Gone;
             }
+            if self.must_not_run(server_key, &decision) {
+                return self.refuse_statement(server_key, true, batch);
+            }
             let told = Told { sql: statement.text(), bind: Some(body), types: statement.types() };
             self.note_changes(key, server_key, &decision, told);
             if self.is_noted(server_key, &decision) {

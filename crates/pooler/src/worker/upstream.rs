@@ -625,6 +625,9 @@ impl Worker {
         {
             return step;
         }
+        if self.must_not_run(server_key, &decision) {
+            return self.refuse_statement(server_key, false, batch);
+        }
         let sql = frontend::Query::parse(body).map_or(&[][..], |query| query.sql);
         self.note_changes(key, server_key, &decision, Told { sql, bind: None, types: &[] });
         if self.is_noted(server_key, &decision) {

@@ -714,3 +714,104 @@ fn a_name_that_was_given_stays_given_when_a_replica_refuses_it() {
     write::sync(&mut out);
     assert_eq!(value(&client.send(&out)), "7");
 }
+
+#[test]
+fn what_a_replica_cannot_do_is_refused_in_a_transaction_that_runs_there() {
+    let scene = Scene::with(1, |_| {});
+    let mut client = scene.client();
+    table(&mut client, "t");
+    scene.catch_up();
+    until_split(&scene, &mut client, "SELECT v FROM t WHERE id = 1");
+    for is_extended in [false, true] {
+        client.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").unwrap();
+        client.query("SELECT v FROM t WHERE id = 1").unwrap();
+        let lock = "SELECT pg_advisory_lock(7)";
+        let refused = if is_extended { client.execute(lock, &[]) } else { client.query(lock) };
+        assert!(refused.unwrap_err().contains("runs on a replica"));
+        assert!(client.query("SELECT 1").unwrap_err().contains("aborted"));
+        client.query("ROLLBACK").unwrap();
+    }
+    client.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").unwrap();
+    client.query("SELECT v FROM t WHERE id = 1").unwrap();
+    client.query("SET TimeZone = 'Asia/Tokyo'").unwrap();
+    assert_eq!(client.reports["TimeZone"], "Asia/Tokyo");
+    client.query("COMMIT").unwrap();
+    assert_eq!(client.value("SHOW TimeZone").as_deref(), Some("Asia/Tokyo"));
+    client.query("INSERT INTO t VALUES (50, 0)").unwrap();
+}
+
+#[test]
+fn writes_count_however_they_are_committed() {
+    let scene = Scene::with(1, |_| {});
+    let (mut writer, mut reader) = (scene.client(), scene.client());
+    table(&mut writer, "t");
+    scene.catch_up();
+    until_split(&scene, &mut reader, "SELECT v FROM t WHERE id = 1");
+    scene.cluster.replicas()[0].pause_replay().unwrap();
+    // A COMMIT that was bound before the write it commits.
+    writer.query("BEGIN").unwrap();
+    writer.query("SELECT v FROM t WHERE id = 1 FOR UPDATE").unwrap();
+    let mut out = Vec::new();
+    write::parse(&mut out, b"", b"COMMIT", []);
+    write::bind(&mut out, b"c", b"", Format::Text, std::iter::empty(), Format::Text);
+    write::sync(&mut out);
+    writer.send(&out).unwrap();
+    writer.query("UPDATE t SET v = 1 WHERE id = 1").unwrap();
+    out.clear();
+    write::execute(&mut out, b"c", 0);
+    write::sync(&mut out);
+    writer.send(&out).unwrap();
+    assert_eq!(reader.value("SELECT v FROM t WHERE id = 1").as_deref(), Some("1"));
+    // EXECUTE of a name that means something else than before.
+    writer.query("PREPARE s AS SELECT 1").unwrap();
+    for sql in
+        ["BEGIN", "DEALLOCATE s", "PREPARE s AS UPDATE t SET v = 2 WHERE id = 1", "EXECUTE s", "COMMIT"]
+    {
+        writer.query(sql).unwrap();
+    }
+    assert_eq!(reader.value("SELECT v FROM t WHERE id = 1").as_deref(), Some("2"));
+    // By a block of code, and by a function that nobody has read.
+    writer.query("DO $$ BEGIN UPDATE t SET v = 3 WHERE id = 1; END $$").unwrap();
+    assert_eq!(reader.value("SELECT v FROM t WHERE id = 1").as_deref(), Some("3"));
+    let function = "CREATE FUNCTION four() RETURNS void LANGUAGE plpgsql AS \
+        $$ BEGIN EXECUTE 'UPDATE t SET v = 4 WHERE id = 1'; END $$";
+    writer.query(function).unwrap();
+    writer.query("SELECT four()").unwrap();
+    assert_eq!(reader.value("SELECT v FROM t WHERE id = 1").as_deref(), Some("4"));
+    // By COPY.
+    writer.query("CREATE TABLE c (id int)").unwrap();
+    let mut out = Vec::new();
+    write::query(&mut out, b"COPY c FROM STDIN");
+    write::copy_data(&mut out, b"1\n2\n");
+    write::copy_done(&mut out);
+    writer.send(&out).unwrap();
+    assert_eq!(reader.value("SELECT count(*) FROM c").as_deref(), Some("2"));
+}
+
+#[test]
+fn a_series_that_goes_elsewhere_means_what_it_meant() {
+    let scene = Scene::with(1, |_| {});
+    let mut client = scene.client();
+    table(&mut client, "t");
+    scene.catch_up();
+    until_split(&scene, &mut client, "SELECT v FROM t WHERE id = 1");
+    let function = "CREATE FUNCTION note(int) RETURNS int LANGUAGE plpgsql AS \
+        $$ BEGIN UPDATE t SET v = v + 1 WHERE id = 1; RETURN $1; END $$";
+    client.query(function).unwrap();
+    scene.catch_up();
+    let hinted = "SELECT note($1) FROM t WHERE id = 2 /*tenfold: replica*/";
+    let mut out = Vec::new();
+    write::parse(&mut out, b"", hinted.as_bytes(), []);
+    write::sync(&mut out);
+    client.send(&out).unwrap();
+    out.clear();
+    write::bind(&mut out, b"", b"", Format::Text, [Some(&b"1"[..])], Format::Text);
+    write::execute(&mut out, b"", 0);
+    write::parse(&mut out, b"", b"SELECT 10 + $1", []);
+    write::bind(&mut out, b"", b"", Format::Text, [Some(&b"2"[..])], Format::Text);
+    write::execute(&mut out, b"", 0);
+    write::sync(&mut out);
+    let rows = client.send(&out).unwrap();
+    let values: Vec<_> = rows.iter().map(|row| row[0].clone().unwrap()).collect();
+    assert_eq!(values, [b"1".to_vec(), b"12".to_vec()]);
+}
