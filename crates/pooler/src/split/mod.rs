@@ -126,10 +126,6 @@ impl Split {
     /// Makes these the replicas: those that are there already stay what they are.
     pub fn set_replicas(&self, hosts: &[ReplicaHost]) {
         let old = self.replicas.load_full();
-        if old.is_empty() {
-            // What was written while nobody noted it.
-            self.floors.raise_all(self.samples.next());
-        }
         let mut all: Vec<Arc<Replica>> = Vec::new();
         for host in hosts.iter().take(REPLICAS_MAX) {
             let name = host.host.to_string();
@@ -149,6 +145,8 @@ impl Split {
             gone.epoch.fetch_add(1, Ordering::Relaxed);
         }
         self.replicas.store(Arc::new(all));
+        // What was written while nobody noted it.
+        self.floors.raise_all(self.samples.next());
         self.changed.notify_one();
         self.poke();
     }

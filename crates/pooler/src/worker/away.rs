@@ -76,6 +76,8 @@ pub(super) struct Away {
     begun: Option<Held>,
     /// A statement was put in place of one that must not run there: its error is told in words of ours.
     refuses: bool,
+    /// COMMIT or ROLLBACK is on its way: with its exchange ends what belongs here.
+    ends: bool,
     /// It is being ended by COMMIT AND CHAIN, or ROLLBACK AND CHAIN.
     chains: bool,
     /// An error came before anything was told: the primary is to answer.
@@ -114,6 +116,7 @@ impl Worker {
             is_block: at.is_block,
             is_held: !at.is_block && client.is_some_and(|client| client.held.is_some()),
             begun: None,
+            ends: false,
             refuses: false,
             chains: false,
             is_refused: false,
@@ -138,9 +141,12 @@ impl Worker {
     pub(super) fn note_sent(&mut self, server_key: Key, message: &[u8]) {
         let Some(server) = self.servers.get_mut(server_key) else { return };
         let Some(away) = &mut server.away else { return };
-        if !away.is_block && !away.is_whole {
+        let is_end = matches!(message.first(), Some(&(tag::QUERY | tag::SYNC)));
+        if away.is_block {
+            away.is_whole |= away.ends && is_end;
+        } else if !away.is_whole {
             away.sent.extend_from_slice(message);
-            away.is_whole = matches!(message.first(), Some(&(tag::QUERY | tag::SYNC)));
+            away.is_whole = is_end;
             away.statements += usize::from(matches!(message.first(), Some(&(tag::QUERY | tag::BIND))));
         }
     }
@@ -188,10 +194,18 @@ impl Worker {
     /// cannot do anyway the server says itself.
     pub(super) fn must_not_run(&self, server_key: Key, decision: &Decision) -> bool {
         let Some(server) = self.servers.get(server_key) else { return false };
-        if !server.away.as_ref().is_some_and(|away| away.is_block) || decision.effects.is_empty() {
-            return false;
+        let Some(away) = server.away.as_ref().filter(|away| away.is_block) else { return false };
+        if away.ends {
+            // What stands behind the end of the transaction is none of it.
+            return true;
         }
         let Destination::Primary(reason) = decision.route.destination else { return false };
+        if matches!(decision.shape, Shape::Multi) {
+            return true;
+        }
+        if decision.effects.is_empty() {
+            return false;
+        }
         let is_refused_anyway = matches!(
             reason,
             Reason::Writes | Reason::Locks | Reason::Defines | Reason::Sequence | Reason::Maintenance
@@ -231,6 +245,14 @@ impl Worker {
         let report = write::Report::error(sqlstate::FEATURE_NOT_SUPPORTED, REFUSED);
         write::Report { hint: Some(REFUSED_HINT), ..report }.append_error(&mut out);
         Some(out)
+    }
+
+    /// An exchange of a transaction at a replica has not ended it: what comes next belongs there again.
+    pub(super) fn goes_on(&mut self, server_key: Key) {
+        let away = self.servers.get_mut(server_key).and_then(|server| server.away.as_mut());
+        if let Some(away) = away.filter(|away| away.is_block && away.ends) {
+            (away.ends, away.is_whole) = (false, false);
+        }
     }
 
     /// Whether a transaction at a replica was ended by its client, and another begun.
@@ -380,10 +402,11 @@ impl Worker {
     ) {
         let Some(server) = self.servers.get_mut(server_key) else { return };
         if server.pool.replica.is_some() {
-            if let (Some(away), Shape::Commit { chain: true } | Shape::Rollback { chain: true }) =
+            if let (Some(away), Shape::Commit { chain } | Shape::Rollback { chain }) =
                 (&mut server.away, &decision.shape)
             {
-                away.chains = true;
+                away.chains = *chain;
+                away.ends = true;
             }
             return;
         }
@@ -443,8 +466,11 @@ impl Worker {
     /// Something that was not read goes to the primary.
     pub(super) fn note_unread(&mut self, server_key: Key) {
         let Some(server) = self.servers.get_mut(server_key) else { return };
+        if server.pool.replica.is_some() {
+            return;
+        }
         let split = Arc::clone(&server.pool.database.split);
-        if server.pool.replica.is_none() && split.is_on() {
+        if split.is_on() {
             server.writing.add_all(&split);
         } else {
             server.has_unnoted = true;

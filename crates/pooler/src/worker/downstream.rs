@@ -442,6 +442,7 @@ impl Worker {
                 self.unchain(key);
                 return;
             }
+            self.goes_on(key);
             let Some(server) = self.servers.get_mut(key) else { return };
             let client = server.client;
             if !server.is_session() && self.pools[server.local].mode() == Mode::Statement {

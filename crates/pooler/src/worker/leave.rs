@@ -264,6 +264,10 @@ impl Worker {
         self.pools[local].idle.retain(|idle| *idle != key);
         self.say_idle(local);
         let pool = Arc::clone(&server.pool);
+        if pool.replica.is_none() && server.effects.intersects(Effects::DDL) {
+            // Nobody knows whether it was committed.
+            self.shared.definitions_changed(&pool.database, true);
+        }
         if let Some(replica) = &pool.replica {
             replica.doubt();
             self.shared.tell_all(|| Order::Positions { database: Arc::clone(&pool.database) });

@@ -61,10 +61,15 @@ fn role_of(client: &Client) -> Option<&str> {
     role.or_else(|| client.image.setting("session_authorization"))
 }
 
+/// Whether a transaction of these effects may look for names elsewhere afterwards.
+pub(super) fn may_move(effects: Effects) -> bool {
+    !effects.without(HARMLESS).is_empty()
+}
+
 impl Server {
     /// Whether its transaction, or its session, may look for names elsewhere than its image says.
     fn may_have_moved(&self) -> bool {
-        !self.effects.without(HARMLESS).is_empty()
+        may_move(self.effects)
             || !self.names.is_empty()
             || self.pins.has(Pin::Unknown)
             || self.pins.has(Pin::Temporary)

@@ -370,10 +370,10 @@ impl Worker {
         if split.is_refused(read.fingerprint) {
             return Err("refused_before");
         }
-        if self.pools[seat.local].split.critical.holds(&read.route.reads) {
+        let reads = if block == Block::Snapshot { &Tables::All } else { &read.route.reads };
+        if self.pools[seat.local].split.critical.holds(reads) {
             return Err("primary_table");
         }
-        let reads = if block == Block::Snapshot { &Tables::All } else { &read.route.reads };
         Ok(split.floors.need(reads))
     }
 

@@ -26,6 +26,7 @@ use super::{
     batch::Batch,
     client::{Client, Held, State},
     lend::Lending,
+    paths::may_move,
     place::{IDENTITY_SETTING, Place, Told},
     server::{Due, Phase, Why},
     slab::Key,
@@ -401,7 +402,12 @@ impl Worker {
             return Arc::new(Decision::unknown(Fingerprint::default()));
         };
         let catalogue = self.pools[seat.local].catalogue();
-        self.classifier.classify_in(sql, client.dialect, catalogue, path.as_deref())
+        let decision = self.classifier.classify_in(sql, client.dialect, catalogue, path.as_deref());
+        if path.is_some() && matches!(decision.shape, Shape::Multi) && may_move(decision.effects) {
+            // Of several statements in one string the first may have changed where the next one looks.
+            return self.classifier.classify_in(sql, client.dialect, catalogue, None);
+        }
+        decision
     }
 
     /// What the first message means for lending.
