@@ -598,3 +598,26 @@ fn a_path_that_moves_within_a_string_is_no_path() {
     writer.query("SET search_path = app; UPDATE t SET v = 1 WHERE id = 1").unwrap();
     assert_eq!(reader.value("SELECT v FROM app.t WHERE id = 1").as_deref(), Some("1"));
 }
+
+#[test]
+fn replicas_that_come_by_reload_get_the_reads_of_those_who_were_there() {
+    let cluster = Cluster::start(&Options { replicas: 1, ..Options::default() }).unwrap();
+    let mut config = pooled::config();
+    let at = |port| Host::Tcp { host: "127.0.0.1".into(), port };
+    config.databases[0].hosts = vec![at(cluster.primary().port())];
+    let pooled = Pooled::start_with(config.clone(), 2);
+    let scene = Scene { pooled, cluster };
+    let mut clients: Vec<_> = (0..6).map(|_| scene.client()).collect();
+    table(&mut clients[0], "t");
+    for client in &mut clients {
+        client.query("SELECT v FROM t WHERE id = 1").unwrap();
+    }
+    let host = at(scene.cluster.replicas()[0].port());
+    config.databases[0].reads.replicas = vec![ReplicaHost { host, weight: 1 }];
+    scene.pooled.pooler.reload(config).unwrap();
+    scene.until_up(1);
+    scene.catch_up();
+    for client in &mut clients {
+        until_split(&scene, client, "SELECT v FROM t WHERE id = 1");
+    }
+}
