@@ -166,11 +166,12 @@ impl Body {
         }
     }
 
-    /// Asks for the memory that a hit will need of it.
+    /// Its first byte, where that lies in memory that a hit will need.
     #[inline]
-    pub(crate) fn touch(&self) {
-        if let Self::Memory(bytes) = self {
-            std::hint::black_box(bytes.first().copied());
+    pub(crate) fn first(&self) -> Option<u8> {
+        match self {
+            Self::Memory(bytes) => bytes.first().copied(),
+            Self::File(_) => None,
         }
     }
 }
