@@ -35,6 +35,7 @@ usage: cargo xtask tidy
            what each content coding costs and saves at each level
        cargo xtask prove failover|drain|hostile|cache-refresh|cache-memory|cache-redis [--short]
        cargo xtask prove pooler-faults|pooler-operations|pooler-fairness|pooler-hostile [--short]
+       cargo xtask prove split [--short] [--pairs N] [--scenes paused,delayed,jittering,faults] [--ignore-floors]
            what is promised on a bad day, with a verdict for each promise (bench/failover and so on build and call it)
        cargo xtask demo [--quick] [--once]
            the shop and the flash crowd; started by ./demo, which installs and builds what it needs";
@@ -45,6 +46,10 @@ fn main() -> ExitCode {
     let result = match words.as_slice() {
         ["tidy"] => tidy::run(&repository()),
         ["demo", options @ ..] => demo_command(options),
+        ["prove", "split", options @ ..] => match prove::SplitOptions::parse(options) {
+            Ok(options) => prove::run_split(&repository(), &options),
+            Err(what) => Ok(usage_error(&what)),
+        },
         ["prove", name, options @ ..] => prove_command(name, options),
         ["bench", "pooler", options @ ..] => match bench::pooler::Options::parse(options) {
             Ok(options) => bench::pooler::run(&repository(), &options),

@@ -7,7 +7,7 @@
 //! **Mechanism.** `failover` kills nodes with SIGKILL, `drain` ends and reloads the process under load, `hostile` sends
 //! it what no client and no origin should, `cache-refresh` and `cache-memory` rush and flood the cache, `cache-redis` plays
 //! three edges and the Redis they share, `pooler-faults` breaks what a pooler stands between,
-//! `pooler-operations` plays an administrator. Everything runs on loopback, on ports nobody had, as guarded children.
+//! `pooler-operations` plays an administrator, `split` lets replicas lag under reads of what was just written. Everything runs on loopback, on ports nobody had, as guarded children.
 //!
 //! **Failure.** What cannot be set up is an error with its reason; a promise broken is a row of the table. Shorter forms
 //! of the same run with the tests of crate `tenfold`.
@@ -29,6 +29,9 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use stand::Scratch;
+use verdict::Verdicts;
+
+pub(crate) use pooler::SplitOptions;
 
 /// What is proved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +76,12 @@ impl Proof {
     }
 }
 
+/// Plays the proof of reads on replicas and prints its table.
+pub(crate) fn run_split(root: &Path, options: &SplitOptions) -> Result<ExitCode> {
+    let scratch = Scratch::new(root)?;
+    Ok(told(&pooler::prove_split(&scratch, options)?))
+}
+
 /// Plays a proof and prints its table.
 pub(crate) fn run(root: &Path, proof: Proof, short: bool) -> Result<ExitCode> {
     let scratch = Scratch::new(root)?;
@@ -88,6 +97,10 @@ pub(crate) fn run(root: &Path, proof: Proof, short: bool) -> Result<ExitCode> {
         Proof::PoolerOperations => pooler::prove_operations(&scratch, short)?,
         Proof::PoolerFaults => pooler::prove_faults(&scratch, short)?,
     };
+    Ok(told(&verdicts))
+}
+
+fn told(verdicts: &Verdicts) -> ExitCode {
     verdicts.print();
-    Ok(if verdicts.all_held() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    if verdicts.all_held() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
