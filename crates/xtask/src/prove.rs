@@ -56,6 +56,10 @@ pub(crate) enum Proof {
     PoolerFairness,
     /// Bytes reach the pooler that no client sends.
     PoolerHostile,
+    /// Where the statements of the table of routes really run.
+    SplitRoutes,
+    /// How many reads go to replicas while writes never stop.
+    SplitShare,
 }
 
 impl Proof {
@@ -71,6 +75,8 @@ impl Proof {
             "pooler-operations" => Some(Self::PoolerOperations),
             "pooler-fairness" => Some(Self::PoolerFairness),
             "pooler-hostile" => Some(Self::PoolerHostile),
+            "split-routes" => Some(Self::SplitRoutes),
+            "split-share" => Some(Self::SplitShare),
             _ => None,
         }
     }
@@ -95,6 +101,8 @@ pub(crate) fn run(root: &Path, proof: Proof, short: bool) -> Result<ExitCode> {
         Proof::PoolerFairness => pooler::prove_fairness(&scratch, short)?,
         Proof::PoolerHostile => pooler::prove_hostile(&scratch, short)?,
         Proof::PoolerOperations => pooler::prove_operations(&scratch, short)?,
+        Proof::SplitShare => pooler::prove_share(&scratch, short)?,
+        Proof::SplitRoutes => pooler::prove_routes(&scratch, root)?,
         Proof::PoolerFaults => pooler::prove_faults(&scratch, short)?,
     };
     Ok(told(&verdicts))

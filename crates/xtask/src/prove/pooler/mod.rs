@@ -15,4 +15,4 @@ pub(super) use fairness::prove as prove_fairness;
 pub(super) use faults::prove as prove_faults;
 pub(super) use hostile::prove as prove_hostile;
 pub(super) use operations::prove as prove_operations;
-pub(crate) use split::{Options as SplitOptions, prove as prove_split};
+pub(crate) use split::{Options as SplitOptions, prove as prove_split, prove_routes, prove_share};

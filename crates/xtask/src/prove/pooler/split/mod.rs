@@ -15,6 +15,8 @@ mod faults;
 mod gauges;
 mod lag;
 mod pairs;
+mod routes;
+mod share;
 
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
@@ -30,6 +32,8 @@ use lag::Lag;
 use pairs::{Board, Client, Reader, Seen};
 
 use lag::Replay;
+pub(crate) use routes::prove as prove_routes;
+pub(crate) use share::prove as prove_share;
 
 const CLIENTS: u64 = 48;
 const PAIRS: u64 = 60_000;
