@@ -4,7 +4,8 @@ Intuition. The page for users that lists the differences is the specification: a
 run, and so does a line of it that has stopped being true.
 
 Mechanism. Rows of the page's tables name behaviours in backticks, `area.name`. A row counts for the transaction seat;
-one that contains the word "session" in its own marker, `area.name` (session), counts for the session seat. With "at
+one that contains the word "session" in its own marker, `area.name` (session), counts for the session seat, and so with
+"split". A seat that splits is one by transaction, so that what is listed for that one may differ there as well. With "at
 times" in the marker, it may also be as directly: whether it differs depends on which server connection is free.
 
 Failure. A name on the page that no behaviour has is an error of the page and is reported as gone.
@@ -12,7 +13,7 @@ Failure. A name on the page that no behaviour has is an error of the page and is
 
 import re
 
-NAME = re.compile(r"`([a-z0-9_]+\.[a-z0-9_]+)`(?: \((session)?(?:, )?(at times)?\))?")
+NAME = re.compile(r"`([a-z0-9_]+\.[a-z0-9_]+)`(?: \((session|split)?(?:, )?(at times)?\))?")
 
 
 def compare(seat, direct, pooled, details):
@@ -61,9 +62,13 @@ class Written:
     def judge(self, differences, seats):
         """Sorts what was found in these seats into listed and unlisted, and finds what is listed but gone."""
         found = {(entry["seat"], entry["behaviour"]) for entry in differences}
-        listed = [entry for entry in differences if (entry["seat"], entry["behaviour"]) in self.pairs]
-        unlisted = [entry for entry in differences if (entry["seat"], entry["behaviour"]) not in self.pairs]
+        listed = [entry for entry in differences if self._lists(entry)]
+        unlisted = [entry for entry in differences if not self._lists(entry)]
         # A run of some behaviours only, or of one mode, says nothing about the others.
         was_run = lambda seat, name: seat in seats and name in self.names  # noqa: E731
         gone = sorted(f"{name} ({seat})" for seat, name in self.pairs - self.at_times - found if was_run(seat, name))
         return {"listed": listed, "unlisted": unlisted, "gone": gone}
+
+    def _lists(self, entry):
+        seat, name = entry["seat"], entry["behaviour"]
+        return (seat, name) in self.pairs or (seat == "split" and ("transaction", name) in self.pairs)

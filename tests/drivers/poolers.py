@@ -31,6 +31,7 @@ listen = "127.0.0.1:{port}"
 primary = "postgres://{host}:{server_port}"
 pool = {{ mode = "{mode}", size = {size}, reserve = 0 }}
 users = {{ file = "users.txt" }}
+{replicas}
 """
 PGBOUNCER = """
 [databases]
@@ -57,7 +58,7 @@ def free_port():
 class Pooler:
     """A running pooler."""
 
-    def __init__(self, template, file, command, server, mode):
+    def __init__(self, template, file, command, server, mode, replica=None):
         self.folder = tempfile.mkdtemp(prefix="drivers-")
         self.port = free_port()
         os.chmod(self.folder, 0o755)
@@ -67,6 +68,7 @@ class Pooler:
                 template.format(
                     host=server.host, server_port=server.port, port=self.port, admin=free_port(), mode=mode,
                     size=POOL_SIZE, folder=self.folder, workers=os.environ.get("WORKERS", "1"),
+                    replicas=f'replicas = ["{replica[0]}:{replica[1]}"]' if replica else "",
                 )
             )
         with open(os.path.join(self.folder, "users.txt"), "w", encoding="utf-8") as users:
@@ -106,8 +108,10 @@ class Pooler:
 
 
 def tenfold(program, server, mode):
-    """Tenfold's own program."""
-    return Pooler(TENFOLD, "tenfold.toml", [program, "run", "-c"], server, mode)
+    """Tenfold's own program; in the mode `split` by transaction, with reads on the server's replica."""
+    replica = server.replica if mode == "split" else None
+    mode = "transaction" if mode == "split" else mode
+    return Pooler(TENFOLD, "tenfold.toml", [program, "run", "-c"], server, mode, replica)
 
 
 def pgbouncer(program, server, mode):

@@ -1,6 +1,6 @@
 """Runs every behaviour in every seat and prints, as JSON, where a pooled seat differs from PostgreSQL itself.
 
-    run.py --server URL --tenfold PROGRAM          starts the pooler in both modes itself
+    run.py --server URL --tenfold PROGRAM          starts the pooler in all modes itself; `split` where --replica is given
     run.py --server URL --pgbouncer PROGRAM        the same with PgBouncer
     run.py --server URL --seat session=HOST:PORT --seat transaction=HOST:PORT
            [--mode MODE] [--listed FILE] [--only PATTERN] [--details]
@@ -30,6 +30,7 @@ from seats import Seat, Server
 
 BEHAVIOUR_SECONDS_MAX = float(os.environ.get("BEHAVIOUR_SECONDS_MAX", 40))
 CUT_SECONDS_MAX = 3.0
+MODES = ("session", "transaction", "split")
 
 
 def perform(seat, name, sight):
@@ -85,10 +86,11 @@ def run_seat(seat, names):
 def options():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--server", default=os.environ.get("DATABASE_URL"))
+    parser.add_argument("--replica", default=os.environ.get("REPLICA_URL"), help="of the server, for the mode split")
     parser.add_argument("--tenfold")
     parser.add_argument("--pgbouncer")
     parser.add_argument("--seat", action="append", default=[], metavar="NAME=HOST:PORT")
-    parser.add_argument("--mode", action="append", choices=("session", "transaction"), help="of the pooler started; both")
+    parser.add_argument("--mode", action="append", choices=MODES, help="of the pooler started; all")
     parser.add_argument("--listed", help="the page whose table is the written list")
     parser.add_argument("--only", action="append", help="behaviours by name, with * and ?")
     parser.add_argument("--details", action="store_true", help="what was seen, not only where it differs")
@@ -103,13 +105,18 @@ def seats(chosen, server, stack):
     addresses = dict(seat.split("=", 1) for seat in chosen.seat)
     for name, start in (("tenfold", poolers.tenfold), ("pgbouncer", poolers.pgbouncer)):
         if program := getattr(chosen, name):
-            for mode in chosen.mode or ("session", "transaction"):
+            for mode in chosen.mode or modes(name, server):
                 pooler = start(program, server, mode)
                 stack.append(pooler)
                 addresses[mode] = f"127.0.0.1:{pooler.port}"
     for mode, address in addresses.items():
         host, port = address.rsplit(":", 1)
-        yield Seat(mode, server, (host, int(port)), in_turns=mode != "session")
+        yield Seat(mode, server, (host, int(port)), in_turns=mode != "session", splits=mode == "split")
+
+
+def modes(program, server):
+    """Reads on replicas are Tenfold's, and need one."""
+    return MODES if program == "tenfold" and server.replica else MODES[:2]
 
 
 def main():
@@ -117,7 +124,7 @@ def main():
     for module in pkgutil.iter_modules(behaviours.__path__):
         importlib.import_module(f"behaviours.{module.name}")
     names = [name for name in BEHAVIOURS if not chosen.only or any(fnmatch.fnmatch(name, p) for p in chosen.only)]
-    server, stack = Server(chosen.server), []
+    server, stack = Server(chosen.server, chosen.replica), []
     try:
         direct = Seat("direct", server)
         stack.append(direct)

@@ -1,4 +1,5 @@
-"""Seats: the three places a driver may sit in: at PostgreSQL itself, at a pool by session, at one by transaction.
+"""Seats: the places a driver may sit in: at PostgreSQL itself, at a pool by session, at one by transaction, at one
+that sends reads to a replica as well.
 
 Intuition. A behaviour must not know where it sits. It gets a `Seat`, which makes connection strings and direct
 connections for looking on from outside, and is otherwise the same everywhere.
@@ -21,6 +22,7 @@ from between_process import Between
 DATABASE = "drivers"
 PASSWORDS = {"driver": "driver-secret", "overseer": "overseer-secret"}
 LEFT_WAIT_SECONDS_MAX = 5.0
+FOLLOW_SECONDS_MAX = 10.0
 
 ROLES = f"""
 DROP ROLE IF EXISTS driver, overseer, reader;
@@ -53,9 +55,11 @@ SELECT 'prepared transaction ' || gid FROM pg_prepared_xacts
 class Server:
     """PostgreSQL itself, with the database and roles that the behaviours need."""
 
-    def __init__(self, url):
+    def __init__(self, url, replica=None):
+        """`replica`: the URL of a streaming replica, if there is one."""
         parts = urlsplit(url)
         self.host, self.port = parts.hostname, parts.port
+        self.replica = (urlsplit(replica).hostname, urlsplit(replica).port) if replica else None
         with psycopg.connect(url, autocommit=True) as maker:
             maker.execute(f"DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)")
             maker.execute(ROLES)
@@ -63,6 +67,9 @@ class Server:
 
     def dsn(self, user="overseer"):
         return dsn_of(self.host, self.port, user)
+
+    def replica_dsn(self, user="overseer"):
+        return dsn_of(*self.replica, user)
 
 
 def dsn_of(host, port, user, database=DATABASE, **more):
@@ -74,14 +81,15 @@ def dsn_of(host, port, user, database=DATABASE, **more):
 class Seat:
     """One place to sit in."""
 
-    def __init__(self, name, server, address=None, in_turns=False):
-        """`address` (host, port) of the pooler; None: the server's own."""
+    def __init__(self, name, server, address=None, in_turns=False, splits=False):
+        """`address` (host, port) of the pooler; None: the server's own. `splits`: reads go to the server's replica."""
         self.name = name
         self.pooled = address is not None
         self.server = server
         stranger = dsn_of(*address, "driver") if address else None
         self.between = Between(address or (server.host, server.port), stranger, in_turns)
         self.admin = psycopg.connect(server.dsn(), autocommit=True, application_name="looking on")
+        self.replica = psycopg.connect(server.replica_dsn(), autocommit=True) if splits else None
         self._opened = []
 
     def dsn(self, user="driver", **more):
@@ -130,8 +138,19 @@ class Seat:
         except psycopg.errors.LockNotAvailable:
             self._throw_out()
             self.admin.execute(SCHEMAS)
+        self._follow()
         if self.pooled:
             self.between.ask("soil")
+
+    def _follow(self):
+        """What is written past the pooler is no write of its clients: it has to be on the replica before they ask."""
+        if self.replica is None:
+            return
+        written = self.admin.execute("SELECT pg_current_wal_insert_lsn()").fetchone()[0]
+        limit = time.monotonic() + FOLLOW_SECONDS_MAX
+        replayed = "SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn"
+        while not self.replica.execute(replayed, [written]).fetchone()[0] and time.monotonic() < limit:
+            time.sleep(0.002)
 
     def tidy(self):
         """Closes what was opened; returns what the server still holds for nobody after a while."""
@@ -160,3 +179,5 @@ class Seat:
     def close(self):
         self.between.close()
         self.admin.close()
+        if self.replica:
+            self.replica.close()

@@ -29,6 +29,8 @@ usage: cargo xtask tidy
        cargo xtask bench pooler [--short] [--rounds N] [--seconds N] [--rows A,B] [--seats A,B] [--together]
        cargo xtask bench pooler-idle [--short] [--clients N] [--seats A,B]
            beside PgBouncer, the bare relay and direct; need a release build (bench/pooler and bench/pooler-idle)
+       cargo xtask bench pooler-split [--short] [--rounds N] [--seconds N] [--rate N] [--clients N]
+           reads on two replicas beside pooling alone: statements left at the primary, CPU a transaction
        cargo xtask bench hit-ratio [--short]
            which requests of two real traces are hits, beside nginx and simulators
        cargo xtask bench codings
@@ -58,6 +60,10 @@ fn main() -> ExitCode {
         },
         ["bench", "pooler-idle", options @ ..] => match bench::pooler::IdleOptions::parse(options) {
             Ok(options) => bench::pooler::run_idle(&repository(), &options),
+            Err(what) => Ok(usage_error(&what)),
+        },
+        ["bench", "pooler-split", options @ ..] => match bench::pooler::SplitOptions::parse(options) {
+            Ok(options) => bench::pooler::run_split(&repository(), &options),
             Err(what) => Ok(usage_error(&what)),
         },
         ["bench", "codings"] => bench::codings::run(&repository()),

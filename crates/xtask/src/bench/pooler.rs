@@ -19,6 +19,7 @@ mod login;
 mod relay;
 mod report;
 mod seats;
+mod split;
 mod work;
 
 use std::path::{Path, PathBuf};
@@ -39,6 +40,7 @@ use work::Row;
 pub(crate) use idle::{Options as IdleOptions, clients as idle_clients, run as run_idle};
 pub(crate) use relay::run as run_relay;
 pub(crate) use seats::Seat;
+pub(crate) use split::{Options as SplitOptions, run as run_split};
 
 /// Every pooler has this many server connections for all clients.
 const POOL_SIZE: u32 = 20;
