@@ -29,11 +29,24 @@ pub(super) enum Gauge {
     Part,
     /// The only row of a table that is made anew.
     Made,
+    /// A row of a table that others write to, found by one of two keys in many spellings.
+    Keyed,
+    /// A row whose key changes.
+    Moved,
 }
 
 impl Gauge {
-    pub(super) const ALL: [Self; 7] =
-        [Self::Row, Self::Trail, Self::Newest, Self::Oldest, Self::Shared, Self::Part, Self::Made];
+    pub(super) const ALL: [Self; 9] = [
+        Self::Row,
+        Self::Trail,
+        Self::Newest,
+        Self::Oldest,
+        Self::Shared,
+        Self::Part,
+        Self::Made,
+        Self::Keyed,
+        Self::Moved,
+    ];
 }
 
 /// A way to raise gauges.
@@ -51,8 +64,11 @@ const DEFINES_ONCE_IN: u64 = 400;
 /// COPY is a statement followed by its rows.
 pub(super) const COPY: &str = "COPY ";
 
+/// How far a row of [`Gauge::Moved`] moves: further than there are clients.
+const MOVE: u64 = 1_000;
+
 /// A way for this client, drawn by a random number.
-pub(super) fn write(client: u64, random: u64) -> Write {
+pub(super) fn write(client: u64, random: u64, version: u64) -> Write {
     let c = client;
     let one = |sql: String, raises| Write { statements: vec![sql], raises, is_literal: false };
     if random.is_multiple_of(DEFINES_ONCE_IN) {
@@ -63,7 +79,7 @@ pub(super) fn write(client: u64, random: u64) -> Write {
         return Write { statements, raises: &[Gauge::Made], is_literal: true };
     }
     let row: &[Gauge] = &[Gauge::Row, Gauge::Trail];
-    match (random >> 9) % 11 {
+    match (random >> 9) % 16 {
         0 | 1 => one(format!("UPDATE rows_{c} SET version = $1 WHERE id = 1"), row),
         2 => one(
             format!(
@@ -99,6 +115,15 @@ pub(super) fn write(client: u64, random: u64) -> Write {
             &[Gauge::Shared],
         ),
         9 => one(format!("SELECT raise_{c}($1)"), row),
+        10..=13 => one(write_keyed(c, random >> 20), &[Gauge::Keyed]),
+        14 => Write {
+            statements: vec![
+                format!("UPDATE moved SET id = {c} WHERE id = {}", c + MOVE),
+                format!("UPDATE moved SET id = {}, version = $1 WHERE id = {c}", place(c, version)),
+            ],
+            raises: &[Gauge::Moved],
+            is_literal: false,
+        },
         _ => {
             let table = if random & 1 == 0 { "parts" } else { "leaf" };
             one(format!("UPDATE {table}_{c} SET version = $1 WHERE id = 1"), &[Gauge::Part])
@@ -106,10 +131,50 @@ pub(super) fn write(client: u64, random: u64) -> Write {
     }
 }
 
-/// A way to read a gauge of this client, drawn by a random number.
-pub(super) fn read(client: u64, gauge: Gauge, random: u64) -> String {
+/// Where a row is that was moved with this version.
+fn place(client: u64, version: u64) -> u64 {
+    client + MOVE * (version % 2)
+}
+
+/// Finds a row in a way that fixes a key, or seems to, or does not.
+fn write_keyed(c: u64, random: u64) -> String {
+    match random % 9 {
+        0 | 1 => format!("UPDATE keyed SET version = $1 WHERE id = {c}"),
+        2 => format!("UPDATE keyed SET version = $1 WHERE name = 'name {c}'"),
+        3 => format!("UPDATE keyed SET version = $1 WHERE id IN ({c})"),
+        4 => format!("UPDATE keyed SET version = $1 WHERE id BETWEEN {c} AND {c}"),
+        5 => format!("UPDATE keyed AS k SET version = $1 FROM (VALUES ({c})) AS v (id) WHERE k.id = v.id"),
+        6 => format!("UPDATE keyed SET version = $1 WHERE (id = {c} AND name = 'name {c}') OR id = -1"),
+        7 => format!("UPDATE keyed SET version = $1 WHERE id = '{c}' AND name IS NOT NULL"),
+        _ => format!(
+            "INSERT INTO keyed VALUES ({c}, 'name {c}', $1) ON CONFLICT (id) DO UPDATE SET version = excluded.version"
+        ),
+    }
+}
+
+/// Looks for it in ways of its own.
+fn read_keyed(c: u64, random: u64) -> String {
+    match random % 9 {
+        0 | 1 => format!("SELECT version FROM keyed WHERE id = {c}"),
+        2 => format!("SELECT version FROM keyed WHERE name = 'name {c}'"),
+        3 => format!("SELECT version FROM keyed WHERE id = '0{c}'"),
+        4 => format!("SELECT version FROM keyed k WHERE k.id = {c}::smallint AND k.name <> ''"),
+        5 => format!("SELECT version FROM keyed WHERE id + 0 = {c}"),
+        6 => format!("SELECT version FROM keyed WHERE id = (SELECT {c})"),
+        7 => format!("SELECT k.version FROM keyed k JOIN keyed o USING (id) WHERE o.id = {c}"),
+        _ => format!("SELECT max(version) FROM keyed WHERE id = {c} OR name = 'name {c}'"),
+    }
+}
+
+/// A way to read a gauge of this client, drawn by a random number; `version`: what it was just raised to.
+pub(super) fn read(client: u64, gauge: Gauge, random: u64, version: Option<u64>) -> String {
     let c = client;
     match (gauge, random % 4) {
+        (Gauge::Keyed, _) => read_keyed(c, random),
+        (Gauge::Moved, _) => match version {
+            Some(version) => format!("SELECT version FROM moved WHERE id = {}", place(c, version)),
+            None => format!("SELECT version FROM moved WHERE id = {c} OR id = {}", c + MOVE),
+        },
         (Gauge::Row, 0) => format!("SELECT version FROM seen_{c} WHERE id = 1"),
         (Gauge::Row, 1) => format!("SELECT version_{c}()"),
         (Gauge::Row, _) => format!("SELECT version FROM rows_{c} WHERE id = 1"),
@@ -141,6 +206,13 @@ pub(super) fn schema(clients: u64) -> String {
              INSERT INTO shared_{table} SELECT id, 0 FROM generate_series(0, {clients}) AS id;"
         );
     }
+    let _ = write!(
+        sql,
+        "CREATE TABLE keyed (id bigint PRIMARY KEY, name text UNIQUE, version bigint NOT NULL);
+         INSERT INTO keyed SELECT id, 'name ' || id, 0 FROM generate_series(0, {clients}) AS id;
+         CREATE TABLE moved (id bigint PRIMARY KEY, version bigint NOT NULL);
+         INSERT INTO moved SELECT id, 0 FROM generate_series(0, {clients}) AS id;"
+    );
     for c in 0..clients {
         let _ = write!(
             sql,
@@ -177,11 +249,11 @@ mod tests {
 
     #[test]
     fn every_gauge_is_raised_and_read() {
-        let ways = (0..20_000u64).map(|random| write(3, random * 7));
+        let ways = (0..20_000u64).map(|random| write(3, random * 77_777, random));
         let raised: Vec<&[Gauge]> = ways.map(|way| way.raises).collect();
         for gauge in Gauge::ALL {
             assert!(raised.iter().any(|raises| raises.contains(&gauge)), "{gauge:?} is never raised");
-            assert!((0..4).all(|random| read(3, gauge, random).contains("_3")) || gauge == Gauge::Shared);
+            assert!((0..9).all(|random| read(3, gauge, random, None).contains('3')));
         }
     }
 }

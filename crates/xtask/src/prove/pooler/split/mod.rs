@@ -262,7 +262,7 @@ struct Reads {
 impl Reads {
     fn count(cluster: &Cluster) -> Result<Self> {
         let asked = "SELECT coalesce(sum(calls), 0)::bigint FROM pg_stat_statements \
-            WHERE query ~ '^SELECT.*(rows|seen|trail|parents|children|shared|parts|leaf|made|version)_[0-9]' \
+            WHERE query ~ '^SELECT.*(rows|seen|trail|parents|children|shared|parts|leaf|made|version)_[0-9]|FROM (keyed|moved)' \
             AND query !~ 'raise_|FOR KEY SHARE'";
         let ask = |server: &Server| Ok::<u64, anyhow::Error>(server.psql(asked)?.trim().parse()?);
         let mut replicas = 0;

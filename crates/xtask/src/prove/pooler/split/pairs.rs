@@ -196,8 +196,8 @@ impl<'a> Client<'a> {
             None => self.connect(self.board.writes_at)?,
         };
         let random = self.draw();
-        let way = gauges::write(self.index, random);
         self.version += 1;
+        let way = gauges::write(self.index, random, self.version);
         if self.board.reader == Reader::Same {
             let raised = if self.draw().is_multiple_of(8) && way.statements.len() == 1 && !is_copy(&way) {
                 self.write_and_read_at_once(&mut writer, &way)?
@@ -261,7 +261,7 @@ impl<'a> Client<'a> {
     fn write_and_read_at_once(&mut self, link: &mut Link, way: &Write) -> Outcome<bool> {
         let gauge = way.raises[0];
         let random = self.draw();
-        let read = format!("{}{}", gauges::read(self.index, gauge, random), link.comment);
+        let read = format!("{}{}", gauges::read(self.index, gauge, random, Some(self.version)), link.comment);
         let write = format!("{}{}", way.statements[0], link.comment);
         let write = write.replace("$1", &self.version.to_string());
         let mut out = Vec::new();
@@ -283,7 +283,7 @@ impl<'a> Client<'a> {
         let which = usize::try_from(random >> 20).unwrap_or_default() % way.raises.len();
         let gauge = way.raises[which];
         let least = self.version;
-        let (sql, how, answer) = self.read(link, self.index, gauge)?;
+        let (sql, how, answer) = self.read(link, self.index, gauge, Some(least))?;
         self.seen.pairs += 1;
         self.board.pairs.fetch_add(1, Ordering::Relaxed);
         self.judge(self.index, gauge, least, &sql, how, &answer);
@@ -296,7 +296,7 @@ impl<'a> Client<'a> {
         let which = usize::try_from(self.draw()).unwrap_or_default() % Gauge::ALL.len();
         let gauge = Gauge::ALL[which];
         let least = self.board.of(other, gauge).load(Ordering::SeqCst);
-        let (sql, how, answer) = self.read(link, other, gauge)?;
+        let (sql, how, answer) = self.read(link, other, gauge, None)?;
         self.seen.reads_of_others += 1;
         self.judge(other, gauge, least, &sql, how, &answer);
         Ok(())
@@ -334,6 +334,8 @@ impl<'a> Client<'a> {
             (None, Some(version)) => version,
             // A table that was there is missing: as stale as can be.
             (Some(error), _) if error.code == "42P01" => 0,
+            // So is a row in the place it was moved to.
+            (None, None) if gauge == Gauge::Moved => 0,
             (Some(error), _) => return self.fail(format!("{sql} ({how}): {} {}", error.code, error.message)),
             (None, None) => return self.fail(format!("{sql} ({how}): {answer:?}")),
         };
