@@ -307,9 +307,10 @@ impl<'a> Client<'a> {
         link: &mut Link,
         client: u64,
         gauge: Gauge,
+        version: Option<u64>,
     ) -> Outcome<(String, &'static str, Answer)> {
         let random = self.draw();
-        let sql = gauges::read(client, gauge, random);
+        let sql = gauges::read(client, gauge, random, version);
         let commented = format!("{sql}{}", link.comment);
         let (how, answer) = match (random >> 8) % 7 {
             0 | 1 => ("simple", link.session.query(&commented)?),
