@@ -1,6 +1,6 @@
 """Runs every behaviour in every seat and prints, as JSON, where a pooled seat differs from PostgreSQL itself.
 
-    run.py --server URL --tenfold PROGRAM          starts the pooler in all modes itself; `split` where --replica is given
+    run.py --server URL --tenfold PROGRAM          starts the pooler in both modes itself; `--mode split`: with reads on --replica
     run.py --server URL --pgbouncer PROGRAM        the same with PgBouncer
     run.py --server URL --seat session=HOST:PORT --seat transaction=HOST:PORT
            [--mode MODE] [--listed FILE] [--only PATTERN] [--details]
@@ -90,7 +90,7 @@ def options():
     parser.add_argument("--tenfold")
     parser.add_argument("--pgbouncer")
     parser.add_argument("--seat", action="append", default=[], metavar="NAME=HOST:PORT")
-    parser.add_argument("--mode", action="append", choices=MODES, help="of the pooler started; all")
+    parser.add_argument("--mode", action="append", choices=MODES, help="of the pooler started; session and transaction")
     parser.add_argument("--listed", help="the page whose table is the written list")
     parser.add_argument("--only", action="append", help="behaviours by name, with * and ?")
     parser.add_argument("--details", action="store_true", help="what was seen, not only where it differs")
@@ -105,18 +105,13 @@ def seats(chosen, server, stack):
     addresses = dict(seat.split("=", 1) for seat in chosen.seat)
     for name, start in (("tenfold", poolers.tenfold), ("pgbouncer", poolers.pgbouncer)):
         if program := getattr(chosen, name):
-            for mode in chosen.mode or modes(name, server):
+            for mode in chosen.mode or MODES[:2]:
                 pooler = start(program, server, mode)
                 stack.append(pooler)
                 addresses[mode] = f"127.0.0.1:{pooler.port}"
     for mode, address in addresses.items():
         host, port = address.rsplit(":", 1)
         yield Seat(mode, server, (host, int(port)), in_turns=mode != "session", splits=mode == "split")
-
-
-def modes(program, server):
-    """Reads on replicas are Tenfold's, and need one."""
-    return MODES if program == "tenfold" and server.replica else MODES[:2]
 
 
 def main():

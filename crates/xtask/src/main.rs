@@ -38,7 +38,8 @@ usage: cargo xtask tidy
        cargo xtask prove failover|drain|hostile|cache-refresh|cache-memory|cache-redis [--short]
        cargo xtask prove pooler-faults|pooler-operations|pooler-fairness|pooler-hostile [--short]
        cargo xtask prove split-routes|split-share [--short]
-       cargo xtask prove split [--short] [--pairs N] [--scenes paused,delayed,jittering,faults] [--ignore-floors]
+       cargo xtask prove split [--short] [--pairs N] [--scenes paused,delayed,jittering,faults]
+                               [--readers same,identity,stranger] [--ignore-floors]
            what is promised on a bad day, with a verdict for each promise (bench/failover and so on build and call it)
        cargo xtask demo [--quick] [--once]
            the shop and the flash crowd; started by ./demo, which installs and builds what it needs";

@@ -48,7 +48,7 @@ pub(crate) struct Options {
 impl Options {
     /// Reads a command line; the error says what it doesn't know.
     pub(crate) fn parse(words: &[&str]) -> Result<Self, String> {
-        let mut options = Self { rounds: 5, seconds: 6, rate: 4_000, clients: 32 };
+        let mut options = Self { rounds: 5, seconds: 5, rate: 2_000, clients: 32 };
         if words.contains(&"--short") {
             options.rounds = 3;
             options.seconds = 4;

@@ -80,6 +80,13 @@ impl Options {
             let bad = || format!("`{word} {value}` is not understood");
             match word {
                 "--pairs" => options.pairs = value.parse().map_err(|_| bad())?,
+                "--readers" => {
+                    let readers: Vec<&str> = value.split(',').collect();
+                    options.readers.retain(|reader| readers.contains(&reader.word()));
+                    if options.readers.len() != readers.len() {
+                        return Err(format!("{}; there are same, identity, stranger", bad()));
+                    }
+                }
                 "--scenes" => {
                     let scenes: Vec<&str> = value.split(',').collect();
                     options.replays.retain(|replay| scenes.contains(&replay.name()));
@@ -122,7 +129,7 @@ pub(crate) fn prove(scratch: &Scratch, options: &Options) -> Result<Verdicts> {
     let ended = pooler.child.try_wait();
     let state = ended.map_or("runs".into(), |status| status.to_string());
     verdicts.bar("the pooler", state, "runs", ended.is_none());
-    if std::env::var_os("SPLIT_LOG").is_some() {
+    if ended.is_some() {
         eprintln!("{}", pooler.child.log());
     }
     Ok(verdicts)
@@ -296,6 +303,9 @@ mod tests {
         let some =
             Options::parse(&["--short", "--scenes", "paused,faults", "--ignore-floors"]).expect("known");
         assert_eq!((some.replays, some.has_faults, some.ignores_floors), (vec![Replay::Paused], true, true));
+        let stranger = Options::parse(&["--readers", "stranger"]).expect("known");
+        assert_eq!(stranger.readers, [Reader::Stranger]);
+        assert!(Options::parse(&["--readers", "nobody"]).is_err());
         assert!(Options::parse(&["--scenes", "sunny"]).is_err() && Options::parse(&["--pairs"]).is_err());
     }
 }

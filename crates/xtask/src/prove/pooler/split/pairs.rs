@@ -34,6 +34,15 @@ pub(crate) enum Reader {
 impl Reader {
     pub(crate) const ALL: [Self; 3] = [Self::Same, Self::Identity, Self::Stranger];
 
+    /// How it is chosen on the command line.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Same => "same",
+            Self::Identity => "identity",
+            Self::Stranger => "stranger",
+        }
+    }
+
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Same => "the same connection",

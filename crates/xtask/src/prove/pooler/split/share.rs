@@ -56,7 +56,10 @@ impl Scene {
     fn write(self, random: u64) -> String {
         let (table, id) = (random % TABLES, (random >> 8) % ROWS);
         match self {
-            Self::Tables => format!("UPDATE stock_{table} SET version = version + 1 WHERE id = {id}"),
+            // No key shows: what is written concerns all readers of the table.
+            Self::Tables => {
+                format!("UPDATE stock_{table} SET version = version + 1 WHERE id BETWEEN {id} AND {id}")
+            }
             Self::Keys => format!("UPDATE stock_0 SET version = version + 1 WHERE id = {id}"),
             Self::Hot => format!("UPDATE stock_0 SET version = version + 1 WHERE id BETWEEN {id} AND {id}"),
         }
