@@ -6,9 +6,11 @@
 //! the sizes of the tables at each scrape, and makes the families of that: nothing is counted twice and no database that
 //! comes or goes has to be registered.
 //!
-//! **Failure.** None. Labels are databases, as configured or made from the wildcard up to its limit, and closed sets.
+//! **Failure.** None. Labels are databases, as configured or made from the wildcard up to its limit, closed sets, and a few
+//! fingerprints.
 
 mod replicas;
+mod routes;
 
 use std::{
     sync::{Arc, Weak, atomic::Ordering},
@@ -44,6 +46,7 @@ fn families(shared: &Shared) -> Vec<FamilySnapshot> {
     families.extend(of_totals(&totals));
     families.extend(of_databases(&databases));
     families.extend(replicas::families(&shared.databases()));
+    families.extend(routes::families(&shared.databases()));
     let tables = [
         ("images", shared.images.len()),
         ("statements", shared.statements.len()),
@@ -190,7 +193,10 @@ fn of_counters(counters: &Counters) -> Vec<FamilySnapshot> {
         pins,
     ));
     let (buckets, sum_us) = counters.waits();
-    let waits = SeriesSnapshot { labels: Vec::new(), value: Value::Histogram(histogram(&buckets, sum_us)) };
+    let waits = SeriesSnapshot {
+        labels: Vec::new(),
+        value: Value::Histogram(histogram_of(&WAIT_BOUNDS_US, &buckets, sum_us)),
+    };
     families.push(FamilySnapshot {
         name: "tenfold_pooler_wait_seconds",
         help: "How long a client waited for its server connection, each time it got one.",
@@ -200,8 +206,9 @@ fn of_counters(counters: &Counters) -> Vec<FamilySnapshot> {
     families
 }
 
-fn histogram(buckets: &[u64], sum_us: u64) -> HistogramSnapshot {
-    let bounds = WAIT_BOUNDS_US.iter().map(|us| *us as f64 / 1e6).chain([f64::INFINITY]);
+/// `buckets`: one more than bounds.
+fn histogram_of(bounds_us: &[u64], buckets: &[u64], sum_us: u64) -> HistogramSnapshot {
+    let bounds = bounds_us.iter().map(|us| *us as f64 / 1e6).chain([f64::INFINITY]);
     let mut accumulated = 0;
     let buckets = bounds
         .zip(buckets)

@@ -10,9 +10,11 @@
 //! seen twice or not at all.
 
 mod averages;
+mod routes;
 mod rows;
 
 pub use averages::{Averages, STATS_PERIOD};
+pub use routes::{RoutesRow, TOP_SHOWN_MAX};
 pub use rows::{
     ClientRow, ClientState, DatabaseRow, HostRow, MemoryRow, Pause, PoolRow, PoolTally, ReplicaRow, Report,
     ServerRow, ServerState, StatsRow, UserRow,

@@ -22,6 +22,13 @@ use crate::lex::{Dialect, Hint, Kind, Lexer, Token};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Fingerprint(pub u128);
 
+impl fmt::Display for Fingerprint {
+    /// 32 hexadecimal digits.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{:032x}", self.0)
+    }
+}
+
 /// Secret numbers that keep clients from making two statements meet in one fingerprint. One per process, random.
 #[derive(Clone, Copy)]
 pub struct Seed(pub [u64; 4]);

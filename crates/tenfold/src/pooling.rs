@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tenfold_pgwire::{sqlstate, write::Report};
 use tenfold_pooler::config::{Config, ConfigError, Mode};
 use tenfold_pooler::pool::Pool;
-use tenfold_pooler::report::ReplicaRow;
+use tenfold_pooler::report::{ReplicaRow, RoutesRow};
 use tenfold_pooler::shared::{Database, Level, Shared};
 use tenfold_pooler::{Deps, Pooler, ProcessAsk};
 use tenfold_service::acceptor::{Service, Serving};
@@ -153,9 +153,24 @@ impl Pooling {
             "listen": listen,
             "clients": { "open": self.pooler.open_clients(), "max": shared.config.load().clients_max },
             "pools": pools,
+            "reads": databases.iter().filter_map(|database| RoutesRow::sum(database)).map(|row| reads(&row)).collect::<Vec<_>>(),
             "replicas": databases.iter().flat_map(|database| ReplicaRow::all(database)).map(|row| replica(&row)).collect::<Vec<_>>(),
         })
     }
+}
+
+fn reads(row: &RoutesRow) -> Value {
+    let routes = &row.routes;
+    let reason = |(route, reason, count)| json!({ "route": route, "reason": reason, "count": count });
+    json!({
+        "database": &*row.database,
+        "reads": routes.reads(),
+        "at_replicas": routes.answered(),
+        "waits": routes.waits,
+        "wait_us": routes.wait_us,
+        "reruns": routes.reruns,
+        "routes": routes.by_reason().into_iter().map(reason).collect::<Vec<_>>(),
+    })
 }
 
 fn replica(row: &ReplicaRow) -> Value {

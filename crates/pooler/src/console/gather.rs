@@ -18,7 +18,7 @@ use crate::{
     hot::HotRows,
     image::Image,
     mailbox::Order,
-    report::{DatabaseRow, HostRow, MemoryRow, PoolRow, ReplicaRow, Report, StatsRow, UserRow},
+    report::{DatabaseRow, HostRow, MemoryRow, PoolRow, ReplicaRow, Report, RoutesRow, StatsRow, UserRow},
     shared::{Database, Endpoint, Shared},
     statements::Statement,
     worker::Stat,
@@ -50,6 +50,11 @@ pub(super) async fn report(shared: &Shared) -> Report {
     }
     report.users = users(shared, &report);
     report
+}
+
+/// Where the transactions of databases with replicas went. Not part of [`report`], which is also asked for in loops.
+pub(super) fn routes(shared: &Shared) -> Vec<RoutesRow> {
+    shared.databases().iter().flat_map(|database| RoutesRow::all(database)).collect()
 }
 
 /// Asks all workers, then waits for all of them.

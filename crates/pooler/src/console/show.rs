@@ -9,6 +9,7 @@
 //!
 //! Source: PgBouncer's manual, "Show commands".
 
+mod replicas;
 mod sockets;
 mod stats;
 
@@ -47,7 +48,9 @@ pub fn table(what: &str, only: Option<&str>, report: &Report, averages: &[StatsR
         "peers" => (Table::new(&PEERS), "peer_id"),
         "peer_pools" => (Table::new(&PEER_POOLS), "peer_id"),
         "state" => (state(report), "key"),
-        "replicas" => (replicas(report), "database"),
+        "replicas" => (replicas::replicas(report), "database"),
+        "routes" => (replicas::routes(report), "database"),
+        "top_statements" => (replicas::top_statements(report), "database"),
         _ => return None,
     };
     table.keep(key, only);
@@ -66,7 +69,7 @@ pub const HELP: &str = "
 \tSHOW PEERS|PEER_POOLS
 \tSHOW FDS|SOCKETS|ACTIVE_SOCKETS|LISTS|MEM|STATE
 \tSHOW DNS_HOSTS|DNS_ZONES
-\tSHOW REPLICAS
+\tSHOW REPLICAS|ROUTES|TOP_STATEMENTS
 \tSHOW STATS|STATS_TOTALS|STATS_AVERAGES|TOTALS
 \tSET key = arg
 \tRELOAD
@@ -327,40 +330,6 @@ fn hosts(report: &Report) -> Table {
     for host in &report.hosts {
         let addresses: Vec<_> = host.addresses.iter().map(ToString::to_string).collect();
         table.push(vec![text(&*host.name), number(host.fresh_for.as_secs()), text(addresses.join(","))]);
-    }
-    table
-}
-
-/// Ours: PgBouncer has no replicas.
-const REPLICAS: [(&str, Type); 10] = [
-    ("name", Text),
-    ("database", Text),
-    ("state", Text),
-    ("lag_us", Int8),
-    ("replayed", Text),
-    ("in_flight", Int4),
-    ("weight", Int4),
-    ("servers", Int4),
-    ("answers", Int8),
-    ("lost", Int8),
-];
-
-fn replicas(report: &Report) -> Table {
-    let mut table = Table::new(&REPLICAS);
-    for replica in &report.replicas {
-        table.push(vec![
-            text(&*replica.name),
-            text(&*replica.database),
-            text(replica.state.label()),
-            // Behind by a time that nobody knows.
-            replica.lag.and_then(|lag| number(lag.as_micros().min(i64::MAX as u128))),
-            text(replica.replayed.to_string()),
-            number(replica.in_flight),
-            number(replica.weight),
-            number(replica.servers),
-            number(replica.answers),
-            number(replica.losses),
-        ]);
     }
     table
 }

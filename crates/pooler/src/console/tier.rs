@@ -177,7 +177,8 @@ impl Tier {
 
 impl ConsoleApi for Tier {
     async fn report(&self) -> Report {
-        let report = gather::report(&self.shared).await;
+        let mut report = gather::report(&self.shared).await;
+        report.routes = gather::routes(&self.shared);
         self.shared.desk.observe(self.shared.clock.now(), &report.totals);
         report
     }

@@ -19,6 +19,8 @@ use crate::{
     split::{Lsn, Replica, State},
 };
 
+use super::RoutesRow;
+
 pub use crate::worker::{ClientRow, ClientState, ServerRow, ServerState};
 
 /// Everything at one moment.
@@ -38,6 +40,8 @@ pub struct Report {
     pub pools: Vec<PoolRow>,
     /// Replicas, by database and in the configuration's order.
     pub replicas: Vec<ReplicaRow>,
+    /// Where transactions went, by database and user; only at the console.
+    pub routes: Vec<RoutesRow>,
     /// Known users.
     pub users: Vec<UserRow>,
     /// Totals since the start, per database that has a pool, by name.

@@ -49,9 +49,11 @@ pub use self::{
     key::{param_value, text_value},
     lsn::Lsn,
     replica::{InFlight, Replica, State},
-    routes::{LAG_BOUNDS_US, Routes, Top, TopRow, merged},
+    routes::{LAG_BOUNDS_US, PRIMARY, READ, REPLICA, Routes, Top, TopRow, merged},
     samples::{Sample, Samples},
 };
+
+pub(crate) use self::routes::TOP_MAX;
 
 /// Replicas of one database at most.
 pub const REPLICAS_MAX: usize = 64;

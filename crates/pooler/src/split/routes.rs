@@ -11,17 +11,38 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use tenfold_sql::Fingerprint;
+use tenfold_sql::{Fingerprint, Reason};
 
 /// Upper bounds of the buckets of lag, in microseconds.
 pub const LAG_BOUNDS_US: [u64; 10] =
     [1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 500_000, 1_000_000, 10_000_000];
+/// Where a transaction or a read of one went: to a replica.
+pub const REPLICA: &str = "replica";
+/// To the primary.
+pub const PRIMARY: &str = "primary";
+/// Why something went to a replica: there is one reason.
+pub const READ: &str = "read";
+/// Why a statement is no read: what it does is the primary's, whatever the replicas are like.
+const NO_READS: [Reason; 12] = [
+    Reason::Writes,
+    Reason::Locks,
+    Reason::Defines,
+    Reason::Maintenance,
+    Reason::Procedure,
+    Reason::Session,
+    Reason::Sequence,
+    Reason::AdvisoryLock,
+    Reason::Temporary,
+    Reason::Channel,
+    Reason::TwoPhase,
+    Reason::ServerFile,
+];
 /// Words for reasons, at most.
 const REASONS_MAX: usize = 64;
 /// One transaction in so many is looked at for the top list.
 const SAMPLED: u64 = 8;
 /// Entries of the top list, per worker and pool.
-const TOP_MAX: usize = 128;
+pub(crate) const TOP_MAX: usize = 128;
 
 /// What one worker, or all of them, routed for one pool.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -104,6 +125,40 @@ impl Routes {
     pub fn primary_total(&self) -> u64 {
         self.primary.iter().map(|(_, count)| count).sum()
     }
+
+    /// Reads that replicas answered: those that the primary answered in the end are not.
+    #[must_use]
+    pub const fn answered(&self) -> u64 {
+        self.replica.saturating_sub(self.reruns)
+    }
+
+    /// Reads, wherever they were answered: what went to replicas, and what went to the primary for any other reason than
+    /// what its statement does. Statements that were not understood count as reads, so that the share of the replicas
+    /// is never told too high.
+    #[must_use]
+    pub fn reads(&self) -> u64 {
+        let is_read = |reason: &str| NO_READS.iter().all(|other| other.label() != reason);
+        let at_primary = self.primary.iter().filter(|(reason, _)| is_read(reason));
+        self.answered() + at_primary.map(|(_, count)| count).sum::<u64>()
+    }
+
+    /// How many took which route for which reason: replicas first, then the primary, its most frequent reason first.
+    #[must_use]
+    pub fn by_reason(&self) -> Vec<(&'static str, &'static str, u64)> {
+        let mut primary: Vec<_> =
+            self.primary.iter().map(|(reason, count)| (PRIMARY, *reason, *count)).collect();
+        primary.sort_by(|a, b| (b.2, a.1).cmp(&(a.2, b.1)));
+        primary.insert(0, (REPLICA, READ, self.replica));
+        primary
+    }
+}
+
+impl TopRow {
+    /// Where it went and why, in the words of [`Routes::by_reason`].
+    #[must_use]
+    pub fn route_and_reason(&self) -> (&'static str, &'static str) {
+        if self.route == REPLICA { (REPLICA, READ) } else { (PRIMARY, self.route) }
+    }
 }
 
 impl Top {
@@ -176,6 +231,20 @@ mod tests {
         assert_eq!((first.replica, first.primary_total(), first.waits, first.wait_us), (2, 3, 1, 2_000));
         assert_eq!(first.primary, [("writes", 2), ("locks", 1)]);
         assert_eq!((first.lags[0], first.lags[2], first.lag_us), (1, 1, 3_000));
+    }
+
+    #[test]
+    fn what_is_no_read_is_nobodys_share() {
+        let mut routes = Routes { reruns: 1, ..Routes::default() };
+        (0..8).for_each(|_| routes.at_replica(0));
+        for (reason, count) in [("rerun", 1), ("writes", 90), ("replica_behind", 2), ("not_understood", 1)] {
+            routes.add(reason, count);
+        }
+        assert_eq!((routes.answered(), routes.reads()), (7, 11));
+        assert_eq!(
+            routes.by_reason()[..3],
+            [("replica", "read", 8), ("primary", "writes", 90), ("primary", "replica_behind", 2)]
+        );
     }
 
     #[test]

@@ -32,8 +32,8 @@ use crate::{
     pool::Pool,
     shared::Database,
     split::{
-        self, Begins, Choice, Identity, Keyed, Limits, Need, Replica, Routes, Split, Top, Why, choose,
-        identity_in, isolation_of, param_value, text_value,
+        self, Begins, Choice, Identity, Keyed, Limits, Need, REPLICA, Replica, Routes, Split, Top, Why,
+        choose, identity_in, isolation_of, param_value, text_value,
     },
 };
 
@@ -41,8 +41,6 @@ use crate::{
 pub(super) const IDENTITY_SETTING: &str = "tenfold.identity";
 /// Statements of one series that are looked at.
 const SERIES_MAX: usize = 64;
-/// What the top list calls a read at a replica.
-const REPLICA: &str = "replica";
 /// Bytes of a statement's text that the top list shows.
 const SHOWN_BYTES_MAX: usize = 200;
 

@@ -15,9 +15,9 @@ use tenfold_pooler::{
     console::{ConsoleApi, Refused, Session, Shutdown, serve, settings},
     report::{
         ClientRow, ClientState, DatabaseRow, HostRow, MemoryRow, Pause, PoolRow, ReplicaRow, Report,
-        ServerRow, ServerState, StatsRow, UserRow,
+        RoutesRow, ServerRow, ServerState, StatsRow, UserRow,
     },
-    split::{Lsn, State},
+    split::{Lsn, Routes, State},
 };
 use tenfold_service::acceptor::{Address, Peer};
 use tokio::{
@@ -183,6 +183,13 @@ fn replica() -> ReplicaRow {
     }
 }
 
+fn routes(database: &str) -> RoutesRow {
+    let mut routes = Routes::default();
+    routes.at_replica(40);
+    routes.at_primary("locks");
+    RoutesRow { database: database.into(), user: "ann".into(), routes, top: Vec::new() }
+}
+
 fn report() -> Report {
     let database = DatabaseRow {
         name: "shop".into(),
@@ -221,6 +228,7 @@ fn report() -> Report {
     let own = UserSettings { size: Some(3), ..UserSettings::default() };
     Report {
         replicas: vec![replica()],
+        routes: vec![routes("shop"), routes("other")],
         unanswered: 0,
         clients: vec![
             client(3, ClientState::Active, Some(8)),
@@ -436,6 +444,9 @@ async fn every_word_of_show_is_answered() {
         "PEERS",
         "PEER_POOLS",
         "STATE",
+        "REPLICAS",
+        "ROUTES",
+        "TOP_STATEMENTS",
         "client_encoding",
     ] {
         let printed = consoles.psql("admin", &[&format!("SHOW {word}")]).await;
@@ -450,10 +461,16 @@ async fn every_word_of_show_is_answered() {
 }
 
 #[tokio::test]
-async fn replicas_are_a_table_of_their_own() {
+async fn replicas_and_routes_are_tables_of_their_own() {
     let consoles = Consoles::open();
     let shown = consoles.psql("watcher", &["SHOW REPLICAS"]).await;
     assert!(shown.contains("replica:5432|shop|up|1500|1/2|3|2|5|7|1"), "{shown}");
+    let shown = consoles.psql("watcher", &["SHOW ROUTES shop"]).await;
+    assert!(
+        shown.contains("shop|ann|replica|read|1|50.0|40|0|0|0\nshop|ann|primary|locks|1|50.0"),
+        "{shown}"
+    );
+    assert!(!shown.contains("other"), "{shown}");
 }
 
 #[tokio::test]

@@ -194,7 +194,7 @@ fn in_words(sql: &str, decision: &Decision, catalogue: &Catalogue) -> String {
     if !decision.effects.is_empty() {
         line("leaves", &decision.effects.to_string());
     }
-    line("fingerprint", &format!("{:032x}", decision.fingerprint.0));
+    line("fingerprint", &decision.fingerprint.to_string());
     if catalogue.version() == 0 {
         line("catalogue", "unknown: name a database with --database");
     }
@@ -218,7 +218,7 @@ fn in_json(sql: &str, decision: &Decision, catalogue: &Catalogue) -> Value {
         "writes": names(&decision.route.writes, catalogue),
         "of_transaction": decision.route.binds,
         "key": decision.route.key.as_ref().map(|key| &*key.column),
-        "fingerprint": format!("{:032x}", decision.fingerprint.0),
+        "fingerprint": decision.fingerprint.to_string(),
         "catalogue_known": catalogue.version() != 0,
     })
 }

@@ -15,6 +15,8 @@ use crate::client::Client;
 use crate::config::values::{duration_text, size_text};
 
 const EVERY: Duration = Duration::from_secs(1);
+/// Of the reasons for the primary; the console and `--json` have all.
+const REASONS_SHOWN: usize = 3;
 
 /// Prints it.
 #[must_use]
@@ -91,6 +93,10 @@ fn render(now: &Value, before: Option<&Value>, color: bool) -> String {
         out.push('\n');
         out += &table(&replicas(now), color);
     }
+    if !list(now, "/pooler/reads").is_empty() {
+        out.push('\n');
+        out += &table(&reads(now), color);
+    }
     out
 }
 
@@ -160,6 +166,30 @@ fn replicas(now: &Value) -> Vec<Vec<String>> {
             plain(&replica["in_flight"]),
             plain(&replica["weight"]),
             plain(&replica["servers"]),
+        ]);
+    }
+    rows
+}
+
+/// Since the start: how many reads replicas answered, and what keeps most of the others, or of what is no read, away.
+fn reads(now: &Value) -> Vec<Vec<String>> {
+    let mut rows =
+        vec![titles(&["DATABASE", "READS", "AT REPLICAS", "WAITED", "RERUN", "AT THE PRIMARY FOR"])];
+    for row in list(now, "/pooler/reads") {
+        let reads = count(row, "reads");
+        let share = ratio(count(row, "at_replicas"), reads.max(1)) * 100.0;
+        let at_primary = list(row, "/routes").iter().filter(|route| route["route"] == "primary");
+        let reasons: Vec<_> = at_primary
+            .take(REASONS_SHOWN)
+            .map(|route| format!("{} {}", plain(&route["reason"]), count(route, "count")))
+            .collect();
+        rows.push(vec![
+            plain(&row["database"]),
+            reads.to_string(),
+            if reads == 0 { "-".to_owned() } else { format!("{share:.1}%") },
+            count(row, "waits").to_string(),
+            count(row, "reruns").to_string(),
+            if reasons.is_empty() { "-".to_owned() } else { reasons.join(", ") },
         ]);
     }
     rows
@@ -311,6 +341,14 @@ api      127.0.0.1:3000  up     2          1
                 "database": "shop", "user": "app", "mode": "transaction", "clients": 12, "waiting": 3,
                 "servers_active": 4, "servers_idle": 1, "size": 20, "reserve": 5, "oldest_wait_ms": 1_250, "paused": false,
             }],
+            "reads": [
+                { "database": "shop", "reads": 1_000, "at_replicas": 876, "waits": 12, "wait_us": 9_000, "reruns": 1, "routes": [
+                    { "route": "replica", "reason": "read", "count": 877 },
+                    { "route": "primary", "reason": "writes", "count": 400 },
+                    { "route": "primary", "reason": "replica_behind", "count": 123 },
+                ] },
+                { "database": "new", "reads": 0, "at_replicas": 0, "waits": 0, "reruns": 0, "routes": [] },
+            ],
             "replicas": [
                 { "database": "shop", "name": "a:5432", "state": "up", "lag_us": 12_000, "replayed": "0/3000148",
                   "in_flight": 3, "weight": 2, "servers": 5 },
@@ -328,6 +366,10 @@ shop      app   transaction  12       3        5        1     20+5  1s250ms     
 DATABASE  REPLICA  STATE  LAG   REPLAYED   IN FLIGHT  WEIGHT  SERVERS
 shop      a:5432   up     12ms  0/3000148  3          2       5
 shop      b:5432   down   -     0/0        0          1       0
+
+DATABASE  READS  AT REPLICAS  WAITED  RERUN  AT THE PRIMARY FOR
+shop      1000   87.6%        12      1      writes 400, replica_behind 123
+new       0      -            0       0      -
 ";
         assert_eq!(render(&answer, None, false), expected);
     }

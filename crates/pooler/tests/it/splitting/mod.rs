@@ -10,7 +10,7 @@ use std::{
 use tenfold_pgwire::{frontend::Format, write};
 use tenfold_pooler::{
     Stat,
-    config::{Config, Host, ReplicaHost},
+    config::{Config, Host, Password, ReplicaHost},
     split::State,
 };
 use tenfold_testkit::{
@@ -348,7 +348,11 @@ fn who_is_behind_a_connection_sees_what_they_wrote_on_another() {
 #[test]
 fn critical_tables_are_read_at_the_primary_and_all_routes_are_counted() {
     let critical = vec!["accounts".to_owned(), "public.limits".to_owned()];
-    let scene = Scene::with(1, |config| config.databases[0].reads.primary_tables = critical);
+    let scene = Scene::with(1, |config| {
+        config.databases[0].reads.primary_tables = critical;
+        config.admin_users = vec!["postgres".into()];
+        config.users.list.push(("postgres".into(), Password::new("unused")));
+    });
     let mut client = scene.client();
     for name in ["t", "accounts", "limits"] {
         table(&mut client, name);
@@ -376,6 +380,20 @@ fn critical_tables_are_read_at_the_primary_and_all_routes_are_counted() {
     let top = pool.top(10);
     let row = top.iter().find(|row| row.route == "primary_table").unwrap();
     assert_eq!(row.text, "SELECT v FROM accounts WHERE id = ?");
+    let told = scene.pooled.pooler.shared().registry.render();
+    let reason =
+        "tenfold_pooler_routes_total{database=\"postgres\",route=\"primary\",reason=\"primary_table\"} 103\n";
+    assert!(told.contains(reason), "{told}");
+    let statement = format!("database=\"postgres\",fingerprint=\"{}\",route=\"primary\"", row.fingerprint);
+    assert!(told.contains(&statement), "{told}");
+    let console = |command| {
+        let mut psql = scene.pooled.psql_command();
+        pooled::told(psql.args(["-d", "pgbouncer", "-c", command]).output().unwrap()).unwrap()
+    };
+    let shown = console("SHOW ROUTES postgres");
+    assert!(shown.contains("postgres|postgres|primary|primary_table|103|"), "{shown}");
+    let shown = console("SHOW TOP_STATEMENTS");
+    assert!(shown.contains(&format!("|{}|SELECT v FROM accounts WHERE id = ?", row.fingerprint)), "{shown}");
 }
 
 #[test]
