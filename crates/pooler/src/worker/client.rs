@@ -153,6 +153,11 @@ impl Client {
         self.seat.is_some() && !matches!(self.state, State::Login(_))
     }
 
+    /// The statement that it calls so; the unnamed one has an empty name.
+    pub(crate) fn statement(&self, name: &[u8]) -> Option<Arc<Statement>> {
+        if name.is_empty() { self.unnamed.clone() } else { self.statements.get(name).cloned() }
+    }
+
     /// The server connection it holds.
     pub(crate) fn server(&self) -> Option<Key> {
         match self.state {

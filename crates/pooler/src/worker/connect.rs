@@ -103,7 +103,7 @@ impl Worker {
             startup,
             opened: self.now,
             opened_unix_ms: self.shared.clock.unix_ms_at(self.now),
-            ..Server::new(pool, local, Wire::new(socket), place, address, opening, self.now)
+            ..Server::new(pool, local, (Wire::new(socket), place, address, opening), self.now)
         };
         let key = self.servers.insert_with(|_| server);
         self.pools[local].connecting += 1;

@@ -235,11 +235,7 @@ impl Worker {
             };
         };
         let Some(client) = self.clients.get(key) else { return Step::Gone };
-        let statement = if names.statement.is_empty() {
-            client.unnamed.clone()
-        } else {
-            client.statements.get(names.statement).cloned()
-        };
+        let statement = client.statement(names.statement);
         if let Some(statement) = &statement {
             if !names.statement.is_empty() && !self.fits(server_key, statement, batch) {
                 return Step::Wait;

@@ -402,10 +402,7 @@ impl Server {
     pub(crate) fn new(
         pool: Arc<Pool>,
         local: usize,
-        wire: Wire,
-        place: Place,
-        address: Address,
-        opening: Opening,
+        (wire, place, address, opening): (Wire, Place, Address, Opening),
         now: Instant,
     ) -> Self {
         Self {
