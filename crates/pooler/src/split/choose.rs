@@ -186,7 +186,7 @@ mod tests {
             let samples = Samples::new();
             for &lsn in sampled {
                 let sample = samples.begin();
-                samples.found(sample, Lsn(lsn), 0);
+                samples.found(sample, Lsn(lsn));
             }
             let make = |(at, &lsn): (usize, &u64)| {
                 let host = ReplicaHost { host: Host::Tcp { host: "r".into(), port: 5432 }, weight: 1 };

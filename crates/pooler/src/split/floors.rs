@@ -286,7 +286,7 @@ mod tests {
 
     fn settled(split: &Split) -> Sample {
         let sample = split.samples.begin();
-        split.samples.found(sample, Lsn(sample.0 * 100), 0);
+        split.samples.found(sample, Lsn(sample.0 * 100));
         sample
     }
 

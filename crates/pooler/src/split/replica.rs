@@ -18,9 +18,6 @@ use tokio::sync::Notify;
 use super::lsn::Lsn;
 use crate::{config::ReplicaHost, control::Target};
 
-/// Numbers of lives between two replicas: lives are at least as long as a connection takes to be made.
-const LIVES_APART: u32 = 1 << 24;
-
 /// Whether reads may go there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -102,7 +99,7 @@ impl Replica {
             replayed: AtomicU64::new(0),
             lag_us: AtomicU64::new(0),
             instance: AtomicU64::new(0),
-            life: AtomicU32::new(id.wrapping_mul(LIVES_APART)),
+            life: AtomicU32::new(next_life()),
             asked_us: AtomicU64::new(0),
             avoid_until_ms: AtomicU64::new(0),
             in_flight: AtomicUsize::new(0),
@@ -146,7 +143,7 @@ impl Replica {
         if was == State::Up as u8 || was == State::Doubted as u8 {
             self.losses.fetch_add(1, Ordering::Relaxed);
         }
-        self.life.fetch_add(1, Ordering::AcqRel);
+        self.life.store(next_life(), Ordering::Release);
         self.instance.store(0, Ordering::Release);
     }
 
@@ -239,6 +236,12 @@ impl Replica {
     pub async fn poked(&self) {
         self.poke.notified().await;
     }
+}
+
+/// Never 0, and another one each time: lives are at least as long as a connection takes to be made.
+fn next_life() -> u32 {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed).max(1)
 }
 
 impl InFlight {

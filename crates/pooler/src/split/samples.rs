@@ -10,10 +10,7 @@
 //! **Failure.** A server that was restarted may begin below what it said before: [`Samples::restart`] has the first
 //! sample after that answer for all before it.
 
-use std::{
-    sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
-};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::lsn::Lsn;
 
@@ -34,14 +31,7 @@ impl Sample {
 pub struct Samples {
     begun: AtomicU64,
     done: AtomicU64,
-    kept: Box<[Kept]>,
-}
-
-#[derive(Debug, Default)]
-struct Kept {
-    lsn: AtomicU64,
-    /// When the sample was begun.
-    at_us: AtomicU64,
+    kept: Box<[AtomicU64]>,
 }
 
 impl Default for Samples {
@@ -57,7 +47,7 @@ impl Samples {
         Self {
             begun: AtomicU64::new(0),
             done: AtomicU64::new(0),
-            kept: (0..KEPT).map(|_| Kept::default()).collect(),
+            kept: (0..KEPT).map(|_| AtomicU64::new(0)).collect(),
         }
     }
 
@@ -80,22 +70,21 @@ impl Samples {
         Sample(self.begun.fetch_add(1, Ordering::SeqCst) + 1)
     }
 
-    /// What a sample found that was begun at `at_us`, in microseconds of the process: kept as the position at which a
-    /// replica has replayed it ([`Lsn::replayed`]).
-    pub fn found(&self, sample: Sample, lsn: Lsn, at_us: u64) {
+    /// What a sample found: kept as the position at which a replica has replayed it ([`Lsn::replayed`]).
+    pub fn found(&self, sample: Sample, lsn: Lsn) {
         let last = self.done.load(Ordering::Relaxed);
         let lsn = lsn.replayed();
         for number in (last + 1).max(sample.0.saturating_sub(KEPT - 1))..=sample.0 {
-            self.kept(number).set(lsn, at_us);
+            self.kept(number).store(lsn.0, Ordering::Release);
         }
         self.done.fetch_max(sample.0, Ordering::Release);
     }
 
     /// The first sample of a server that may have lost what it had not written: all events before it are at or below it,
     /// or are gone.
-    pub fn restart(&self, sample: Sample, lsn: Lsn, at_us: u64) {
+    pub fn restart(&self, sample: Sample, lsn: Lsn) {
         for kept in &self.kept {
-            kept.set(lsn.replayed(), at_us);
+            kept.store(lsn.replayed().0, Ordering::Release);
         }
         self.done.fetch_max(sample.0, Ordering::Release);
     }
@@ -113,40 +102,12 @@ impl Samples {
         }
         // One that is overwritten meanwhile reads as a later one, which is above it.
         let number = sample.0.max((done + 1).saturating_sub(KEPT));
-        Some(Lsn(self.kept(number).lsn.load(Ordering::Acquire)))
+        Some(Lsn(self.kept(number).load(Ordering::Acquire)))
     }
 
-    /// For how long the primary has been beyond a position, as far as is known.
-    #[must_use]
-    pub fn lag(&self, lsn: Lsn, now_us: u64) -> Duration {
-        let done = self.done.load(Ordering::Acquire);
-        let first = (done + 1).saturating_sub(KEPT).max(1);
-        let (mut low, mut high) = (first, done + 1);
-        // The first sample above the position; positions only grow.
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if self.kept(middle).lsn.load(Ordering::Acquire) > lsn.0 {
-                high = middle;
-            } else {
-                low = middle + 1;
-            }
-        }
-        if low > done {
-            return Duration::ZERO;
-        }
-        Duration::from_micros(now_us.saturating_sub(self.kept(low).at_us.load(Ordering::Relaxed)))
-    }
-
-    fn kept(&self, number: u64) -> &Kept {
+    fn kept(&self, number: u64) -> &AtomicU64 {
         let at = (number % KEPT) as usize;
         &self.kept[at]
-    }
-}
-
-impl Kept {
-    fn set(&self, lsn: Lsn, at_us: u64) {
-        self.at_us.store(at_us, Ordering::Relaxed);
-        self.lsn.store(lsn.0, Ordering::Release);
     }
 }
 
@@ -160,11 +121,11 @@ mod tests {
         let running = samples.begin();
         let event = samples.next();
         assert!(event > running);
-        samples.found(running, Lsn(100), 0);
+        samples.found(running, Lsn(100));
         assert_eq!((samples.lsn(running), samples.lsn(event)), (Some(Lsn(100)), None));
         let next = samples.begin();
         assert_eq!(next, event);
-        samples.found(next, Lsn(120), 0);
+        samples.found(next, Lsn(120));
         assert_eq!(samples.lsn(event), Some(Lsn(120)));
         assert_eq!(samples.lsn(Sample::NONE), Some(Lsn(0)));
     }
@@ -174,7 +135,7 @@ mod tests {
         let samples = Samples::new();
         let lost = samples.begin();
         let next = samples.begin();
-        samples.found(next, Lsn(7), 0);
+        samples.found(next, Lsn(7));
         assert_eq!(samples.lsn(lost), Some(Lsn(7)));
     }
 
@@ -184,7 +145,7 @@ mod tests {
         let early = samples.next();
         for at in 1..=KEPT + 10 {
             let sample = samples.begin();
-            samples.found(sample, Lsn(at), at);
+            samples.found(sample, Lsn(at));
         }
         assert_eq!(samples.lsn(early), Some(Lsn(11)));
         assert_eq!(samples.lsn(samples.last()), Some(Lsn(KEPT + 10)));
@@ -194,20 +155,9 @@ mod tests {
     fn after_a_restart_one_sample_answers_for_all() {
         let samples = Samples::new();
         let before = samples.begin();
-        samples.found(before, Lsn(900), 0);
+        samples.found(before, Lsn(900));
         let after = samples.begin();
-        samples.restart(after, Lsn(500), 0);
+        samples.restart(after, Lsn(500));
         assert_eq!((samples.lsn(before), samples.lsn(after)), (Some(Lsn(500)), Some(Lsn(500))));
-    }
-
-    #[test]
-    fn lag_is_counted_from_the_first_sample_above() {
-        let samples = Samples::new();
-        for (lsn, at_us) in [(10, 1_000), (20, 2_000), (30, 3_000)] {
-            let sample = samples.begin();
-            samples.found(sample, Lsn(lsn), at_us);
-        }
-        let lag = |lsn| samples.lag(Lsn(lsn), 10_000).as_micros();
-        assert_eq!([lag(30), lag(29), lag(20), lag(10), lag(0)], [0, 7_000, 7_000, 8_000, 9_000]);
     }
 }

@@ -33,8 +33,7 @@ impl Worker {
     pub(super) fn begin_prepared(&mut self, key: Key, message: Message, data: &[u8]) -> Option<Step> {
         let client = self.clients.get(key)?;
         let seat = client.seat.as_ref()?;
-        let is_usual =
-            !seat.session && client.held.is_none() && seat.pool.mode() == crate::config::Mode::Transaction;
+        let is_usual = !seat.session && seat.pool.mode() == crate::config::Mode::Transaction;
         if !is_usual || !message.is_whole() || !self.pools[seat.local].split.is_on() {
             return None;
         }

@@ -59,7 +59,11 @@ fn an_idle_session_ends_at_once_and_one_in_a_transaction_with_it() {
     );
     let mut next = Direct::connect_to(pooled.port(), &[]);
     wait_for("the old connections to be closed", LONG, || next.value(&gone).as_deref() == Some("0"));
-    assert_eq!(next.value("SELECT count(*) FROM fast_closed").as_deref(), Some("1"), "what ran was committed");
+    assert_eq!(
+        next.value("SELECT count(*) FROM fast_closed").as_deref(),
+        Some("1"),
+        "what ran was committed"
+    );
     // Those that came after it are not meant.
     let own = pid(&mut next);
     assert_eq!(pid(&mut next), own);

@@ -91,12 +91,12 @@ impl Sampler {
             if is_first {
                 self.known.primary_is(&line, &split);
                 self.known.restart(sampled.flushed.replayed(), asked_us);
-                split.samples.restart(sample, inserted, asked_us);
+                split.samples.restart(sample, inserted);
                 is_first = false;
                 self.back();
             } else {
                 self.known.found(sampled.flushed.replayed(), asked_us);
-                split.samples.found(sample, inserted, asked_us);
+                split.samples.found(sample, inserted);
             }
             share(&*self.watched);
             self.rest(&split).await;

@@ -2,7 +2,9 @@
 
 use tenfold_pgwire::{frontend::Format, write};
 
-use super::{Scene, extended, table, until_split, value};
+use tenfold_testkit::wait_for;
+
+use super::{Scene, TIME_MAX, extended, table, until_split, value};
 
 #[test]
 fn reads_before_the_first_write_of_a_transaction_go_to_a_replica() {
@@ -115,6 +117,12 @@ fn a_begin_that_is_sent_with_its_first_statement_is_held_too() {
         }
     });
     assert_eq!(reading, 6);
+    // Neither BEGIN nor COMMIT went to the primary.
+    let database = scene.pooled.pooler.shared().database("postgres").unwrap();
+    wait_for("routes to be counted", TIME_MAX, || {
+        let routes = database.pools()[0].routes();
+        routes.replica >= 6 && !routes.primary.iter().any(|(reason, _)| *reason == "in_transaction")
+    });
     let mut out = Vec::new();
     extended(&mut out, "BEGIN", &[]);
     extended(&mut out, "UPDATE t SET v = 9 WHERE id = 1 RETURNING v", &[]);
