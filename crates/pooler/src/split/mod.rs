@@ -166,7 +166,7 @@ impl Split {
         Waiting(Arc::clone(self))
     }
 
-    /// Statements that begin like this one were refused by a replica: they go to the primary from now on.
+    /// A replica refused statements of this fingerprint: they go to the primary from now on.
     pub fn refuse(&self, fingerprint: Fingerprint) {
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         if refused.len() < REFUSED_MAX {
