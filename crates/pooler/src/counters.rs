@@ -47,11 +47,15 @@ pub enum Counter {
     HotWaits,
     /// Connections lent by one worker to another.
     Lendings,
+    /// Clients taken over from this process's predecessor.
+    TakenOver,
+    /// Clients handed over to its successor.
+    HandedOver,
 }
 
 impl Counter {
     /// All of them, with their words.
-    pub const ALL: [(Self, &'static str); 8] = [
+    pub const ALL: [(Self, &'static str); 10] = [
         (Self::Logins, "logins"),
         (Self::ServersOpened, "servers_opened"),
         (Self::ConnectFailures, "connect_failures"),
@@ -60,6 +64,8 @@ impl Counter {
         (Self::Replays, "replays"),
         (Self::HotWaits, "hot_waits"),
         (Self::Lendings, "lendings"),
+        (Self::TakenOver, "clients_taken_over"),
+        (Self::HandedOver, "clients_handed_over"),
     ];
 }
 

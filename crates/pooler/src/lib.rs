@@ -17,6 +17,7 @@ pub mod console;
 pub mod control;
 pub mod counters;
 pub mod definitions;
+pub mod handover;
 pub mod hot;
 pub mod image;
 pub mod mailbox;

@@ -6,9 +6,12 @@
 //!
 //! **Failure.** Posting to a worker that has ended drops the order, and with it the connection it carried.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use tenfold_service::{
@@ -19,6 +22,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     auth::{Derivation, LookupKey, SaltedPassword},
+    handover::{CaughtUp, Handed},
     hot::HotPermit,
     pool::Pool,
     shared::Database,
@@ -76,6 +80,18 @@ pub(crate) enum Order {
     Suspend { on: bool },
     /// The configuration changed.
     Reloaded,
+    /// A client of this process's predecessor.
+    Adopt { client: Box<Handed>, accepted: Box<Accepted> },
+    /// What a client of the predecessor missed of its channels; from here on it is a listener of this process.
+    CatchUp { client: ClientKey, missed: CaughtUp },
+    /// From here on it is counted what clients are told that listen to these channels alone.
+    Cut { database: Arc<Database>, round: u64, channels: Arc<BTreeSet<Arc<str>>> },
+    /// Look for clients that can go to the successor now.
+    Depart,
+    /// Hand clients over to the successor, or no longer.
+    HandOver { on: bool },
+    /// Keep no connection of a pool idle.
+    CloseIdle { pool: Arc<Pool> },
     /// Finish what runs, take nothing new.
     Drain,
     /// End now.
@@ -126,6 +142,13 @@ pub enum Ask {
         client: ClientKey,
         /// In which database.
         database: Arc<Database>,
+    },
+    /// Send an empty notification, through the hub.
+    Notify {
+        /// In which database.
+        database: Arc<Database>,
+        /// To whom.
+        channel: Arc<str>,
     },
     /// A client of the console, logged in; it has yet to be sent its parameters and ReadyForQuery.
     Console {

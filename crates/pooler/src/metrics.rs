@@ -167,7 +167,7 @@ fn of_totals(totals: &[StatsRow]) -> Vec<FamilySnapshot> {
 }
 
 /// Name, help, and what is counted.
-const EVENTS: [(&str, &str, Counter); 8] = [
+const EVENTS: [(&str, &str, Counter); 10] = [
     ("tenfold_pooler_logins", "Clients let in.", Counter::Logins),
     ("tenfold_pooler_servers_opened", "Server connections opened.", Counter::ServersOpened),
     ("tenfold_pooler_connect_failures", "Attempts to open one that failed.", Counter::ConnectFailures),
@@ -176,6 +176,16 @@ const EVENTS: [(&str, &str, Counter); 8] = [
     ("tenfold_pooler_replays", "Sessions brought to another server connection.", Counter::Replays),
     ("tenfold_pooler_hot_row_waits", "Clients that had to wait for a row.", Counter::HotWaits),
     ("tenfold_pooler_lendings", "Server connections lent by one worker to another.", Counter::Lendings),
+    (
+        "tenfold_pooler_clients_taken_over",
+        "Clients that came from this process's predecessor in an online restart.",
+        Counter::TakenOver,
+    ),
+    (
+        "tenfold_pooler_clients_handed_over",
+        "Clients that went to this process's successor in an online restart.",
+        Counter::HandedOver,
+    ),
 ];
 
 fn of_counters(counters: &Counters) -> Vec<FamilySnapshot> {

@@ -7,12 +7,15 @@
 //! **Mechanism.** A place among the open connections is a [`Place`]: taken before connecting, given back when it is
 //! dropped. Limits are `size` (and `reserve`, for whoever has waited long enough) and the database's own.
 //!
+//! While a successor takes over ([`crate::handover`]) it is the successor that keeps the books: places are granted by it,
+//! and what comes free goes back to it.
+//!
 //! **Failure.** There is no way to connect without a place, and none to keep one without the connection.
 
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -54,7 +57,13 @@ pub struct Pool {
     routes: Box<[Mutex<Routed>]>,
     /// Pools of the same user at replicas.
     at_replicas: Mutex<Vec<Arc<Pool>>>,
+    /// Changed under the lock of `books` alone.
     open: AtomicUsize,
+    books: Mutex<Books>,
+    /// Connections that go to another process of ours instead of to the next client, as they come free.
+    owed: AtomicUsize,
+    /// Until then, in milliseconds of the process, none is kept idle: another process of ours waits for their places.
+    recalled_until_ms: AtomicU64,
     slots: Box<[Slot]>,
     /// Broken soft pins cost `currval()`: from its first use on, they are not broken.
     pub reads_sequences: AtomicBool,
@@ -91,6 +100,31 @@ struct Slot {
     stats: [AtomicU64; Stat::COUNT],
 }
 
+/// Who says how many connections there may be.
+#[derive(Debug, Default)]
+struct Books {
+    /// While a successor does: so many.
+    granted: Option<usize>,
+    /// Somebody was refused a place that the successor has not been asked for: how long they have waited.
+    wanted: Option<Duration>,
+    /// The successor was asked and has not answered, since this millisecond of the process.
+    asked_ms: Option<u64>,
+    /// Places that are another process's already, of connections that are about to close here or have.
+    set_aside: usize,
+}
+
+/// What a pool whose books the successor keeps has to tell it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Settled {
+    /// Places that are no longer needed.
+    pub(crate) returned: usize,
+    /// One is needed, by somebody who has waited so long.
+    pub(crate) wanted: Option<Duration>,
+}
+
+/// The successor is asked again for a place after this.
+const ASK_AGAIN_MS: u64 = 100;
+
 /// The right to one open server connection.
 #[derive(Debug)]
 pub struct Place {
@@ -125,6 +159,9 @@ impl Pool {
             routes: (0..workers).map(|_| Mutex::default()).collect(),
             at_replicas: Mutex::default(),
             open: AtomicUsize::new(0),
+            books: Mutex::default(),
+            owed: AtomicUsize::new(0),
+            recalled_until_ms: AtomicU64::new(0),
             slots: (0..workers).map(|_| slot()).collect(),
             reads_sequences: AtomicBool::new(false),
             clients: AtomicUsize::new(0),
@@ -247,23 +284,149 @@ impl Pool {
     /// Takes a place among the open connections; `waited`: how long the one it is for has waited.
     #[must_use]
     pub fn take_place(self: &Arc<Self>, waited: Duration) -> Option<Place> {
+        let mut books = self.books();
         let settings = self.settings.load();
         let reserve = if waited >= settings.reserve_wait { settings.reserve } else { 0 };
-        let max = settings.size + reserve;
-        let take = |open: usize| (open < max).then_some(open + 1);
-        self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok()?;
+        let max = books.granted.unwrap_or(settings.size + reserve);
+        let is_granted = books.granted.is_some();
+        if self.open() + books.set_aside >= max {
+            if is_granted {
+                books.wanted = Some(books.wanted.unwrap_or_default().max(waited));
+            }
+            return None;
+        }
         if self.replica.is_some() {
             // Limits over pools are of the primary's connections.
+            self.open.fetch_add(1, Ordering::Relaxed);
             return Some(Place { pool: Arc::clone(self) });
         }
-        if self.count.take_server(settings.user_max) {
-            if self.database.take_server(settings.database_max) {
+        // What the successor grants it has counted there.
+        let limit = |max: usize| if is_granted { 0 } else { max };
+        if self.count.take_server(limit(settings.user_max)) {
+            if self.database.take_server(limit(settings.database_max)) {
+                self.open.fetch_add(1, Ordering::Relaxed);
                 return Some(Place { pool: Arc::clone(self) });
             }
             self.count.give_server();
         }
-        self.open.fetch_sub(1, Ordering::Relaxed);
         None
+    }
+
+    /// A place for a connection that another process has open, whatever the limits.
+    pub(crate) fn take_place_anyway(self: &Arc<Self>) -> Place {
+        let _books = self.books();
+        self.count.take_server(0);
+        self.database.take_server(0);
+        self.open.fetch_add(1, Ordering::Relaxed);
+        Place { pool: Arc::clone(self) }
+    }
+
+    fn books(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From here on a successor keeps the books. Gives what it has to grant from the start: what is open.
+    pub(crate) fn open_under_successor(&self) -> usize {
+        let mut books = self.books();
+        let open = self.open();
+        *books = Books { granted: Some(open), ..Books::default() };
+        open
+    }
+
+    /// The successor is gone: this process keeps its own books again.
+    pub(crate) fn keep_own_books(&self) {
+        *self.books() = Books::default();
+        self.owed.store(0, Ordering::Relaxed);
+        self.recalled_until_ms.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether a successor keeps the books.
+    pub(crate) fn is_under_successor(&self) -> bool {
+        self.books().granted.is_some()
+    }
+
+    /// The successor grants so many places more.
+    pub(crate) fn grant(&self, places: usize) {
+        let mut books = self.books();
+        if let Some(granted) = &mut books.granted {
+            *granted = granted.saturating_add(places);
+        }
+        books.asked_ms = None;
+    }
+
+    /// Gives places that nobody needs back, and asks for one if somebody needs it.
+    pub(crate) fn settle(&self, now_ms: u64) -> Settled {
+        let is_waited_for = self.waiting() > 0;
+        let mut books = self.books();
+        let Some(granted) = books.granted else { return Settled::default() };
+        let open = self.open();
+        let wanted = books.wanted.take().filter(|_| is_waited_for && open >= granted);
+        let was_asked = books.asked_ms.is_some_and(|asked_ms| now_ms.saturating_sub(asked_ms) < ASK_AGAIN_MS);
+        let wanted = wanted.filter(|_| !was_asked);
+        if wanted.is_some() {
+            books.asked_ms = Some(now_ms);
+        }
+        let spare = granted.saturating_sub(open);
+        let returned = if is_waited_for { spare.min(books.set_aside) } else { spare };
+        books.granted = Some(granted - returned);
+        books.set_aside = books.set_aside.saturating_sub(returned);
+        Settled { returned, wanted }
+    }
+
+    /// Another process of ours, one of whose clients has waited so long, is to have the place of a connection: at once
+    /// if one is idle, else of the next that comes free, unless a client here has waited longer.
+    pub(crate) fn owe(&self, waited: Duration, now_ms: u64) {
+        let own = self
+            .oldest_ms()
+            .map_or(Duration::ZERO, |since| Duration::from_millis(now_ms.saturating_sub(since)));
+        if waited >= own {
+            self.owed.store(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a connection that came free is owed to another process of ours. Then its place is set aside, and whoever
+    /// asked closes it.
+    #[inline]
+    pub(crate) fn pays(&self) -> bool {
+        if self.owed.load(Ordering::Relaxed) == 0 || self.owed.swap(0, Ordering::Relaxed) == 0 {
+            return false;
+        }
+        self.books().set_aside += 1;
+        true
+    }
+
+    /// A place for another process: one that was set aside, else one that is free.
+    pub(crate) fn take_place_aside(self: &Arc<Self>, waited: Duration) -> Option<Place> {
+        let settings = self.settings.load();
+        let mut books = self.books();
+        if books.set_aside == 0 {
+            drop(books);
+            return self.take_place(waited);
+        }
+        if self.open() >= books.granted.unwrap_or(settings.size + settings.reserve) {
+            // Its connection is closing still.
+            return None;
+        }
+        books.set_aside -= 1;
+        drop(books);
+        Some(self.take_place_anyway())
+    }
+
+    /// Nobody waits for what was set aside.
+    pub(crate) fn keep_aside_nothing(&self) {
+        self.owed.store(0, Ordering::Relaxed);
+        self.books().set_aside = 0;
+    }
+
+    /// Keeps nothing idle for a while.
+    pub(crate) fn recall(&self, until_ms: u64) {
+        self.recalled_until_ms.store(until_ms, Ordering::Relaxed);
+    }
+
+    /// Whether idle connections are to be closed.
+    pub(crate) fn is_recalled(&self, now_ms: impl FnOnce() -> u64) -> bool {
+        let until_ms = self.recalled_until_ms.load(Ordering::Relaxed);
+        until_ms > 0 && now_ms() < until_ms
     }
 
     /// Whether the database's own limit is what keeps this pool from opening a connection.
@@ -430,6 +593,7 @@ impl Pool {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        let _books = self.pool.books();
         self.pool.open.fetch_sub(1, Ordering::Relaxed);
         if self.pool.replica.is_none() {
             self.pool.database.give_server();

@@ -9,11 +9,18 @@
 
 use std::{
     io,
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering, mpsc::Receiver},
     thread::JoinHandle,
 };
 
-use tenfold_service::{acceptor::Accepted, clock::Clock, drain::Drain, metrics::Registry, rng::Rng};
+use tenfold_service::{
+    acceptor::Accepted,
+    clock::Clock,
+    drain::Drain,
+    handover::{Frame, Malformed},
+    metrics::Registry,
+    rng::Rng,
+};
 use tenfold_sql::{Classifier, Seed};
 use tokio::sync::{mpsc, oneshot};
 
@@ -23,6 +30,7 @@ use crate::{
     console::{ConsoleApi, Tier},
     control,
     counters::Counters,
+    handover::{Admit, Heard, Outbox},
     mailbox::{Ask, Order},
     pool::Pool,
     shared::{ASKS_MAX, Database, Log, Shared},
@@ -140,10 +148,75 @@ impl Pooler {
 
     /// Hands over a client that has connected.
     pub fn accept(&self, accepted: Accepted) {
-        let Some(loads) = self.shared.loads.get() else { return };
-        let least = (0..loads.len()).min_by_key(|&worker| loads[worker].load(Ordering::Relaxed)).unwrap_or(0);
-        loads[least].fetch_add(1, Ordering::Relaxed);
-        self.shared.tell(least, Order::Client(Box::new(accepted)));
+        let worker = self.shared.least_busy();
+        self.shared.tell(worker, Order::Client(Box::new(accepted)));
+    }
+
+    /// An online restart begins: clients go to a successor as they come to rest. Gives what the successor is to be sent
+    /// before anything that is in its outbox.
+    #[must_use]
+    pub fn hand_over(&self, outbox: Outbox, admit: Admit) -> Vec<Frame> {
+        self.shared.hand_over(outbox, admit)
+    }
+
+    /// What the successor is to be sent now, to be asked for a hundred times a second.
+    #[must_use]
+    pub fn for_successor(&self) -> Vec<Frame> {
+        self.shared.for_successor()
+    }
+
+    /// What the successor says, of [`handover::KINDS`](crate::handover::KINDS).
+    ///
+    /// # Errors
+    /// If it makes no sense.
+    pub fn successor_says(&self, frame: Frame) -> Result<Heard, Malformed> {
+        self.shared.successor_says(frame)
+    }
+
+    /// The successor is gone. `unsent`, a frame it did not take whole, and what is in its outbox, `frames`, come back;
+    /// the other clients stay. Nobody else has the outbox any more.
+    pub fn successor_gone(&self, unsent: Option<Frame>, frames: &Receiver<Frame>) {
+        self.shared.successor_gone(unsent, frames);
+    }
+
+    /// Whether PAUSE holds anybody back.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.shared.databases().iter().any(|database| self.shared.is_paused(database))
+    }
+
+    /// This process is a successor: clients come from a predecessor, which has server connections, too. To be called
+    /// before [`Pooler::start`]; nothing connects until the predecessor has said what it has open.
+    pub fn take_over(&self, outbox: Outbox, admit: Admit) {
+        self.shared.take_over(outbox, admit);
+    }
+
+    /// What the predecessor is to be sent now, to be asked for a hundred times a second.
+    #[must_use]
+    pub fn for_predecessor(&self) -> Vec<Frame> {
+        self.shared.for_predecessor()
+    }
+
+    /// What the predecessor says, of [`handover::KINDS`](crate::handover::KINDS).
+    ///
+    /// # Errors
+    /// If it makes no sense.
+    pub fn predecessor_says(&self, frame: Frame) -> Result<(), Malformed> {
+        self.shared.predecessor_says(frame)
+    }
+
+    /// The predecessor has ended.
+    pub fn predecessor_gone(&self) {
+        self.shared.predecessor_gone();
+    }
+
+    /// Whether the catalogue of every database was read, or cannot be: until then its clients wait.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        let is_known = |database: &Arc<Database>| {
+            database.is_known.load(Ordering::Relaxed) || database.disabled.load(Ordering::Relaxed)
+        };
+        self.shared.databases().iter().all(is_known)
     }
 
     /// What runs on the control thread, to be spawned there once.

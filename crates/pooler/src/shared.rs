@@ -25,6 +25,7 @@ use crate::{
     console::Desk,
     counters::Counters,
     definitions::Definitions,
+    handover::Handover,
     hot::HotRows,
     image::Images,
     mailbox::{Ask, Mailbox, Order},
@@ -33,6 +34,7 @@ use crate::{
     split::{Replica, Split},
     statements::Statements,
     tls::MakeTls,
+    worker::{Asker, client_of},
 };
 
 /// Databases that only `*` covers, at most.
@@ -102,6 +104,8 @@ pub struct Shared {
     pub process: mpsc::Sender<ProcessAsk>,
     /// Makes TLS of what the console was told.
     pub make_tls: MakeTls,
+    /// What passes between this process and those before and after it.
+    pub handover: Handover,
     /// Seeds what must not be guessed or must agree between workers.
     pub seed: u64,
     databases: RwLock<HashMap<Arc<str>, Arc<Database>>>,
@@ -223,6 +227,7 @@ impl Shared {
             asks,
             process: deps.process,
             make_tls: deps.make_tls,
+            handover: Handover::default(),
             seed: deps.seed,
             databases: RwLock::default(),
             users_open: Mutex::default(),
@@ -280,6 +285,9 @@ impl Shared {
 
     fn add(&self, name: Arc<str>, spec: &config::Database) -> Arc<Database> {
         let database = Arc::new(Database::new(Arc::clone(&name), spec.clone()));
+        if self.handover.is_shared() {
+            self.handover.hold_reads(&database);
+        }
         let mut databases = self.databases.write().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(databases.entry(name).or_insert(database))
     }
@@ -352,6 +360,9 @@ impl Shared {
             let id = self.next_pool_id.fetch_add(1, Ordering::Relaxed) + 1;
             let count = self.user_count(&server_user);
             let pool = Pool::new(id, Arc::clone(database), count, settings, workers);
+            if self.handover.keeps_no_books() {
+                pool.open_under_successor();
+            }
             Arc::new(pool)
         };
         Some(Arc::clone(pools.entry(Arc::clone(&server_user)).or_insert_with(make)))
@@ -413,6 +424,17 @@ impl Shared {
     pub(crate) fn tell_all(&self, order: impl Fn() -> Order) {
         for mailbox in self.mailboxes.get().map(|boxes| &**boxes).unwrap_or_default() {
             mailbox.post(order());
+        }
+    }
+
+    /// A cancel request: to whoever has the client of this key.
+    pub(crate) fn cancel(&self, id: u32, secret: Vec<u8>, asker: Asker) {
+        let known = self.handover.whose(id, &secret).or_else(|| client_of(id));
+        match known.filter(|(worker, _)| self.mailbox(*worker).is_some()) {
+            Some((worker, place)) => {
+                self.tell(worker, Order::Cancel { place, secret, asker: Box::new(asker) });
+            }
+            None => self.handover.pass_cancel(id, &secret, asker),
         }
     }
 

@@ -148,6 +148,23 @@ impl Statement {
         self.content.definitions
     }
 
+    /// The settings it means something under; see [`Under::plan_key`].
+    #[must_use]
+    pub fn plan_key(&self) -> u64 {
+        self.content.plan_key
+    }
+
+    /// A hash of the rows that a client was told it has, for as long as both hash alike; 0 while nobody was told.
+    #[must_use]
+    pub fn rows(&self) -> u64 {
+        self.rows.load(Ordering::Relaxed)
+    }
+
+    /// A client was told the rows of this hash by another process. The first to be told counts.
+    pub fn told_elsewhere(&self, rows: u64) {
+        let _ = self.rows.compare_exchange(0, rows, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
     /// Its SQL text, in the encoding of the client that sent it.
     #[must_use]
     pub fn text(&self) -> &[u8] {
@@ -205,6 +222,12 @@ fn hash_of_rows(description: &[u8]) -> u64 {
         Err(_) => description.hash(&mut hasher),
     }
     hasher.finish().max(1)
+}
+
+/// Tells whether another process, perhaps of another version, hashes rows as this one does.
+pub(crate) fn rows_hashed_as() -> u64 {
+    // One column `a` of type int4.
+    hash_of_rows(b"\0\x01a\0\0\0\0\0\0\0\0\0\0\x17\0\x04\xff\xff\xff\xff\0\0")
 }
 
 fn whole_oids(types: &[u8]) -> &[u8] {

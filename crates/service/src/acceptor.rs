@@ -6,7 +6,8 @@
 //! **Mechanism.** The acceptor's runtime has one task per listener. It accepts until the kernel has no more, asks
 //! [`ConnectionLimits`] for a [`Permit`], and sends the socket to a worker with the fewest open
 //! connections, in turn among equals; or to a tier with threads of its own ([`Serving::HandOver`]), which chooses
-//! itself. Listeners, over TCP or in the file system, are added and removed while it runs ([`AcceptorHandle`]).
+//! itself. Listeners, over TCP or in the file system, are added and removed while it runs ([`AcceptorHandle`]), shared with
+//! another process and left to it: who listens on the same socket accepts from the same queue.
 //!
 //! **Failure.** Over a limit, the listener's refusal is written if the socket takes it at once, and the socket is closed.
 //! Without descriptors or kernel memory, accepting pauses for [`PAUSE_MS`] and goes on; a connection that died in the
@@ -15,9 +16,13 @@
 
 use std::{
     fmt, io,
+    os::fd::{AsFd, OwnedFd},
     pin::Pin,
     rc::Rc,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -26,7 +31,7 @@ use nix::errno::Errno;
 use tokio::{
     io::{Interest, unix::AsyncFd},
     runtime::{Builder, LocalOptions},
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
 };
 
 pub use crate::socket::{Address, BACKLOG, Listener, Peer, Stream};
@@ -117,11 +122,16 @@ pub struct Acceptor {
 #[derive(Clone, Debug)]
 pub struct AcceptorHandle {
     orders: mpsc::Sender<Order>,
+    /// Nobody accepts while this is true.
+    parked: Arc<watch::Sender<bool>>,
 }
 
 enum Order {
     Add(Listener, Service, oneshot::Sender<Result<(), Error>>),
     Remove(Address, oneshot::Sender<bool>),
+    Share(oneshot::Sender<io::Result<Vec<(Address, OwnedFd)>>>),
+    OwnFiles(bool, oneshot::Sender<()>),
+    GiveUp(oneshot::Sender<()>),
 }
 
 impl Acceptor {
@@ -135,7 +145,8 @@ impl Acceptor {
         let failed = |source| Error::Thread { name: name.to_owned(), source };
         let (orders, queue) = mpsc::channel(ORDERS_MAX);
         let (started, is_started) = std::sync::mpsc::channel();
-        let shared = Shared::new(workers.handles(), deps);
+        let (parked, is_parked) = watch::channel(false);
+        let shared = Shared::new(workers.handles(), deps, is_parked);
         // Taken here, so that a drain that begins now waits for the queues to be taken.
         let guard = deps.drain.guard();
         let run = move || {
@@ -157,7 +168,8 @@ impl Acceptor {
         };
         let thread = thread::Builder::new().name(name.to_owned()).spawn(run).map_err(failed)?;
         is_started.recv().map_err(|_| Error::AcceptorStopped)??;
-        Ok(Self { handle: AcceptorHandle { orders }, thread: Some(thread) })
+        let handle = AcceptorHandle { orders, parked: Arc::new(parked) };
+        Ok(Self { handle, thread: Some(thread) })
     }
 
     /// Adds and removes listeners.
@@ -193,6 +205,57 @@ impl AcceptorHandle {
         }
         answer.await.unwrap_or(false)
     }
+
+    /// Accepts nothing, or again. The listeners stay: what comes meanwhile waits in the kernel's queues, for us or for a
+    /// process that shares them. A drain that begins while this is so leaves the queues to that process.
+    pub fn park(&self, on: bool) {
+        // Without a listener left there is nobody to tell.
+        let _ = self.parked.send(on);
+    }
+
+    /// Every listening socket once more, for another process.
+    ///
+    /// # Errors
+    /// If there is no descriptor left for one of them, or the acceptor has stopped.
+    pub async fn share(&self) -> io::Result<Vec<(Address, OwnedFd)>> {
+        let stopped = || io::Error::other(Error::AcceptorStopped);
+        let (reply, answer) = oneshot::channel();
+        self.orders.send(Order::Share(reply)).await.map_err(|_| stopped())?;
+        answer.await.map_err(|_| stopped())?
+    }
+
+    /// Whether the files of Unix sockets are removed with them: not while another process listens on the same.
+    pub async fn own_files(&self, on: bool) {
+        let (reply, answer) = oneshot::channel();
+        if self.orders.send(Order::OwnFiles(on, reply)).await.is_ok() {
+            let _ = answer.await;
+        }
+    }
+
+    /// Closes all listeners and leaves their queues and files to the process that shares them.
+    pub async fn give_up(&self) {
+        let (reply, answer) = oneshot::channel();
+        self.park(true);
+        if self.orders.send(Order::GiveUp(reply)).await.is_ok() {
+            let _ = answer.await;
+        }
+    }
+}
+
+impl Accepted {
+    /// A connection that another process accepted. It counts, whatever the limits say: it was let in already.
+    #[must_use]
+    pub fn taken_over(
+        stream: Stream,
+        peer: Peer,
+        local: Address,
+        limits: &Arc<ConnectionLimits>,
+        drain: &Drain,
+    ) -> Self {
+        let mut permit = limits.acquire_anyway(peer.ip());
+        permit.hold_drain(drain.guard());
+        Self { stream, peer, local, permit }
+    }
 }
 
 impl fmt::Debug for Service {
@@ -212,6 +275,9 @@ struct Desk {
 /// A listener whose task runs.
 struct Open {
     local: Address,
+    socket: Rc<AsyncFd<Source>>,
+    /// Of a Unix socket: whether its file goes with it.
+    file_is_ours: Option<Arc<AtomicBool>>,
     /// Dropped or sent: the task takes what is queued and closes.
     stop: oneshot::Sender<()>,
     task: tokio::task::JoinHandle<()>,
@@ -225,6 +291,7 @@ struct Shared {
     limits: Arc<ConnectionLimits>,
     drain: Drain,
     watch: DrainWatch,
+    parked: watch::Receiver<bool>,
     accepted: Counter,
     refused_total: Counter,
     refused_per_ip: Counter,
@@ -252,12 +319,41 @@ impl Desk {
                 // A caller who no longer waits for the answer is no matter.
                 Some(Order::Add(listener, service, reply)) => drop(reply.send(self.open(listener, service))),
                 Some(Order::Remove(local, reply)) => self.close(&local, reply),
+                Some(Order::Share(reply)) => drop(reply.send(self.share())),
+                Some(Order::OwnFiles(on, reply)) => {
+                    self.own_files(on);
+                    let _ = reply.send(());
+                }
+                Some(Order::GiveUp(reply)) => {
+                    self.own_files(false);
+                    self.close_all().await;
+                    let _ = reply.send(());
+                }
                 None => break,
             }
         }
+        self.close_all().await;
+    }
+
+    async fn close_all(&mut self) {
         for open in self.open.drain(..) {
             drop(open.stop);
+            drop(open.socket);
             drop(open.task.await);
+        }
+    }
+
+    fn share(&self) -> io::Result<Vec<(Address, OwnedFd)>> {
+        let shared = |open: &Open| {
+            let socket = open.socket.get_ref().as_fd().try_clone_to_owned()?;
+            Ok((open.local.clone(), socket))
+        };
+        self.open.iter().map(shared).collect()
+    }
+
+    fn own_files(&self, on: bool) {
+        for is_ours in self.open.iter().filter_map(|open| open.file_is_ours.as_ref()) {
+            is_ours.store(on, Ordering::Relaxed);
         }
     }
 
@@ -265,12 +361,13 @@ impl Desk {
         let Listener { source, local, file } = listener;
         // Accepting with our own call: the runtime's would enter each socket in its event loop, only to take it out.
         let socket = watched(source).map_err(|source| Error::Register { address: local.clone(), source })?;
+        let (socket, file_is_ours) = (Rc::new(socket), file.as_ref().map(|file| Arc::clone(&file.is_ours)));
         let (stop, stopped) = oneshot::channel();
         let shared = Rc::clone(&self.shared);
         let limits = service.limits.clone().unwrap_or_else(|| Arc::clone(&shared.limits));
         let queue = Queue { local: local.clone(), service, limits, shared, _file: file };
-        let task = tokio::task::spawn_local(queue.serve(socket, stopped));
-        self.open.push(Open { local, stop, task });
+        let task = tokio::task::spawn_local(queue.serve(Rc::clone(&socket), stopped));
+        self.open.push(Open { local, socket, file_is_ours, stop, task });
         Ok(())
     }
 
@@ -281,6 +378,7 @@ impl Desk {
         };
         let open = self.open.swap_remove(position);
         drop(open.stop);
+        drop(open.socket);
         // Ends when the listener's queue is taken, which is bounded by its length.
         tokio::task::spawn_local(async move {
             drop(open.task.await);
@@ -308,18 +406,29 @@ fn watched(source: Source) -> io::Result<AsyncFd<Source>> {
 }
 
 impl Queue {
-    async fn serve(self, socket: AsyncFd<Source>, mut stopped: oneshot::Receiver<()>) {
+    async fn serve(self, socket: Rc<AsyncFd<Source>>, mut stopped: oneshot::Receiver<()>) {
+        let mut parked = self.shared.parked.clone();
         loop {
+            let is_parked = *parked.borrow_and_update();
+            let accept = async {
+                match is_parked {
+                    true => std::future::pending().await,
+                    false => socket.async_io(Interest::READABLE, Source::accept).await,
+                }
+            };
             // All branches are cancellation safe: an accept that is not ready has taken nothing.
             let accepted = tokio::select! {
                 biased;
                 _ = &mut stopped => break,
                 () = self.shared.watch.begun() => break,
-                accepted = socket.async_io(Interest::READABLE, Source::accept) => accepted,
+                Ok(()) = parked.changed() => continue,
+                accepted = accept => accepted,
             };
             self.admit_or_pause(accepted).await;
         }
-        self.take_queued(socket.get_ref()).await;
+        if !*parked.borrow() {
+            self.take_queued(socket.get_ref()).await;
+        }
     }
 
     /// The clients in the kernel's queue have their handshake done: closing now would reset them. As many as the queue
@@ -401,7 +510,7 @@ impl Queue {
 }
 
 impl Shared {
-    fn new(workers: Vec<WorkerHandle>, deps: &AcceptorDeps) -> Self {
+    fn new(workers: Vec<WorkerHandle>, deps: &AcceptorDeps, parked: watch::Receiver<bool>) -> Self {
         let registry = &deps.registry;
         let refused = |refused: Refused| {
             registry.counter(
@@ -427,6 +536,7 @@ impl Shared {
             limits: Arc::clone(&deps.limits),
             drain: deps.drain.clone(),
             watch: deps.drain.watch(),
+            parked,
             accepted: registry.counter(
                 "tenfold_service_connections_accepted",
                 "Connections accepted and handed to a worker.",

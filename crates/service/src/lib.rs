@@ -3,7 +3,7 @@
 //! **Intuition.** A tier (edge, pooler, …) is a set of plain async functions. This crate owns what surrounds them: one
 //! thread and runtime per core ([`worker`]), one thread that accepts and counts sockets ([`acceptor`], [`socket`], [`limits`]), a
 //! coarse timer wheel ([`timer`]) and a clock ([`clock`]), the metrics registry ([`metrics`]), signals ([`signals`]),
-//! periodic jobs ([`periodic`]) and the orderly end ([`drain`]). It knows no protocol.
+//! periodic jobs ([`periodic`]), the orderly end ([`drain`]) and what passes between a process and its successor ([`handover`]). It knows no protocol.
 //!
 //! **Mechanism.** Workers are independent: a task never leaves the thread it was born on, so tasks may hold `Rc` and
 //! `Cell`. What crosses threads is an accepted socket, a relaxed atomic, or a closure sent to a worker.
@@ -15,6 +15,7 @@ pub mod acceptor;
 pub mod clock;
 pub mod drain;
 mod error;
+pub mod handover;
 pub mod limits;
 pub mod metrics;
 pub mod periodic;

@@ -124,6 +124,17 @@ impl ConnectionLimits {
         Ok(permit)
     }
 
+    /// The right to hold a connection that is open already, whatever the limits.
+    pub(crate) fn acquire_anyway(self: &Arc<Self>, ip: Option<IpAddr>) -> Permit {
+        self.total.fetch_add(1, Ordering::Relaxed);
+        let is_counted = self.per_ip_max.load(Ordering::Relaxed) > 0;
+        let key = ip.filter(|_| is_counted).map(IpKey::of);
+        if let Some(key) = key {
+            *self.shard(key).lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_insert(0) += 1;
+        }
+        Permit { limits: Arc::clone(self), key, worker: None, _drain: None }
+    }
+
     fn count(&self, key: IpKey, per_ip_max: usize) -> Result<(), Refused> {
         let mut shard = self.shard(key).lock().unwrap_or_else(PoisonError::into_inner);
         let open = shard.entry(key).or_insert(0);

@@ -15,13 +15,17 @@ use std::{
     io::{self, Read, Write},
     net::{IpAddr, Shutdown, SocketAddr, TcpStream},
     os::{
-        fd::{AsRawFd, RawFd},
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
         unix::{
             fs::{FileTypeExt, MetadataExt, PermissionsExt},
-            net::UnixStream,
+            net::{UnixListener, UnixStream},
         },
     },
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
@@ -37,6 +41,8 @@ pub const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 /// Mode of a Unix socket's file.
 const SOCKET_MODE: u32 = 0o777;
+/// Mode of a socket's file that is for one user alone.
+const PRIVATE_MODE: u32 = 0o600;
 
 /// A bound socket that nobody accepts from yet.
 #[derive(Debug)]
@@ -88,12 +94,21 @@ pub(crate) enum Source {
     Unix(mio::net::UnixListener),
 }
 
-/// A Unix socket's file, which goes away with this.
+/// A Unix socket's file, which goes away with this, if it is ours.
 #[derive(Debug)]
 pub(crate) struct SocketFile {
     path: PathBuf,
     /// Device and inode: a successor may have put its own file in this place.
     identity: (u64, u64),
+    /// False while another process listens on the same socket, whose file it is.
+    pub(crate) is_ours: Arc<AtomicBool>,
+}
+
+/// A Unix socket for processes of the same user alone, and its file, which is removed with it.
+#[derive(Debug)]
+pub struct PrivateSocket {
+    listener: UnixListener,
+    file: SocketFile,
 }
 
 impl Listener {
@@ -129,20 +144,36 @@ impl Listener {
     }
 
     fn try_bind_path(path: &Path) -> io::Result<Self> {
-        use std::os::unix::ffi::OsStrExt;
-        let bytes = path.as_os_str().as_bytes();
-        if bytes.is_empty() || bytes[0] == b'@' || bytes.contains(&0) || bytes.len() > SOCKET_PATH_BYTES_MAX {
-            return Err(io::ErrorKind::InvalidFilename.into());
-        }
-        remove_stale(path)?;
-        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        socket.bind(&SockAddr::unix(path)?)?;
-        let file = SocketFile::of(path)?;
-        fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE))?;
-        socket.listen(BACKLOG)?;
+        let (socket, file) = bind_file(path, SOCKET_MODE)?;
         socket.set_nonblocking(true)?;
         let source = Source::Unix(mio::net::UnixListener::from_std(socket.into()));
         Ok(Self { source, local: Address::Unix(path.to_owned()), file: Some(file) })
+    }
+
+    /// A socket that listens already and came from another process. The file of a Unix socket stays that process's until
+    /// [`own_files`](crate::acceptor::AcceptorHandle::own_files) says otherwise.
+    ///
+    /// # Errors
+    /// If it is no socket that listens on an address of this kind.
+    pub fn taken_over(socket: OwnedFd, at: &Address) -> io::Result<Self> {
+        let socket = Socket::from(socket);
+        if !socket.is_listener()? {
+            return Err(io::Error::other("the socket does not listen"));
+        }
+        socket.set_nonblocking(true)?;
+        match at {
+            Address::Tcp(_) => {
+                let socket = mio::net::TcpListener::from_std(socket.into());
+                let local = Address::Tcp(socket.local_addr()?);
+                Ok(Self { source: Source::Tcp(socket), local, file: None })
+            }
+            Address::Unix(path) => {
+                let file = SocketFile::of(path)?;
+                file.is_ours.store(false, Ordering::Relaxed);
+                let source = Source::Unix(mio::net::UnixListener::from_std(socket.into()));
+                Ok(Self { source, local: at.clone(), file: Some(file) })
+            }
+        }
     }
 
     /// Where it listens, with the port the kernel chose.
@@ -150,6 +181,62 @@ impl Listener {
     pub fn local(&self) -> &Address {
         &self.local
     }
+}
+
+/// Binds a socket file that nobody listens on, and listens.
+fn bind_file(path: &Path, mode: u32) -> io::Result<(Socket, SocketFile)> {
+    use std::os::unix::ffi::OsStrExt;
+    let bytes = path.as_os_str().as_bytes();
+    if bytes.is_empty() || bytes[0] == b'@' || bytes.contains(&0) || bytes.len() > SOCKET_PATH_BYTES_MAX {
+        return Err(io::ErrorKind::InvalidFilename.into());
+    }
+    remove_stale(path)?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    let file = SocketFile::of(path)?;
+    // Nobody can connect before it listens, so nobody finds it with another mode.
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+    socket.listen(BACKLOG)?;
+    Ok((socket, file))
+}
+
+impl PrivateSocket {
+    /// Binds a path with mode 0600 and listens. A file that nobody listens on is replaced.
+    pub fn bind(path: &Path) -> Result<Self, Error> {
+        let bound = bind_file(path, PRIVATE_MODE);
+        let (socket, file) = bound.map_err(|source| Error::BindPath {
+            path: path.to_owned(),
+            advice: advice_on_path(&source),
+            source,
+        })?;
+        Ok(Self { listener: socket.into(), file })
+    }
+
+    /// A connection whose other end is a process of this user; others are turned away. Blocks.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub fn accept(&self) -> io::Result<UnixStream> {
+        loop {
+            let (stream, _) = self.listener.accept()?;
+            if is_of_same_user(&stream)? {
+                return Ok(stream);
+            }
+        }
+    }
+
+    /// Removes the file: nobody new finds this socket, which another may put its own in the place of.
+    pub fn remove_file(&self) {
+        self.file.remove();
+    }
+}
+
+/// Whether the other end is a process of this user, by what the kernel says (SO_PEERCRED).
+///
+/// # Errors
+/// If it does not say.
+pub fn is_of_same_user(stream: &UnixStream) -> io::Result<bool> {
+    Ok(getsockopt(stream, PeerCredentials)?.uid() == nix::unistd::geteuid().as_raw())
 }
 
 /// Removes a socket file whose process is gone.
@@ -172,16 +259,21 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 impl SocketFile {
     fn of(path: &Path) -> io::Result<Self> {
         let identity = identity_of(path)?;
-        Ok(Self { path: path.to_owned(), identity })
+        Ok(Self { path: path.to_owned(), identity, is_ours: Arc::new(AtomicBool::new(true)) })
+    }
+
+    fn remove(&self) {
+        let is_ours = self.is_ours.load(Ordering::Relaxed);
+        if is_ours && identity_of(&self.path).is_ok_and(|found| found == self.identity) {
+            // What cannot be removed is replaced by whoever listens here next.
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if identity_of(&self.path).is_ok_and(|found| found == self.identity) {
-            // What cannot be removed is replaced by whoever listens here next.
-            let _ = fs::remove_file(&self.path);
-        }
+        self.remove();
     }
 }
 
@@ -283,6 +375,15 @@ impl Source {
                 let peer = unix_peer(&stream)?;
                 Ok((Stream::Unix(stream), peer))
             }
+        }
+    }
+}
+
+impl AsFd for Source {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(socket) => socket.as_fd(),
+            Self::Unix(socket) => socket.as_fd(),
         }
     }
 }

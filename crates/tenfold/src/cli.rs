@@ -30,7 +30,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run what the file says, until SIGTERM or SIGINT
-    Run(File),
+    Run(Run),
     /// Say everything that is wrong with the file and its surroundings, at once
     Check(Check),
     /// Apply the changed file to the running process: all of it or nothing
@@ -62,6 +62,17 @@ pub struct File {
     /// The configuration
     #[arg(short, long = "config", value_name = "FILE", default_value = "tenfold.toml")]
     pub config: PathBuf,
+}
+
+/// `tenfold run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// Which file.
+    #[command(flatten)]
+    pub file: File,
+    /// Take over from the running process, its sockets and its clients; start as usual if there is none
+    #[arg(short = 'R', long)]
+    pub take_over: bool,
 }
 
 /// `tenfold check`.
@@ -237,7 +248,7 @@ impl Cli {
     /// Does what was asked.
     pub fn execute(self) -> Exit {
         match self.command {
-            Command::Run(file) => crate::run::run(&file.config),
+            Command::Run(run) => crate::run::run(&run.file.config, run.take_over),
             Command::Check(check) => commands::check::check(&check),
             Command::Reload(running) => commands::reload::reload(&running),
             Command::Status(status) => commands::status::status(&status),

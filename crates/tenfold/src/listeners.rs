@@ -11,8 +11,9 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 
 use tenfold_pooler::config::Listen;
 use tenfold_service::Error;
@@ -190,6 +191,32 @@ impl Listeners {
             self.bound.borrow_mut().remove(&place);
         }
         problems
+    }
+
+    /// A second descriptor of every listening socket, with its place.
+    ///
+    /// # Errors
+    /// If there is none left.
+    pub async fn share(&self) -> io::Result<Vec<(Place, OwnedFd)>> {
+        let shared = self.acceptor.share().await?;
+        let bound = self.bound.borrow();
+        let place_of = |at: &Address| bound.iter().find(|(_, local)| *local == at).map(|(place, _)| place);
+        Ok(shared.into_iter().filter_map(|(at, socket)| Some((place_of(&at)?.clone(), socket))).collect())
+    }
+
+    /// Accepts nothing, or again.
+    pub fn park(&self, on: bool) {
+        self.acceptor.park(on);
+    }
+
+    /// Closes all of them for good; another process has them.
+    pub async fn give_up(&self) {
+        self.acceptor.give_up().await;
+    }
+
+    /// The files of Unix sockets that another process bound are this one's now.
+    pub async fn own_files(&self) {
+        self.acceptor.own_files(true).await;
     }
 
     /// Where HTTP clients arrive.

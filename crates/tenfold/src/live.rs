@@ -35,6 +35,7 @@ use crate::log::Log;
 use crate::pooler_files;
 use crate::pooling::Pooling;
 pub use crate::purging::Purging;
+use crate::restart::Door;
 use crate::scrape::Scrape;
 use crate::status;
 
@@ -63,6 +64,8 @@ pub struct Live {
     pub pooling: Option<Pooling>,
     /// What it listens on.
     pub listeners: Listeners,
+    /// Where a successor comes in.
+    pub door: Door,
     /// Of the edge's listeners.
     pub limits: Arc<ConnectionLimits>,
     /// How many threads work.
@@ -215,7 +218,7 @@ impl Live {
         };
         // Before it is in force: a request must not find nodes that have no address yet.
         tenfold_edge::health::resolve(&next, crate::run::report_to(&self.log)).await;
-        if self.drain.is_draining() {
+        if self.drain.is_draining() || self.door.is_handed_over() {
             let why = "the process is about to end, so nothing is reloaded";
             self.edge.forget_absent();
             return refused(loaded.report(vec![Diagnostic::unplaced(why)]));
@@ -288,6 +291,7 @@ fn needs_restart(at_start: &Settings, loaded: &Loaded, has_pooler: bool) -> Vec<
         ("admin.listen", at_start.admin.listen != now.admin.listen),
         ("admin.probe_listen", at_start.admin.probe_listen != now.admin.probe_listen),
         ("admin.token", at_start.admin.token != now.admin.token),
+        ("admin.handover", at_start.admin.handover != now.admin.handover),
         ("log.format", at_start.log_format != now.log_format),
         ("cache.memory", at_start.edge.cache.memory_bytes != now.edge.cache.memory_bytes),
         ("cache.object_max", at_start.edge.cache.object_bytes_max != now.edge.cache.object_bytes_max),

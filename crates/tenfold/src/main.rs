@@ -18,6 +18,7 @@ mod log;
 mod pooler_files;
 mod pooling;
 mod purging;
+mod restart;
 mod run;
 mod scrape;
 mod sharing;

@@ -7,6 +7,7 @@
 //! **Failure.** A configuration that the pooler does not take changes nothing.
 
 use std::cell::Cell;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,11 +15,12 @@ use std::sync::atomic::Ordering;
 use serde_json::{Value, json};
 use tenfold_pgwire::{sqlstate, write::Report};
 use tenfold_pooler::config::{Config, ConfigError, Mode};
+use tenfold_pooler::handover::Admit;
 use tenfold_pooler::pool::Pool;
 use tenfold_pooler::report::{ReplicaRow, RoutesRow};
 use tenfold_pooler::shared::{Database, Level, Shared};
 use tenfold_pooler::{Deps, Pooler, ProcessAsk};
-use tenfold_service::acceptor::{Service, Serving};
+use tenfold_service::acceptor::{Accepted, Address, Service, Serving};
 use tenfold_service::clock::Clock;
 use tenfold_service::drain::Drain;
 use tenfold_service::limits::ConnectionLimits;
@@ -109,6 +111,15 @@ impl Pooling {
             refusal: Arc::new(move |_| Arc::clone(&refusal)),
             limits: Some(Arc::clone(&self.limits)),
         }
+    }
+
+    /// How clients are counted that another process accepted.
+    #[must_use]
+    pub fn admit(&self, drain: &Drain) -> Admit {
+        let (limits, drain) = (Arc::clone(&self.limits), drain.clone());
+        // Where it was accepted nobody asks later.
+        let local = Address::Tcp(SocketAddr::from(([0, 0, 0, 0], 0)));
+        Arc::new(move |stream, peer| Accepted::taken_over(stream, peer, local.clone(), &limits, &drain))
     }
 
     /// Reads the files of another configuration. Without a database left, it is one without any.

@@ -6,6 +6,9 @@
 //! **Mechanism.** The main thread becomes the control thread: one small runtime for signals, the admin server, health
 //! checks and reloads. Signals are heard from the start, and during a reload. Workers and the acceptor have threads of their own (`service`).
 //!
+//! An online restart ([`crate::restart`]) is the same but for where the sockets come from, and ends the old process without
+//! a drain of its PostgreSQL clients: they are served as long as they stay.
+//!
 //! **Failure.** A mistake in the file: exit 2, with lines. A port in use: exit 1, naming the address and what to do.
 //! SIGTERM or SIGINT begins the drain; the second one ends it.
 
@@ -22,7 +25,7 @@ use tenfold_edge::access_log::{AccessLog, AccessLogReceiver};
 use tenfold_edge::health::{self, HealthEvent};
 use tenfold_edge::{Deps, Edge};
 use tenfold_pooler::{PoolerThreads, ProcessAsk};
-use tenfold_service::acceptor::{Acceptor, AcceptorDeps, Listener, Service, Serving};
+use tenfold_service::acceptor::{Acceptor, AcceptorDeps, Address, Listener, Service, Serving};
 use tenfold_service::clock::Clock;
 use tenfold_service::drain::{Drain, Finished};
 use tenfold_service::limits::{ConnectionLimits, raise_nofile};
@@ -42,17 +45,22 @@ use crate::listeners::{self, Listeners, Place, Tier};
 use crate::live::{Live, folder_of};
 use crate::log::{AccessLogThread, Log};
 use crate::pooling::{Parts, Pooling};
+use crate::restart::taking::Taking;
+use crate::restart::{self, Door, Role, Spot};
 use crate::scrape::Scrape;
 use crate::sharing;
 
 /// How long connections may still close in, once the drain's deadline has cut them.
 const FORCED: Duration = Duration::from_secs(1);
+/// How long a successor waits for the catalogues of its databases before it takes over.
+const KNOWN: Duration = Duration::from_secs(2);
+const KNOWN_POLL: Duration = Duration::from_millis(5);
 /// How long the process stays for a reader of its stdout or stderr that takes nothing.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Runs until told to end.
 #[must_use]
-pub fn run(path: &Path) -> Exit {
+pub fn run(path: &Path, take_over: bool) -> Exit {
     let loaded = match config::load(path) {
         Ok(loaded) => loaded,
         Err(report) => {
@@ -63,7 +71,7 @@ pub fn run(path: &Path) -> Exit {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     match runtime.enable_all().build_local(tokio::runtime::LocalOptions::default()) {
         Ok(runtime) => {
-            let ended = runtime.block_on(control(path, loaded));
+            let ended = runtime.block_on(control(path, loaded, take_over));
             // With the runtime go the last tasks that hold the edge, and with it the access log's last sender. Nobody waits
             // for the thread that a name server keeps waiting.
             runtime.shutdown_background();
@@ -83,14 +91,15 @@ pub fn run(path: &Path) -> Exit {
 }
 
 /// The control thread, from start to end.
-async fn control(path: &Path, loaded: Loaded) -> Result<Ended, Refused> {
+async fn control(path: &Path, loaded: Loaded, take_over: bool) -> Result<Ended, Refused> {
     // First, so that from here on no signal ends the process by itself.
     let mut signals = Signals::install()?;
     let clock = Clock::system();
     let log = Log::start(loaded.settings.log_format, clock.clone())?;
-    let started = start(path, loaded, &clock, &log, &mut signals).await;
-    let (live, threads) = started.inspect_err(|_| log.flush(LAST_WORDS))?;
-    let finished = wait(&live, &mut signals).await;
+    let started = start(path, loaded, &clock, &log, &mut signals, take_over).await;
+    let (live, threads, asked) = started.inspect_err(|_| log.flush(LAST_WORDS))?;
+    let finished = wait(&live, &mut signals, asked).await;
+    live.door.close();
     Ok(Ended { threads, finished, log })
 }
 
@@ -100,12 +109,23 @@ async fn start(
     clock: &Clock,
     log: &Log,
     signals: &mut Signals,
-) -> Result<(Rc<Live>, Threads), Refused> {
+    take_over: bool,
+) -> Result<(Rc<Live>, Threads, mpsc::Receiver<restart::door::Ask>), Refused> {
     if !loaded.warnings.is_empty() {
         log.warn(&loaded.report(loaded.warnings.clone()).render(false));
     }
     let built = build(path, &loaded, clock, log)?;
-    let bound = bind(&loaded.settings, log)?;
+    let (door, asked) = Door::new(&loaded.settings);
+    let taking = match take_over {
+        true => knock(&loaded.settings, built.pooling.as_ref(), log).await?,
+        false => None,
+    };
+    if let (Some(taking), Some(pooling)) = (&taking, &built.pooling)
+        && taking.hello.has_pooler
+    {
+        pooling.pooler.take_over(taking.outbox(), pooling.admit(&built.drain));
+    }
+    let bound = bind(&loaded.settings, log, taking)?;
     let snapshot = built.edge.snapshot();
     let mut resolving = std::pin::pin!(health::resolve(&snapshot, report_to(log)));
     let mut reload_asked = false;
@@ -125,11 +145,23 @@ async fn start(
             Signal::Pause | Signal::Resume => {}
         }
     }
-    let (live, threads) = spawn(path, loaded, built, bound, log)?;
+    let (live, threads) = spawn(path, loaded, built, bound, door, log).await?;
     if reload_asked {
         live.reload_soon();
     }
-    Ok((live, threads))
+    Ok((live, threads, asked))
+}
+
+/// Asks the running process for its sockets.
+async fn knock(settings: &Settings, pooling: Option<&Pooling>, log: &Log) -> Result<Option<Taking>, Refused> {
+    let failed = |message: String| Refused { exit: Exit::Failed, message: format!("error: {message}") };
+    let path = restart::door::path(settings);
+    let path = path.ok_or_else(|| failed("set admin.handover to take over from a running process".into()))?;
+    let taking = restart::taking::knock(&path, pooling.is_some()).await.map_err(failed)?;
+    if taking.is_none() {
+        log.info(&format!("nobody is running at {}: starting as usual", path.display()));
+    }
+    Ok(taking)
 }
 
 /// Why nothing was started.
@@ -192,31 +224,47 @@ struct Bound {
     admin: TcpListener,
     probe: Option<TcpListener>,
     tiers: Vec<(Place, Listener)>,
+    /// The process they came from.
+    taking: Option<Taking>,
 }
 
 /// Binds everything, or says everything that could not be bound.
-fn bind(settings: &Settings, log: &Log) -> Result<Bound, Refused> {
+fn bind(settings: &Settings, log: &Log, mut taking: Option<Taking>) -> Result<Bound, Refused> {
     if let Err(error) = raise_nofile() {
         log.warn(&error.to_string());
     }
     let mut problems = Vec::new();
     let mut keep = |bound: Result<TcpListener, String>| bound.map_err(|problem| problems.push(problem)).ok();
-    let admin = keep(admin::bind(settings.admin.listen, "admin.listen"));
-    let probe =
-        settings.admin.probe_listen.and_then(|address| keep(admin::bind(address, "admin.probe_listen")));
+    let mut admin_at = |role, address| taking.as_mut()?.take_admin(role, address);
+    let listen = settings.admin.listen;
+    let admin = admin_at(Role::Admin, listen).or_else(|| keep(admin::bind(listen, "admin.listen")));
+    let probe = settings.admin.probe_listen.and_then(|address| {
+        admin_at(Role::Probe, address).or_else(|| keep(admin::bind(address, "admin.probe_listen")))
+    });
     let mut tiers = Vec::new();
     for place in listeners::wanted(settings) {
-        match listeners::bind(&place.at) {
+        match bind_or_take(&place, taking.as_mut()) {
             Ok(listener) => tiers.push((place, listener)),
             Err(error) => problems.push(format!("{error} ({})", place.tier.key())),
         }
     }
     match (admin, problems.is_empty()) {
-        (Some(admin), true) => Ok(Bound { admin, probe, tiers }),
+        (Some(admin), true) => Ok(Bound { admin, probe, tiers, taking }),
         _ => {
             let lines: Vec<_> = problems.iter().map(|problem| format!("error: {problem}")).collect();
             Err(Refused { exit: Exit::Failed, message: lines.join("\n") })
         }
+    }
+}
+
+fn bind_or_take(place: &Place, taking: Option<&mut Taking>) -> Result<Listener, Box<dyn std::error::Error>> {
+    let role = match place.tier {
+        Tier::Edge => Role::Edge,
+        Tier::Pooler => Role::Pooler,
+    };
+    match taking.and_then(|taking| taking.take(role, &place.at)) {
+        Some(socket) => Ok(Listener::taken_over(socket, &place.at)?),
+        None => Ok(listeners::bind(&place.at)?),
     }
 }
 
@@ -230,11 +278,12 @@ struct Threads {
     shared: Option<tenfold_state::Thread>,
 }
 
-fn spawn(
+async fn spawn(
     path: &Path,
     loaded: Loaded,
     built: Built,
     bound: Bound,
+    door: Door,
     log: &Log,
 ) -> Result<(Rc<Live>, Threads), Refused> {
     let Built { clock, registry, drain, edge, pooling, access_records, workers } = built;
@@ -247,6 +296,12 @@ fn spawn(
     };
     let workers = Workers::start(workers, &worker_deps)?;
     let pooler = pooling.as_ref().map(|pooling| pooling.pooler.start()).transpose()?;
+    if let Some(pooling) = &pooling {
+        tokio::task::spawn_local(pooling.pooler.control());
+        if bound.taking.is_some() {
+            let _ = tokio::time::timeout(KNOWN, known(pooling)).await;
+        }
+    }
     let access_log = AccessLogThread::start(access_records, settings.log_format, log.clone())?;
     let shared = sharing::start(&edge, settings.shared.as_ref(), folder_of(path), &clock, &registry)?;
     if let Some(encoder) = edge.encoder() {
@@ -276,6 +331,7 @@ fn spawn(
         edge,
         pooling,
         listeners: Listeners::new(acceptor.handle(), locals),
+        door,
         limits,
         workers: workers.count(),
         at_start: settings,
@@ -284,12 +340,44 @@ fn spawn(
         reload_waits: Cell::new(false),
     });
     serve_admin(&live, bound.admin, bound.probe)?;
-    spawn_health(&live);
-    sharing::watch(&live);
-    if let Some(pooling) = &live.pooling {
-        tokio::task::spawn_local(pooling.pooler.control());
-    }
+    attend(&live, bound.taking)?;
     Ok((live, Threads { acceptor, pooler, workers, access_log, shared }))
+}
+
+/// What goes on beside the serving, from here on.
+fn attend(live: &Rc<Live>, taking: Option<Taking>) -> io::Result<()> {
+    spawn_health(live);
+    sharing::watch(live);
+    match taking {
+        Some(taking) => take_over(live, taking)?,
+        None => Door::open(live),
+    }
+    restart::notify::ready();
+    Ok(())
+}
+
+/// Waits until the pooler's clients would not have to wait for the catalogues of their databases.
+async fn known(pooling: &Pooling) {
+    while !pooling.pooler.is_known() {
+        tokio::time::sleep(KNOWN_POLL).await;
+    }
+}
+
+/// Tells the running process that this one accepts. Once that will not any more, what it had is this one's.
+fn take_over(live: &Rc<Live>, mut taking: Taking) -> io::Result<()> {
+    taking.close_rest();
+    let hello = &taking.hello;
+    live.log.info(&format!("taking over from process {} (tenfold {})", hello.pid, hello.version));
+    let pooler = live.pooling.as_ref().map(|pooling| pooling.pooler.clone());
+    let is_committed = taking.ready(pooler, &live.registry, live.log.clone())?;
+    let live = Rc::clone(live);
+    tokio::task::spawn_local(async move {
+        // Gone is as good: nobody else has them.
+        let _ = is_committed.await;
+        live.listeners.own_files().await;
+        Door::open(&live);
+    });
+    Ok(())
 }
 
 /// What the acceptor does with the edge's connections.
@@ -345,14 +433,12 @@ fn serve_admin(live: &Rc<Live>, admin: TcpListener, probe: Option<TcpListener>) 
     let mut places: Vec<_> = live.listeners.edge().iter().map(|at| format!("edge http://{at}")).collect();
     places.extend(live.listeners.of(Tier::Pooler).iter().map(|at| format!("pooler {at}")));
     places.push(format!("admin http://{}", admin.local_addr()?));
-    let listeners = [(Some(admin), guard::Listener::Admin), (probe, guard::Listener::Probe)];
-    for (listener, kind) in listeners {
-        let Some(listener) = listener else { continue };
-        if kind == guard::Listener::Probe {
-            places.push(format!("probes http://{}", listener.local_addr()?));
-        }
-        let listener = tokio::net::TcpListener::from_std(listener)?;
-        tokio::task::spawn_local(admin::serve(listener, kind, Rc::clone(live)));
+    let configured = &live.at_start.admin;
+    let spot = |role, at| Spot { role, at: Address::Tcp(at) };
+    Door::serve_admin(live, admin, spot(Role::Admin, configured.listen), guard::Listener::Admin)?;
+    if let (Some(probe), Some(at)) = (probe, configured.probe_listen) {
+        places.push(format!("probes http://{}", probe.local_addr()?));
+        Door::serve_admin(live, probe, spot(Role::Probe, at), guard::Listener::Probe)?;
     }
     let (version, pid) = (env!("CARGO_PKG_VERSION"), std::process::id());
     live.log.info(&format!("tenfold {version} is ready (pid {pid}): {}", places.join(", ")));
@@ -360,18 +446,68 @@ fn serve_admin(live: &Rc<Live>, admin: TcpListener, probe: Option<TcpListener>) 
 }
 
 /// Until somebody wants it to end, and through the drain that follows.
-async fn wait(live: &Rc<Live>, signals: &mut Signals) -> Finished {
-    let mut orders = Orders { signals, asks: live.pooling.as_ref().and_then(Pooling::take_asks) };
-    let at_once = loop {
+async fn wait(
+    live: &Rc<Live>,
+    signals: &mut Signals,
+    restarts: mpsc::Receiver<restart::door::Ask>,
+) -> Finished {
+    let mut orders = Orders { signals, asks: live.pooling.as_ref().and_then(Pooling::take_asks), restarts };
+    let mut at_once = loop {
         match orders.next().await {
-            Order::Signal(Signal::Terminate) => break false,
+            Order::Signal(Signal::Terminate) => break Some(false),
             Order::Signal(Signal::Reload) => live.reload_soon(),
             Order::Signal(Signal::Pause) => live.pause(),
             Order::Signal(Signal::Resume) => live.resume(),
             Order::Ask(ProcessAsk::Reload { reply }) => live.reload_for(reply),
-            Order::Ask(ProcessAsk::Shutdown { at_once }) => break at_once,
+            Order::Ask(ProcessAsk::Shutdown { at_once }) => break Some(at_once),
+            Order::Restart(ask) => {
+                if Door::answer(live, ask).await {
+                    break None;
+                }
+            }
         }
     };
+    if at_once.is_none() {
+        at_once = match outlive(live, &mut orders).await {
+            Outlived::Left => return Finished::Clean,
+            Outlived::Deadline => Some(false),
+            Outlived::Told { at_once } => Some(at_once),
+        };
+    }
+    end(live, orders, at_once == Some(true)).await
+}
+
+/// How the time after a successor took over ended.
+enum Outlived {
+    /// With the last of those who stayed.
+    Left,
+    /// They stayed too long.
+    Deadline,
+    /// Somebody said so.
+    Told { at_once: bool },
+}
+
+/// A successor has taken over: HTTP connections end as they may, PostgreSQL clients go on until they go.
+async fn outlive(live: &Rc<Live>, orders: &mut Orders<'_>) -> Outlived {
+    let limit = live.loaded.borrow().settings.drain_handover;
+    live.drain.begin();
+    let clients = live.pooling.as_ref().map_or(0, |pooling| pooling.pooler.open_clients());
+    let (connections, limit_text) = (live.limits.open(), duration_text(limit));
+    live.log.info(&format!(
+        "handed over; {clients} PostgreSQL clients and {connections} HTTP connections stay until they end, for at most {limit_text}"
+    ));
+    // Both branches are cancellation safe.
+    tokio::select! {
+        finished = live.drain.finished(limit) => match finished {
+            Finished::Clean => Outlived::Left,
+            _ => Outlived::Deadline,
+        },
+        at_once = orders.told_to_end() => Outlived::Told { at_once },
+    }
+}
+
+/// The drain.
+async fn end(live: &Rc<Live>, mut orders: Orders<'_>, at_once: bool) -> Finished {
     let deadline = if at_once { Duration::ZERO } else { live.loaded.borrow().settings.drain_deadline };
     let shown = duration_text(deadline);
     live.log.info(&format!("draining, for at most {shown}; signal again to end now"));
@@ -395,28 +531,51 @@ async fn wait(live: &Rc<Live>, signals: &mut Signals) -> Finished {
 struct Orders<'a> {
     signals: &'a mut Signals,
     asks: Option<mpsc::Receiver<ProcessAsk>>,
+    restarts: mpsc::Receiver<restart::door::Ask>,
 }
 
 enum Order {
     Signal(Signal),
     Ask(ProcessAsk),
+    Restart(restart::door::Ask),
 }
 
 impl Orders<'_> {
     /// The next one. Cancellation safe.
     async fn next(&mut self) -> Order {
-        let Some(asks) = &mut self.asks else { return Order::Signal(self.signals.next().await) };
-        // Both branches are cancellation safe.
-        let ask = tokio::select! {
-            biased;
-            signal = self.signals.next() => return Order::Signal(signal),
-            ask = asks.recv() => ask,
-        };
-        match ask {
-            Some(ask) => Order::Ask(ask),
-            None => {
-                self.asks = None;
-                Order::Signal(self.signals.next().await)
+        loop {
+            let asked = async {
+                match &mut self.asks {
+                    Some(asks) => asks.recv().await,
+                    None => std::future::pending().await,
+                }
+            };
+            // All branches are cancellation safe.
+            let ask = tokio::select! {
+                biased;
+                signal = self.signals.next() => return Order::Signal(signal),
+                Some(ask) = self.restarts.recv() => return Order::Restart(ask),
+                ask = asked => ask,
+            };
+            match ask {
+                Some(ask) => return Order::Ask(ask),
+                None => self.asks = None,
+            }
+        }
+    }
+
+    /// After a successor took over: a signal, or SHUTDOWN. Other orders are the successor's to follow.
+    async fn told_to_end(&mut self) -> bool {
+        loop {
+            match self.next().await {
+                Order::Signal(Signal::Terminate) => return false,
+                Order::Ask(ProcessAsk::Shutdown { at_once }) => return at_once,
+                Order::Ask(ProcessAsk::Reload { reply }) => {
+                    // Whoever asked may be gone.
+                    let _ = reply.send(Err("another process has taken over".into()));
+                }
+                // Dropped unanswered, it is refused.
+                Order::Signal(_) | Order::Restart(_) => {}
             }
         }
     }
@@ -428,7 +587,10 @@ impl Orders<'_> {
                 Order::Signal(Signal::Terminate) | Order::Ask(ProcessAsk::Shutdown { at_once: true }) => {
                     return;
                 }
-                Order::Signal(_) | Order::Ask(ProcessAsk::Shutdown { at_once: false }) => {}
+                Order::Signal(_)
+                | Order::Ask(ProcessAsk::Shutdown { at_once: false })
+                // Dropped unanswered, it is refused.
+                | Order::Restart(_) => {}
                 Order::Ask(ProcessAsk::Reload { reply }) => {
                     // Whoever asked may be gone.
                     let _ = reply.send(Err("the process is about to end, so nothing is reloaded".into()));

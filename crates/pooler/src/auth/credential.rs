@@ -22,7 +22,7 @@ use tenfold_pgwire::{
 };
 
 use super::derivation::Derivation;
-use crate::config::Password;
+use crate::{config::Password, handover::HandedCredential};
 
 /// Passwords learned from clients that are longer are not kept; PostgreSQL's own limit is 1,024 bytes.
 const LEARNED_BYTES_MAX: usize = 1_024;
@@ -164,6 +164,27 @@ impl Credential {
         }
     }
 
+    /// All that is known, for a successor of this process.
+    pub(crate) fn handed(&self) -> HandedCredential {
+        let keys = self.keys.load();
+        let exposed = |password: &Password| password.expose().to_owned();
+        HandedCredential {
+            stored: self.stored.as_ref().map(exposed),
+            keys: keys.as_ref().map(|keys| (*keys.client_key(), *keys.server_key())),
+            learned: self.learned.load().as_deref().map(exposed),
+        }
+    }
+
+    /// What this process's predecessor learned.
+    pub(crate) fn take_over(&self, handed: &HandedCredential) {
+        if let Some((client_key, server_key)) = handed.keys {
+            self.learn_keys(Keys::new(client_key, server_key));
+        }
+        if let Some(learned) = &handed.learned {
+            self.learn_password(learned.as_bytes());
+        }
+    }
+
     /// The password a client showed before, if one did.
     pub(crate) fn learned(&self) -> Option<Arc<Password>> {
         self.learned.load_full()
@@ -213,6 +234,20 @@ mod tests {
         check(&verifier.to_string(), "none", "scram", "password");
         check("", "none", "none", "password");
         check("SCRAM-SHA-256$4096:cut", "none", "none", "password");
+    }
+
+    #[test]
+    fn a_successor_knows_what_logins_taught() {
+        let verifier = Verifier::derive(b"pencil", b"salt", 1).to_string();
+        let before = credential(&verifier);
+        before.learn_keys(SaltedPassword::derive(b"pencil", b"salt", 1).keys());
+        let after = credential(&verifier);
+        after.take_over(&before.handed());
+        assert_eq!(kind(&after.server_secret()), "scram");
+        before.learn_password(b"pencil");
+        after.take_over(&before.handed());
+        assert_eq!(kind(&after.server_secret()), "password");
+        assert_eq!(after.handed(), before.handed());
     }
 
     #[test]

@@ -67,6 +67,11 @@ pub enum HubAsk<K> {
         /// Which client.
         client: K,
     },
+    /// An empty notification is to be sent.
+    Notify {
+        /// To whom.
+        channel: Arc<str>,
+    },
 }
 
 /// Where a hub's answers go.
@@ -138,7 +143,7 @@ impl<K: Copy + Eq + Hash + Send + Sync + 'static> Hub<K> {
     }
 
     async fn serve(&mut self, batch: Vec<HubAsk<K>>) {
-        let (mut joined, mut wanted) = (Vec::new(), Vec::new());
+        let (mut joined, mut wanted, mut to_notify) = (Vec::new(), Vec::new(), Vec::new());
         for ask in batch {
             match ask {
                 HubAsk::Listen { worker, client, channels } => {
@@ -146,12 +151,13 @@ impl<K: Copy + Eq + Hash + Send + Sync + 'static> Hub<K> {
                     joined.push((worker, client));
                 }
                 HubAsk::Unlisten { worker, client } => self.members.remove(worker, client),
+                HubAsk::Notify { channel } => to_notify.push(channel),
             }
         }
         let unwanted = self.members.take_unwanted();
         // What came and went within the batch was never listened to.
         wanted.retain(|channel| self.members.is_wanted(channel));
-        match self.apply(&wanted, &unwanted).await {
+        match self.apply(&wanted, &unwanted, &to_notify).await {
             Ok(()) => {
                 for (worker, client) in joined {
                     if self.members.contains(worker, client) {
@@ -181,15 +187,20 @@ impl<K: Copy + Eq + Hash + Send + Sync + 'static> Hub<K> {
     }
 
     /// Brings the connection to what is wanted, making one if there is none.
-    async fn apply(&mut self, wanted: &[Arc<str>], unwanted: &[Arc<str>]) -> Result<(), Error> {
-        if wanted.is_empty() && (unwanted.is_empty() || self.client.is_none()) {
+    async fn apply(
+        &mut self,
+        wanted: &[Arc<str>],
+        unwanted: &[Arc<str>],
+        to_notify: &[Arc<str>],
+    ) -> Result<(), Error> {
+        if wanted.is_empty() && to_notify.is_empty() && (unwanted.is_empty() || self.client.is_none()) {
             return Ok(());
         }
         let client = match &mut self.client {
             Some(client) => client,
             none => none.insert(connect(&*self.watched, &self.salter).await?),
         };
-        for (verb, channels) in [("LISTEN ", wanted), ("UNLISTEN ", unwanted)] {
+        for (verb, channels) in [("LISTEN ", wanted), ("UNLISTEN ", unwanted), ("NOTIFY ", to_notify)] {
             for some in channels.chunks(QUERY_CHANNELS_MAX) {
                 let sql = statements(verb, some);
                 let limited = timeout(ANSWER_LIMIT, client.rows(&sql)).await;

@@ -25,6 +25,7 @@ use crate::{
     auth::ServerSecret,
     config, console,
     definitions::Definitions,
+    handover::{DESK_OF_NEW, DESK_OF_OLD},
     mailbox::{Ask, ClientKey, Order},
     shared::{Database, Level, Shared},
     split::Split,
@@ -133,6 +134,10 @@ impl Tasks {
                 // A hub that is too busy to hear of it finds the client gone when it notifies it.
                 let _ = self.hub(&database).try_send(HubAsk::Unlisten { worker, client });
             }
+            Ask::Notify { database, channel } => {
+                // Whoever waits for it does so for a while only.
+                let _ = self.hub(&database).try_send(HubAsk::Notify { channel });
+            }
             Ask::Console { stream, permit, user, admin, id } => {
                 let shared = Arc::clone(&self.shared);
                 tokio::task::spawn_local(async move {
@@ -202,6 +207,11 @@ impl Tasks {
         }
         &self.hubs[&database.name].1
     }
+}
+
+/// What listens for another process is no worker.
+fn is_desk(worker: usize) -> bool {
+    worker == DESK_OF_OLD || worker == DESK_OF_NEW
 }
 
 impl Watched for Entry {
@@ -297,21 +307,39 @@ impl Watched for Entry {
 
 impl Outlet<ClientKey> for Entry {
     fn listening(&self, worker: usize, client: ClientKey) {
+        if is_desk(worker) {
+            return self.shared.desk_listens(worker, &self.database);
+        }
+        match self.shared.handover.joined(&self.database, worker, client) {
+            Some(Ok(missed)) => self.shared.tell(worker, Order::CatchUp { client, missed }),
+            Some(Err(())) => return self.shared.tell(worker, Order::NotListening { client }),
+            None => {}
+        }
         self.shared.tell(worker, Order::Listening { client });
     }
 
     fn refused(&self, worker: usize, client: ClientKey, error: &Error) {
         self.shared.log(Level::Warn, &format!("database {}: cannot listen: {error}", self.database.name));
+        if is_desk(worker) {
+            return self.shared.desk_lost(worker, &self.database);
+        }
+        self.shared.handover.not_joined(worker, client);
         self.shared.tell(worker, Order::NotListening { client });
     }
 
     fn notify(&self, worker: usize, channel: &Arc<str>, message: &Arc<[u8]>) {
+        if is_desk(worker) {
+            return self.shared.desk_hears(worker, &self.database, channel, message);
+        }
         let database = Arc::clone(&self.database);
         let (channel, message) = (Arc::clone(channel), Arc::clone(message));
         self.shared.tell(worker, Order::Notify { database, channel, message });
     }
 
     fn lost(&self, worker: usize) {
+        if is_desk(worker) {
+            return self.shared.desk_lost(worker, &self.database);
+        }
         self.shared.tell(worker, Order::HubLost { database: Arc::clone(&self.database) });
     }
 }

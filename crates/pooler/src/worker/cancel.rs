@@ -3,7 +3,8 @@
 //! **Intuition.** A cancel names a session, not a statement, and travels on a connection of its own, so it may arrive
 //! when the session serves somebody else. PostgreSQL cannot tell; we can.
 //!
-//! **Mechanism.** The key given to a client names its worker and place, and holds a secret. A request is passed on only
+//! **Mechanism.** The key given to a client names its worker and place, and holds a secret; one that a predecessor of this
+//! process gave is looked up, and what nobody here has goes to the predecessor, if it still lives ([`crate::handover`]). A request is passed on only
 //! while that client holds a server connection with something running, and that connection is lent to nobody else until
 //! the server has closed the cancel's own connection, by which time the signal was sent.
 //!
@@ -13,7 +14,10 @@ use std::time::Instant;
 
 use subtle::ConstantTimeEq;
 use tenfold_pgwire::startup;
-use tenfold_service::limits::Permit;
+use tenfold_service::{
+    acceptor::{Accepted, Stream},
+    limits::Permit,
+};
 
 use super::{
     Readiness, Worker,
@@ -21,7 +25,7 @@ use super::{
     connect::open_socket,
     refuse,
     slab::{Key, Kind},
-    wire::{Got, Wire},
+    wire::{Got, Socket, Wire},
 };
 use crate::counters::Counter;
 use crate::refusal::Refusal;
@@ -42,8 +46,20 @@ pub(super) struct Cancel {
 
 /// The connection a cancel request came by. It ends when this is dropped.
 pub(crate) struct Asker {
-    _wire: Wire,
+    wire: Wire,
     _permit: Permit,
+}
+
+impl Asker {
+    /// Of a request that another process of ours passes on.
+    pub(crate) fn passed_on(accepted: Accepted) -> Self {
+        Self { wire: Wire::new(Socket::of(accepted.stream)), _permit: accepted.permit }
+    }
+
+    /// Its socket; `None` if it speaks TLS.
+    pub(crate) fn into_stream(self) -> Option<Stream> {
+        self.wire.into_stream().ok()
+    }
 }
 
 impl std::fmt::Debug for Asker {
@@ -53,13 +69,13 @@ impl std::fmt::Debug for Asker {
 }
 
 /// The process id that stands for a client: its worker and its place, never 0 and never negative.
-pub(super) fn process_id(worker: usize, place: u32) -> u32 {
+pub(crate) fn process_id(worker: usize, place: u32) -> u32 {
     let worker = u32::try_from(worker).unwrap_or(0) & 0x7f;
     worker << 24 | (place + 1) & 0x00ff_ffff
 }
 
 /// The worker and the place that a process id stands for.
-pub(super) fn client_of(process_id: u32) -> Option<(usize, u32)> {
+pub(crate) fn client_of(process_id: u32) -> Option<(usize, u32)> {
     let place = (process_id & 0x00ff_ffff).checked_sub(1)?;
     Some(((process_id >> 24 & 0x7f) as usize, place))
 }
@@ -70,14 +86,19 @@ impl Worker {
         let mut client = self.clients.remove(key)?;
         let _ = client.wire.deregister(self.poll.registry());
         self.count_load(-1);
-        Some(Asker { _wire: client.wire, _permit: client.permit })
+        Some(Asker { wire: client.wire, _permit: client.permit })
     }
 
     /// Somebody wants a client's statement cancelled.
     pub(super) fn cancel_asked(&mut self, place: u32, secret: &[u8], asker: Box<Asker>) {
-        let Some(key) = self.clients.at(place) else { return };
-        let Some(client) = self.clients.get(key) else { return };
-        if !bool::from(client.secret.as_slice().ct_eq(secret)) || !client.is_logged_in() {
+        let meant = self.clients.at(place).and_then(|key| Some((key, self.clients.get(key)?)));
+        let meant = meant.filter(|(_, client)| bool::from(client.secret.as_slice().ct_eq(secret)));
+        let Some((key, client)) = meant else {
+            // A client of this process's predecessor may have had the key.
+            self.shared.handover.pass_cancel(process_id(self.index, place), secret, *asker);
+            return;
+        };
+        if !client.is_logged_in() {
             return;
         }
         self.shared.counters.count(self.index, Counter::Cancels);

@@ -11,6 +11,7 @@ use tenfold_sql::Begin;
 
 use super::{login::Login, slab::Key, wire::Wire};
 use crate::{
+    handover::KnownAs,
     hot::{HotPermit, HotWait},
     image::Image,
     pool::Pool,
@@ -99,6 +100,12 @@ pub(crate) struct Seat {
     pub(crate) peer: tenfold_service::acceptor::Peer,
     pub(crate) connected: Instant,
     pub(crate) connected_unix_ms: u64,
+    /// In a handover: since which round what it is told of its channels is counted, and how much that was.
+    pub(crate) round: Option<(u64, u64)>,
+    /// What [`Client::identity`] stands for.
+    pub(crate) identity_text: Option<Box<[u8]>>,
+    /// The key that cancels its statements, where it is another than its place's: it came from a predecessor.
+    pub(crate) known_as: Option<KnownAs>,
     pub(crate) _counted: Counted,
 }
 
@@ -147,7 +154,55 @@ pub(crate) struct Held {
     pub(crate) failed: bool,
 }
 
+impl ClientKey {
+    /// Of what listens on behalf of another process.
+    pub(crate) fn of_desk() -> Self {
+        Self(Key::nobody())
+    }
+}
+
 impl Client {
+    /// One that has just come, or been handed over.
+    pub(super) fn new(
+        id: u64,
+        wire: Wire,
+        state: State,
+        secret: [u8; 4],
+        now: Instant,
+        permit: Permit,
+    ) -> Self {
+        Self {
+            id,
+            wire,
+            state,
+            seat: None,
+            image: Image::empty(),
+            statements: ClientStatements::default(),
+            unnamed: None,
+            stash: Vec::new(),
+            passing: 0,
+            dropping: false,
+            unread: false,
+            skipping: false,
+            queued: false,
+            was_held: false,
+            held: None,
+            follower: Follower::default(),
+            identity: None,
+            person: None,
+            to_primary: false,
+            bound: None,
+            behind_since: None,
+            queue: 0,
+            turn: None,
+            notifications: Vec::new(),
+            dialect: tenfold_sql::Dialect::default(),
+            secret,
+            since: now,
+            permit,
+        }
+    }
+
     /// Logged in and told so.
     pub(crate) fn is_logged_in(&self) -> bool {
         self.seat.is_some() && !matches!(self.state, State::Login(_))

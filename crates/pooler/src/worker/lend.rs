@@ -429,6 +429,11 @@ impl Worker {
     }
 
     fn rest(&mut self, server_key: Key, local: usize) {
+        let pool = &self.pools[local].pool;
+        if pool.is_recalled(|| self.shared.ms(self.now)) {
+            self.close_server(server_key);
+            return;
+        }
         self.pools[local].idle.push(server_key);
         self.say_idle(local);
     }
@@ -533,6 +538,15 @@ impl Worker {
             self.say_idle(local);
             self.close_server(server);
         }
+    }
+
+    /// Closes what is idle of a pool: another process of ours waits for the places.
+    pub(super) fn close_idle_servers(&mut self, pool: &Arc<Pool>) {
+        let local = self.local(pool);
+        for key in std::mem::take(&mut self.pools[local].idle) {
+            self.close_server(key);
+        }
+        self.say_idle(local);
     }
 
     /// Takes a connection from a client that only might ask for `currval()`.
@@ -654,6 +668,7 @@ impl Worker {
             || server.epoch != server.pool.epoch()
             || is_old
             || server.startup.is_some()
+            || server.pool.pays()
             || server.pool.open() > settings.size + settings.reserve
     }
 

@@ -21,7 +21,6 @@ use tenfold_service::acceptor::{Accepted, Address, Peer, Stream};
 
 use super::{
     Deriving, Worker,
-    cancel::client_of,
     client::{Client, ClientKey, State, peer_text},
     refuse::Denied,
     slab::{Key, Kind},
@@ -34,11 +33,9 @@ use crate::{
         hba::{HbaFacts, Verdict},
     },
     config::{ANY_DATABASE, AuthMethod, CONSOLE_DATABASES, TlsMode},
-    image::Image,
-    mailbox::{Ask, Order},
+    mailbox::Ask,
     refusal::Refusal,
     shared::{Database, Shared, Startup},
-    statements::ClientStatements,
 };
 
 /// What a client sends before it is in is no larger.
@@ -155,15 +152,10 @@ impl Worker {
         let Accepted { stream, peer, local, permit } = accepted;
         let _: Address = local;
         let config = self.shared.config.load();
-        let socket = match stream {
-            Stream::Tcp(stream) => {
-                let raw = socket2::SockRef::from(&stream);
-                // Without keepalive a dead client is noticed later, by the limits of time.
-                let _ = super::wire::set_keepalive(&raw, &config.tcp);
-                Socket::Tcp(mio::net::TcpStream::from_std(stream))
-            }
-            Stream::Unix(stream) => Socket::Unix(mio::net::UnixStream::from_std(stream)),
-        };
+        if let Stream::Tcp(stream) = &stream {
+            // Without keepalive a dead client is noticed later, by the limits of time.
+            let _ = super::wire::set_keepalive(&socket2::SockRef::from(stream), &config.tcp);
+        }
         let login = Login {
             phase: LoginPhase::Packet,
             peer,
@@ -173,36 +165,8 @@ impl Worker {
             waiting_in: None,
         };
         let deadline = self.now + config.login_timeout;
-        let client = Client {
-            id: self.shared.next_id(),
-            wire: Wire::new(socket),
-            state: State::Login(Box::new(login)),
-            seat: None,
-            image: Image::empty(),
-            statements: ClientStatements::default(),
-            unnamed: None,
-            stash: Vec::new(),
-            passing: 0,
-            dropping: false,
-            unread: false,
-            skipping: false,
-            queued: false,
-            was_held: false,
-            held: None,
-            follower: crate::split::Follower::default(),
-            identity: None,
-            person: None,
-            to_primary: false,
-            bound: None,
-            behind_since: None,
-            queue: 0,
-            turn: None,
-            notifications: Vec::new(),
-            dialect: tenfold_sql::Dialect::default(),
-            secret: self.secret(),
-            since: self.now,
-            permit,
-        };
+        let (wire, state) = (Wire::new(Socket::of(stream)), State::Login(Box::new(login)));
+        let client = Client::new(self.shared.next_id(), wire, state, self.secret(), self.now, permit);
         let key = self.clients.insert_with(|_| client);
         self.logins.push_back((deadline, key));
         self.take_in(key);
@@ -289,13 +253,9 @@ impl Worker {
                 }
             }
             Initial::Cancel(cancel) => {
-                let secret = cancel.key.to_vec();
-                if let Some((worker, place)) = client_of(cancel.process_id)
-                    && let Some(asker) = self.take_asker(key)
-                {
-                    self.shared.tell(worker, Order::Cancel { place, secret, asker: Box::new(asker) });
-                } else {
-                    self.client_gone(key);
+                let (id, secret) = (cancel.process_id, cancel.key.to_vec());
+                if let Some(asker) = self.take_asker(key) {
+                    self.shared.cancel(id, secret, asker);
                 }
                 None
             }

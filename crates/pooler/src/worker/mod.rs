@@ -12,6 +12,7 @@
 //! **Failure.** A panic in one worker ends the process in tests and is caught by nobody: the parsers are fuzzed, and a
 //! worker that went on with half a state would be worse. Errors of a socket end that connection only.
 
+mod adopt;
 mod aliases;
 mod away;
 mod batch;
@@ -22,6 +23,7 @@ mod client;
 mod connect;
 mod console;
 mod copying;
+mod depart;
 mod doubt;
 mod downstream;
 mod fitting;
@@ -60,7 +62,7 @@ use std::{
 use mio::{Events, Poll, Token, event::Event};
 use tenfold_sql::Classifier;
 
-pub(crate) use self::cancel::Asker;
+pub(crate) use self::cancel::{Asker, client_of};
 pub use self::client::ClientKey;
 pub(crate) use self::reports::Report;
 pub use self::rows::{ClientRow, ClientState, ServerRow, ServerState, WorkerRows};
@@ -71,6 +73,7 @@ use self::{
     cancel::Cancel,
     client::Client,
     console::Console,
+    depart::Departures,
     lend::LocalPool,
     pause::Pauses,
     randomness::Randomness,
@@ -146,6 +149,7 @@ pub(crate) struct Worker {
     next_second: Instant,
     idle_scan: usize,
     is_draining: bool,
+    departures: Departures,
     /// No client is read.
     is_suspended: bool,
     is_stopped: bool,
@@ -215,6 +219,7 @@ impl Worker {
             next_second: now + Duration::from_secs(1),
             idle_scan: 0,
             is_draining: false,
+            departures: Departures::default(),
             is_suspended: false,
             is_stopped: false,
         }
@@ -256,6 +261,7 @@ impl Worker {
                 self.event(event);
             }
             self.once_more();
+            self.depart_released();
             if self.now >= self.next_tick {
                 self.next_tick = self.now + TICK;
                 self.tick();
@@ -351,6 +357,12 @@ impl Worker {
             Order::Reconnect { database } => self.replace_idle(database.as_ref()),
             Order::Suspend { on } => self.suspend(on),
             Order::Reloaded => self.reloaded(),
+            Order::Adopt { client, accepted } => self.adopt(&client, *accepted),
+            Order::CatchUp { client, missed } => self.catch_up(client.0, &missed),
+            Order::Cut { database, round, channels } => self.cut(&database, round, &channels),
+            Order::Depart => self.depart_again(),
+            Order::HandOver { on } => self.hand_clients_over(on),
+            Order::CloseIdle { pool } => self.close_idle_servers(&pool),
             Order::Drain => self.drain(),
             Order::Stop => self.is_stopped = true,
         }

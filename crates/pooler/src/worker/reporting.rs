@@ -49,25 +49,35 @@ impl Worker {
         for key in self.listeners.clone() {
             let is_for = self.clients.get(key).is_some_and(|client| {
                 client.seat.as_ref().is_some_and(|seat| Arc::ptr_eq(&seat.pool.database, database))
-                    && client.image.channels().any(|own| **own == *channel)
             });
             if !is_for {
                 continue;
             }
-            let is_between = self
-                .clients
-                .get(key)
-                .is_some_and(|client| !client.wire.is_blocked() && self.is_between_messages(client));
-            if is_between {
-                self.send_client(key, message);
-            } else if let Some(client) = self.clients.get_mut(key)
-                && client.notifications.len() + message.len() <= super::NOTIFICATIONS_BYTES_MAX
-            {
-                client.notifications.extend_from_slice(message);
-            } else {
-                let text = "more notifications came than are kept for a client that takes none";
-                self.refuse_and_end(key, Refusal::HubLost, text);
-            }
+            self.notify_one(key, channel, message);
+        }
+    }
+
+    /// A notification for one who listens, as soon as it may be told.
+    pub(super) fn notify_one(&mut self, key: Key, channel: &str, message: &[u8]) {
+        let Some(client) = self.clients.get(key) else { return };
+        if !client.image.channels().any(|own| **own == *channel) {
+            return;
+        }
+        let is_between = !client.wire.is_blocked() && self.is_between_messages(client);
+        if let Some(client) = self.clients.get_mut(key)
+            && let Some((_, told)) = client.seat.as_mut().and_then(|seat| seat.round.as_mut())
+        {
+            *told += 1;
+        }
+        if is_between {
+            self.send_client(key, message);
+        } else if let Some(client) = self.clients.get_mut(key)
+            && client.notifications.len() + message.len() <= super::NOTIFICATIONS_BYTES_MAX
+        {
+            client.notifications.extend_from_slice(message);
+        } else {
+            let text = "more notifications came than are kept for a client that takes none";
+            self.refuse_and_end(key, Refusal::HubLost, text);
         }
     }
 

@@ -85,6 +85,9 @@ impl Worker {
             peer: login.peer,
             connected: self.now,
             connected_unix_ms: self.shared.clock.unix_ms_at(self.now),
+            round: None,
+            identity_text: None,
+            known_as: None,
             _counted: counted,
         };
         client.seat = Some(Box::new(seat));

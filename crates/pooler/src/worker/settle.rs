@@ -267,6 +267,7 @@ impl Worker {
         let Some(client) = self.clients.get_mut(client_key) else { return };
         let Some(seat) = client.seat.as_mut() else { return };
         seat.listens = false;
+        seat.round = None;
         let database = Arc::clone(&seat.pool.database);
         self.shared.ask(Ask::Unlisten { worker: self.index, client: ClientKey(client_key), database });
     }
@@ -277,6 +278,7 @@ impl Worker {
         let Some(server) = self.servers.get_mut(key) else { return };
         if let Some(seat) = client.seat.as_mut() {
             seat.listens = !channels.is_empty();
+            seat.round = None;
         }
         self.listeners.retain(|listener| *listener != client_key);
         if !channels.is_empty() {
@@ -418,6 +420,7 @@ impl Worker {
                 self.tell_untold(client);
             }
             self.resume_soon(client);
+            self.may_depart(client);
         }
         self.give(key);
     }

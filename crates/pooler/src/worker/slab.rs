@@ -58,6 +58,11 @@ impl Key {
         Token(usize::try_from(bits).expect("the pooler runs on 64-bit systems"))
     }
 
+    /// Of nobody: no place has this generation.
+    pub(crate) fn nobody() -> Self {
+        Self { place: u32::MAX, generation: u32::MAX }
+    }
+
     /// For other threads, which only give it back.
     pub(crate) fn to_bits(self) -> u64 {
         u64::from(self.generation) << 32 | u64::from(self.place)

@@ -40,7 +40,9 @@ impl Worker {
         if self.now >= self.next_second {
             self.next_second = self.now + Duration::from_secs(1);
             self.each_second();
+            self.depart_again();
         }
+        self.sweep();
         if self.is_draining {
             self.drain();
         }
@@ -239,8 +241,10 @@ impl Worker {
                 }
             }
             let is_mine = self.index == usize::try_from(pool.id).unwrap_or(0) % self.workers();
-            let is_wanted =
-                is_mine && pool.open() < settings.min && !pool.database.disabled.load(Ordering::Relaxed);
+            let is_wanted = is_mine
+                && pool.open() < settings.min
+                && !pool.database.disabled.load(Ordering::Relaxed)
+                && !pool.is_under_successor();
             if is_wanted
                 && self.may_connect(&pool)
                 && let Some(place) = pool.take_place(Duration::ZERO)

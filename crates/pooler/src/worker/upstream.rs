@@ -477,12 +477,15 @@ impl Worker {
                     && !set.local
                     && client.status_without_server() != TransactionStatus::Failed =>
             {
-                let identities = &client.seat.as_ref()?.pool.database.split.identities;
-                client.identity = match &set.value {
-                    SetValue::One(text) => identities.of(text),
+                let text = match &set.value {
+                    SetValue::One(text) => Some(text),
                     SetValue::Default => None,
                     SetValue::Complex => return None,
                 };
+                let seat = client.seat.as_mut()?;
+                let identities = &seat.pool.database.split.identities;
+                client.identity = text.and_then(|text| identities.of(text));
+                seat.identity_text = text.filter(|_| client.identity.is_some()).map(|text| text[..].into());
                 client.unnamed = None;
                 write::command_complete(&mut out, b"SET");
                 write::ready_for_query(&mut out, client.status_without_server());
@@ -492,6 +495,7 @@ impl Worker {
                     && client.status_without_server() != TransactionStatus::Failed =>
             {
                 client.identity = None;
+                client.seat.as_mut()?.identity_text = None;
                 client.unnamed = None;
                 write::command_complete(&mut out, b"RESET");
                 write::ready_for_query(&mut out, client.status_without_server());

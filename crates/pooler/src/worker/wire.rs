@@ -11,10 +11,12 @@
 
 use std::{
     io::{self, Read, Write},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::Arc,
 };
 
 use mio::{Interest, Registry, Token};
+use tenfold_service::acceptor::Stream;
 
 /// A socket of either family.
 #[derive(Debug)]
@@ -74,7 +76,24 @@ impl Write for Socket {
     }
 }
 
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(socket) => socket.as_fd(),
+            Self::Unix(socket) => socket.as_fd(),
+        }
+    }
+}
+
 impl Socket {
+    /// A socket that was accepted.
+    pub(crate) fn of(stream: Stream) -> Self {
+        match stream {
+            Stream::Tcp(stream) => Self::Tcp(mio::net::TcpStream::from_std(stream)),
+            Stream::Unix(stream) => Self::Unix(mio::net::UnixStream::from_std(stream)),
+        }
+    }
+
     fn register(&mut self, registry: &Registry, token: Token, interest: Interest) -> io::Result<()> {
         match self {
             Self::Tcp(socket) => registry.register(socket, token, interest),
@@ -126,8 +145,7 @@ impl Wire {
     ///
     /// # Errors
     /// The wire itself, if TLS has begun: its session is not to be had without it.
-    pub(crate) fn into_stream(self) -> Result<tenfold_service::acceptor::Stream, Self> {
-        use tenfold_service::acceptor::Stream;
+    pub(crate) fn into_stream(self) -> Result<Stream, Self> {
         if self.tls.is_some() {
             return Err(self);
         }
@@ -135,6 +153,13 @@ impl Wire {
             Socket::Tcp(socket) => Stream::Tcp(socket.into()),
             Socket::Unix(socket) => Stream::Unix(socket.into()),
         })
+    }
+
+    /// The socket once more, for another process; `None` if it speaks TLS, whose keys cannot be given away, or there is no
+    /// descriptor left.
+    pub(crate) fn share(&self) -> Option<OwnedFd> {
+        let socket = self.tls.is_none().then(|| self.socket.as_fd())?;
+        socket.try_clone_to_owned().ok()
     }
 
     /// Our own end of it; `None` of a Unix socket.

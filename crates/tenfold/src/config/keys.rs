@@ -254,6 +254,12 @@ const ADMIN: &[Key] = &[
         "What callers of the admin server must send as `Authorization: Bearer`, at least 16 characters. Needs a restart to change.",
         "\"${TENFOLD_ADMIN_TOKEN:-}\"",
     ),
+    key(
+        "handover",
+        Kind::Text(Form::Path),
+        "The Unix socket by which `tenfold run --take-over` finds this process, for this user alone. By itself it is in RUNTIME_DIRECTORY, XDG_RUNTIME_DIR or a folder of this user's. Needs a restart to change.",
+        "\"/run/tenfold/handover.sock\"",
+    ),
 ];
 
 const LOG: &[Key] = &[
@@ -273,13 +279,22 @@ const LOG: &[Key] = &[
     .or("\"1%\""),
 ];
 
-const DRAIN: &[Key] = &[key(
-    "deadline",
-    duration(0, DAY),
-    "How long open requests may finish in after SIGTERM or SIGINT; a second signal ends at once.",
-    "\"30s\"",
-)
-.or("\"30s\"")];
+const DRAIN: &[Key] = &[
+    key(
+        "deadline",
+        duration(0, DAY),
+        "How long open requests may finish in after SIGTERM or SIGINT; a second signal ends at once.",
+        "\"30s\"",
+    )
+    .or("\"30s\""),
+    key(
+        "handover",
+        duration(0, 30 * DAY),
+        "How long the old process of an online restart goes on serving those that the new one cannot take over.",
+        "\"10m\"",
+    )
+    .or("\"1h\""),
+];
 
 const EDGE: &[Key] = &[
     key(

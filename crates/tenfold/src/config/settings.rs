@@ -4,6 +4,7 @@
 //! (two routes that tie in its router, say) is its own `build`'s to refuse.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +32,8 @@ pub struct Settings {
     pub log_format: LogFormat,
     /// How long open requests may finish in.
     pub drain_deadline: Duration,
+    /// How long those are served that a successor cannot take over.
+    pub drain_handover: Duration,
     /// The edge. Without a route it listens nowhere.
     pub edge: edge::Config,
     /// The pooler, if there is a database.
@@ -61,6 +64,8 @@ pub struct Admin {
     pub probe_listen: Option<SocketAddr>,
     /// What callers must know.
     pub token: Option<Secret>,
+    /// The socket by which a successor comes; `None`: where such sockets are by themselves.
+    pub handover: Option<PathBuf>,
 }
 
 /// Text that is never printed.
@@ -96,6 +101,7 @@ impl Settings {
                 other => unknown(other),
             },
             drain_deadline: section(root, "drain").duration("deadline"),
+            drain_handover: section(root, "drain").duration("handover"),
             edge: edge_config(root, log),
             pooler: PoolerSettings::from_tree(root),
             shared: shared(root),
@@ -108,6 +114,7 @@ fn admin(table: &Table) -> Admin {
         listen: address(table.text("listen")),
         probe_listen: table.optional_text("probe_listen").map(address),
         token: table.optional_text("token").map(|token| Secret(token.to_owned())),
+        handover: table.optional_text("handover").map(PathBuf::from),
     }
 }
 

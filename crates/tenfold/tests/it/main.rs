@@ -9,6 +9,7 @@ mod import;
 mod pooling;
 mod pooling_tls;
 mod process;
+mod restart;
 mod running;
 mod sharing;
 mod sharing_hostile;

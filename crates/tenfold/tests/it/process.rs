@@ -54,8 +54,13 @@ impl Folder {
 
     /// Starts `tenfold run` and waits until it is ready.
     pub(crate) fn run(&self) -> Process {
+        self.run_with(&[])
+    }
+
+    /// The same, with more arguments.
+    pub(crate) fn run_with(&self, arguments: &[&str]) -> Process {
         let mut command = self.command();
-        command.args(["run", "-c"]).arg(self.file());
+        command.args(["run", "-c"]).arg(self.file()).args(arguments);
         let child = Child::spawn(&command).expect("the binary starts");
         let ready = wait_for("the ready line", LIMIT, || {
             let log = child.log();

@@ -182,7 +182,13 @@ const SETTINGS: &[(&str, Fate)] = &[
     ("so_reuseport", Gap { harmless: &["0"], why: ONE_PROCESS }),
     ("stats_period", Gap { harmless: &["60"], why: "averages at the console are those of a minute" }),
     ("stats_users", Pooler("stats_users", Words)),
-    ("suspend_timeout", Gap { harmless: &["10"], why: "a restart hands no sockets over; clients reconnect" }),
+    (
+        "suspend_timeout",
+        Gap {
+            harmless: &["10"],
+            why: "`tenfold run --take-over` hands over each client when it comes to rest",
+        },
+    ),
     ("syslog", Gap { harmless: &["0"], why: LOGS }),
     ("syslog_facility", Needless(LOGS)),
     ("syslog_ident", Needless(LOGS)),
