@@ -35,7 +35,7 @@ usage: cargo xtask tidy
            which requests of two real traces are hits, beside nginx and simulators
        cargo xtask bench codings
            what each content coding costs and saves at each level
-       cargo xtask prove failover|drain|hostile|cache-refresh|cache-memory|cache-redis [--short]
+       cargo xtask prove failover|drain|restart|hostile|cache-refresh|cache-memory|cache-redis [--short]
        cargo xtask prove pooler-faults|pooler-operations|pooler-fairness|pooler-hostile [--short]
        cargo xtask prove split-routes|split-share [--short]
        cargo xtask prove split [--short] [--pairs N] [--scenes paused,delayed,jittering,faults]

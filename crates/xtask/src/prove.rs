@@ -7,7 +7,8 @@
 //! **Mechanism.** `failover` kills nodes with SIGKILL, `drain` ends and reloads the process under load, `hostile` sends
 //! it what no client and no origin should, `cache-refresh` and `cache-memory` rush and flood the cache, `cache-redis` plays
 //! three edges and the Redis they share, `pooler-faults` breaks what a pooler stands between,
-//! `pooler-operations` plays an administrator, `split` lets replicas lag under reads of what was just written. Everything runs on loopback, on ports nobody had, as guarded children.
+//! `pooler-operations` plays an administrator, `restart` replaces the process
+//! under load, `split` lets replicas lag under reads of what was just written. Everything runs on loopback, on ports nobody had, as guarded children.
 //!
 //! **Failure.** What cannot be set up is an error with its reason; a promise broken is a row of the table. Shorter forms
 //! of the same run with the tests of crate `tenfold`.
@@ -52,6 +53,8 @@ pub(crate) enum Proof {
     PoolerFaults,
     /// The pooler is paused, reloaded, and its server restarted, under load.
     PoolerOperations,
+    /// New processes take over from the running one.
+    Restart,
     /// Some of the pooler's clients want more than their share.
     PoolerFairness,
     /// Bytes reach the pooler that no client sends.
@@ -73,6 +76,7 @@ impl Proof {
             "cache-redis" => Some(Self::CacheRedis),
             "pooler-faults" => Some(Self::PoolerFaults),
             "pooler-operations" => Some(Self::PoolerOperations),
+            "restart" => Some(Self::Restart),
             "pooler-fairness" => Some(Self::PoolerFairness),
             "pooler-hostile" => Some(Self::PoolerHostile),
             "split-routes" => Some(Self::SplitRoutes),
@@ -98,6 +102,7 @@ pub(crate) fn run(root: &Path, proof: Proof, short: bool) -> Result<ExitCode> {
         Proof::CacheRefresh => cache::prove_refresh(&scratch, short)?,
         Proof::CacheMemory => cache::prove_memory(&scratch, short)?,
         Proof::CacheRedis => sharing::prove(&scratch, short)?,
+        Proof::Restart => pooler::prove_restart(&scratch, short)?,
         Proof::PoolerFairness => pooler::prove_fairness(&scratch, short)?,
         Proof::PoolerHostile => pooler::prove_hostile(&scratch, short)?,
         Proof::PoolerOperations => pooler::prove_operations(&scratch, short)?,

@@ -144,6 +144,17 @@ impl Tenfold {
         Ok(Self { child, edge, admin, program, file })
     }
 
+    /// Starts another process that takes over from this one, which is given back; its end is still to come.
+    pub(crate) fn take_over(&mut self) -> Result<Child> {
+        let mut command = Command::new(&self.program);
+        command.args(["run", "--take-over", "-c"]).arg(&self.file);
+        let mut child = Child::spawn(&command)?;
+        if let Err(error) = child.wait_for_output("is ready", START_TIME_MAX) {
+            bail!("{error}:\n{}", child.log());
+        }
+        Ok(std::mem::replace(&mut self.child, child))
+    }
+
     /// Writes another configuration, without telling it.
     pub(crate) fn write(&self, listen: &[SocketAddr], rest: &str) -> Result<()> {
         write_file(&self.file, listen, self.admin, rest)

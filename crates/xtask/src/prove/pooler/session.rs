@@ -7,7 +7,9 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use tenfold_pgwire::backend::{Authentication, BackendKeyData, CommandComplete, DataRow, Report};
+use tenfold_pgwire::backend::{
+    Authentication, BackendKeyData, CommandComplete, DataRow, NotificationResponse, Report,
+};
 use tenfold_pgwire::frame::Frames;
 use tenfold_pgwire::frontend::Format;
 use tenfold_pgwire::scram::{Client, ClientBinding, NONCE_BYTES, SaltedPassword};
@@ -53,6 +55,8 @@ pub(super) struct Session {
     read: Vec<u8>,
     process_id: u32,
     key: Vec<u8>,
+    /// What notifications said, of any channel.
+    pub(super) heard: Vec<String>,
     /// While the server asks for a password.
     scram: Option<Client>,
 }
@@ -66,7 +70,8 @@ impl Session {
         let stream = TcpStream::connect(to).map_err(|_| Lost::Refused)?;
         let ready = stream.set_nodelay(true).and_then(|()| stream.set_read_timeout(Some(ANSWER_TIME_MAX)));
         ready.map_err(|_| Lost::Refused)?;
-        let mut session = Self { stream, read: Vec::new(), process_id: 0, key: Vec::new(), scram: None };
+        let mut session =
+            Self { stream, read: Vec::new(), process_id: 0, key: Vec::new(), heard: Vec::new(), scram: None };
         let mut out = Vec::new();
         let params = [(&b"user"[..], user.as_bytes()), (b"database", b"postgres")];
         startup::append_startup(&mut out, 0, params);
@@ -104,6 +109,7 @@ impl Session {
                 match frame.tag {
                     b'D' => answer.rows.push(first_column(body)),
                     b'E' => answer.error = Some(failure(body)),
+                    b'A' => self.heard.extend(payload(body)),
                     b'R' => {
                         asked = Some(body.to_vec());
                         break;
@@ -195,6 +201,12 @@ pub(super) fn append_execute(out: &mut Vec<u8>, sql: &str, param: &str) {
     write::bind(out, b"", b"", Format::Text, [Some(param.as_bytes())], Format::Text);
     write::execute(out, b"", 0);
     write::sync(out);
+}
+
+/// What a NotificationResponse says.
+fn payload(body: &[u8]) -> Option<String> {
+    let notification = NotificationResponse::parse(body).ok()?;
+    Some(String::from_utf8_lossy(notification.payload).into_owned())
 }
 
 fn first_column(body: &[u8]) -> String {
