@@ -14,6 +14,7 @@ workers = 2
 listen = "127.0.0.1:9900"
 probe_listen = "0.0.0.0:9901"
 token = "${ADMIN_TOKEN}"
+handover = "/run/tenfold/handover.sock"
 
 [log]
 format = "json"
@@ -21,6 +22,7 @@ access = "12.5%"
 
 [drain]
 deadline = "10s"
+handover = "20m"
 
 [edge]
 listen = ["0.0.0.0:8080", "[::1]:8081"]

@@ -255,6 +255,7 @@ mod tests {
     fn a_folder_of_somebody_else_or_open_to_others_is_not_used() {
         let folder = tempfile::tempdir().unwrap();
         let own = fs::metadata(folder.path()).unwrap().uid();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
         assert!(is_private(folder.path(), own));
         assert!(!is_private(folder.path(), own + 1));
         assert!(!is_private(&folder.path().join("missing"), own));
