@@ -2,6 +2,7 @@
 
 const path = require('node:path');
 const express = require('express');
+const db = require('./db');
 const errors = require('./errors');
 
 const app = express();
@@ -12,6 +13,7 @@ app.locals.money = (cents) => euros.format(cents / 100);
 
 app.use(express.json());
 app.get('/health', (req, res) => res.json({ status: 'ok' }));
+app.use(db.follow);
 app.use('/api', require('./routes/session'));
 app.use('/api', require('./routes/products'));
 app.use('/api', require('./routes/cart'));

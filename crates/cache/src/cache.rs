@@ -216,6 +216,9 @@ impl Cache {
         if purge_state == PurgeState::Hard {
             return Lookup::Miss(MissReason::Purged);
         }
+        if !entry.facts.shows(&facts.floor) {
+            return Lookup::Miss(MissReason::OwnWrite);
+        }
         let softened = purge_state == PurgeState::Soft;
         let suspect = purge_state == PurgeState::Suspect;
         match freshness::decide(facts, rule, &entry.facts, softened, now) {
@@ -253,6 +256,9 @@ impl Cache {
     /// A stored part answers while it is fresh; nothing else is done with it.
     fn find_part(&self, entry: Arc<Entry>, facts: &RequestFacts<'_>, rule: &Rule, now: Timestamp) -> Lookup {
         let untouched = self.purge_state(&entry) == PurgeState::Untouched;
+        if !entry.facts.shows(&facts.floor) {
+            return Lookup::Miss(MissReason::OwnWrite);
+        }
         match freshness::decide(facts, rule, &entry.facts, false, now) {
             Decision::Fresh(standing) if untouched => Lookup::Hit(Hit::new(entry, standing)),
             _ => Lookup::Miss(MissReason::Partial),
@@ -364,7 +370,7 @@ impl Cache {
     fn stored_meanwhile(&self, ask: &Ask<'_>) -> Option<Hit> {
         let object = self.store.peek(ask.key.as_bytes())?;
         let Selected::Whole(entry) = object.into_selected(ask.facts, ask.now) else { return None };
-        if self.purge_state(&entry) != PurgeState::Untouched {
+        if self.purge_state(&entry) != PurgeState::Untouched || !entry.facts.shows(&ask.facts.floor) {
             return None;
         }
         match freshness::decide(ask.facts, ask.rule, &entry.facts, false, ask.now) {
@@ -415,6 +421,9 @@ impl Cache {
         let identity = Identity {
             request: KeptFields::new(ask.facts.fields),
             class: ask.class,
+            // What another edge asked for may be older.
+            asked: if self.tier().is_some() { Timestamp(0) } else { ask.now },
+            floor: ask.facts.floor,
             began: self.purges.sequence(),
             heard: self.tier().map(|tier| tier.heard()),
             url_slots,
@@ -694,13 +703,26 @@ impl Cache {
         self.purge_state(entry) == PurgeState::Hard
     }
 
-    /// Stores a complete response, unless it was purged while it was fetched.
+    /// Stores a complete response, unless it was purged while it was fetched, or somebody who has to see more has asked
+    /// since and got it.
     pub(crate) fn filled(&self, key: &[u8], entry: &Arc<Entry>) -> bool {
-        if self.is_purged(entry) {
+        if self.is_purged(entry) || self.has_higher(key, entry) {
             return false;
         }
         self.count_stored(self.store.put(key, entry));
         true
+    }
+
+    /// Whether what is stored in its place shows more, and was asked for no earlier.
+    fn has_higher(&self, key: &[u8], entry: &Entry) -> bool {
+        let is_higher = |stored: &Arc<Entry>| {
+            let is_rival = stored.part.is_none() && entry.part.is_none() && stored.selects_as(entry);
+            is_rival
+                && !entry.facts.shows(&stored.facts.floor)
+                && stored.facts.asked >= entry.facts.asked
+                && !self.is_purged(stored)
+        };
+        self.store.peek(key).is_some_and(|object| object.entries().iter().any(is_higher))
     }
 
     /// Stores a freshened response in the place of the old one, if that is still what is stored: its body must not

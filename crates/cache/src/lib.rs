@@ -8,7 +8,7 @@
 //! [`Cache::lookup`]. A hit costs one hash, one shared lock of a shard and one `Arc` clone. Otherwise
 //! [`Cache::join`] says whether to lead a fill, to follow one, or to go alone. Purges are sequence numbers
 //! ([`purge`]), so that removing a million entries costs one atomic store. Nothing here reads a clock, opens a socket
-//! or draws a random number.
+//! or draws a random number. A request may carry a [`Floor`]: what its client did and has to see.
 //!
 //! **Failure.** Input is hostile: a header that cannot be understood makes a response staler, never fresher. Every
 //! map, list and window is bounded by [`Config`] or a named constant, and a full one means "go upstream", never an
@@ -21,6 +21,7 @@ mod encode;
 mod encoded;
 mod entry;
 mod fill;
+mod floor;
 mod key;
 mod marks;
 mod permit;
@@ -45,6 +46,7 @@ pub use encode::{Encoder, compress_at, level_of};
 pub use encoded::{Representation, VARY_LINE};
 pub use entry::{Entry, Head, Interim, Part};
 pub use fill::{Event, Fill, Follower, HeadOutcome};
+pub use floor::Floor;
 pub use key::{KeyBuf, KeyUrl, Scheme};
 pub use policy::{Coding, Compress, Early, RequestFacts, Timestamp};
 pub use purge::{PREFIX_DEPTH_MAX, Purge, Purged};

@@ -36,6 +36,8 @@ reasons! {
         Purged = "purged",
         /// What is stored may not answer this request (stored under an override that does not apply to it).
         Guarded = "guarded",
+        /// What is stored may be older than what this client did.
+        OwnWrite = "own_write",
     }
 }
 

@@ -28,6 +28,8 @@ pub struct Config {
     pub routes: Vec<RouteConfig>,
     /// What the access log keeps; `log`.
     pub access_log: AccessLogConfig,
+    /// How clients see their own writes, on routes that say so; `edge.own_writes`.
+    pub own_writes: OwnWrites,
 }
 
 /// Bounds on what a client may send, hold or wait for.
@@ -144,6 +146,47 @@ pub struct RouteConfig {
     pub to: String,
     /// What may be cached, and for how long.
     pub cache: tenfold_cache::Rule,
+    /// Whether clients see their own writes, cached answers included; `own_writes`.
+    pub own_writes: bool,
+}
+
+/// How clients see their own writes.
+#[derive(Clone, Debug)]
+pub struct OwnWrites {
+    /// Seals what clients carry; edges that share clients share it. `None`: one that this process makes up.
+    pub key: Option<SealKey>,
+    /// How long what a client carries counts.
+    pub ttl: Duration,
+    /// Replicas further behind than this are not used, nowhere.
+    pub lag_max: Duration,
+}
+
+impl Default for OwnWrites {
+    fn default() -> Self {
+        Self { key: None, ttl: Duration::from_secs(3600), lag_max: Duration::from_secs(10) }
+    }
+}
+
+/// A key that is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SealKey(Box<[u8]>);
+
+impl SealKey {
+    /// Of any bytes that are hard to guess.
+    #[must_use]
+    pub fn new(bytes: &[u8]) -> Self {
+        Self(bytes.into())
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for SealKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
 }
 
 /// What the access log keeps. Refusals and errors are always kept.

@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tenfold_cache::{
-    AloneReason, Body, CacheStatus, Fill, Follower, Forward, Hit, Join, KeyBuf, Lookup, MissReason, Renewal,
-    RequestFacts, Rule, Scheme, Timestamp,
+    AloneReason, Body, CacheStatus, Fill, Floor, Follower, Forward, Hit, Join, KeyBuf, Lookup, MissReason,
+    Renewal, RequestFacts, Rule, Scheme, Timestamp,
 };
 use tenfold_http1::{
     BodyLength, Error as Malformed, Field, Method, RequestHead, TargetForm, Version, write_content_length,
@@ -29,8 +29,10 @@ use crate::forward::{
 };
 use crate::io::take_outbox;
 use crate::local::{Local, Scratch};
-use crate::metrics::CacheOutcome;
+use crate::metrics::{CacheOutcome, PositionOutcome};
 use crate::normalise::{Target, client_ip, is_trusted, normalise, normalise_host};
+use crate::own_writes::Brought;
+use crate::position::Token;
 use crate::reason::{Reason, Refusal, write_refusal};
 use crate::reply::{self, Ours, ShownKey, write_stored};
 use crate::request_id::RequestId;
@@ -64,13 +66,15 @@ pub(crate) struct Entrance<'a> {
 struct Request<'r, 'b> {
     head: &'r RequestHead<'b>,
     /// Those that exist for routes, keys, `Vary` and nodes alike. What else `head` holds is framing.
-    fields: &'r [Field<'b>],
+    fields: &'r [Field<'r>],
     scheme: Scheme,
     host: &'r str,
     target: Target<'r>,
     request_id: RequestId,
     client: Client,
     route: RouteIndex,
+    /// What its client has to see, on routes that care.
+    token: Option<Token>,
 }
 
 impl Entrance<'_> {
@@ -90,13 +94,21 @@ impl Entrance<'_> {
         if head.form == TargetForm::Asterisk {
             return self.describe_server(&request_id, head, &client, out);
         }
+        let brought = self.brought(&head.fields);
+        let without_ours;
+        let came: &[Field<'_>] = if brought.rewrites() {
+            without_ours = brought.fields(&head.fields);
+            &without_ours
+        } else {
+            &head.fields
+        };
         // Most requests leave nothing out, and need no list of their own.
         let kept;
         let (fields, scheme): (&[Field<'_>], _) = if survey.claims || head.names_hop_by_hop {
-            kept = passed_on(&head.fields, head.names_hop_by_hop, trusted);
+            kept = passed_on(came, head.names_hop_by_hop, trusted);
             (&kept, told_scheme(&kept))
         } else {
-            (&head.fields, Scheme::Http)
+            (came, Scheme::Http)
         };
         let Scratch { path, host, key } = scratch;
         match self.resolve(head, fields, path, host) {
@@ -107,11 +119,23 @@ impl Entrance<'_> {
                     false => target.query.map(Cow::Borrowed),
                 };
                 let target = Target { query: counts.as_deref(), ..target };
-                let request = Request { head, fields, scheme, host, target, request_id, client, route };
+                let token = brought.token.filter(|_| self.snapshot.routes[route.0].own_writes);
+                let request =
+                    Request { head, fields, scheme, host, target, request_id, client, route, token };
                 self.look_up(&request, key, out)
             }
             Err(refused) => self.refuse(head, &request_id, &client, refused, out),
         }
+    }
+
+    /// What the client carries, where that counts for anything.
+    fn brought(&self, fields: &[Field<'_>]) -> Brought {
+        let Some(seal) = &self.snapshot.seal else { return Brought::default() };
+        let brought = Brought::of(fields, seal, self.local.worker.clock.unix_ms_at(self.now));
+        if brought.refused {
+            self.local.shared.metrics.on_position(PositionOutcome::Refused);
+        }
+        brought
     }
 
     fn rule(&self, route: RouteIndex) -> &Rule {
@@ -228,6 +252,7 @@ impl Entrance<'_> {
     fn look_up(&self, request: &Request<'_, '_>, key: &mut KeyBuf, out: &mut Vec<u8>) -> Step {
         let route = &self.snapshot.routes[request.route.0];
         let facts = RequestFacts::read(request.head.method_text, request.fields).under(&route.rule);
+        let facts = facts.needing(self.floor(request));
         let now = Timestamp(self.local.worker.clock.unix_ms_at(self.now));
         if facts.bypass().is_none() {
             let Target { path, query } = request.target;
@@ -265,14 +290,7 @@ impl Entrance<'_> {
                 }
                 step
             }
-            Lookup::Miss(reason) => {
-                let forward = match reason {
-                    MissReason::Vary => Forward::VaryMiss,
-                    MissReason::Partial => Forward::Partial,
-                    _ => Forward::UriMiss,
-                };
-                self.join(request, &question, None, CacheStatus::forward(forward), out)
-            }
+            Lookup::Miss(reason) => self.join(request, &question, None, self.missed(reason), out),
             Lookup::Bypass(reason) => {
                 let method = reason == tenfold_cache::BypassReason::Method;
                 let forward = CacheStatus::forward(if method { Forward::Method } else { Forward::Bypass });
@@ -284,6 +302,29 @@ impl Entrance<'_> {
                 let refused = (Reason::NotCached, Some(request.route));
                 self.refuse(request.head, &request.request_id, &request.client, refused, out)
             }
+        }
+    }
+}
+
+impl Entrance<'_> {
+    /// What a request's client has to see, as the cache knows it.
+    fn floor(&self, request: &Request<'_, '_>) -> Floor {
+        match (&self.snapshot.seal, &request.token) {
+            (Some(seal), Some(token)) => seal.floor(token),
+            _ => Floor::NONE,
+        }
+    }
+
+    /// What is said of a miss.
+    fn missed(&self, reason: MissReason) -> CacheStatus {
+        match reason {
+            MissReason::Vary => CacheStatus::forward(Forward::VaryMiss),
+            MissReason::Partial => CacheStatus::forward(Forward::Partial),
+            MissReason::OwnWrite => {
+                self.local.shared.metrics.passed_over.add(1);
+                CacheStatus { detail: Some(reason.as_str()), ..CacheStatus::forward(Forward::Stale) }
+            }
+            _ => CacheStatus::forward(Forward::UriMiss),
         }
     }
 }
@@ -401,6 +442,7 @@ impl Entrance<'_> {
             request: NodeRequest::new(head, request.head.method, request.head.body),
             client: request.client,
             request_id: request.request_id,
+            token: request.token,
             cache,
             watch: None,
             recording: RefCell::default(),
@@ -413,6 +455,8 @@ impl Entrance<'_> {
     /// The head for a node, without framing and without its end.
     fn write_head(&self, request: &Request<'_, '_>, for_cache: bool) -> Vec<u8> {
         let mut out = take_outbox();
+        let sealed = self.snapshot.seal.as_ref().zip(request.token.as_ref());
+        let position = sealed.map(|(seal, token)| seal.write(token));
         let forwarding = Forwarding {
             peer: self.peer,
             client: request.client.ip,
@@ -420,6 +464,7 @@ impl Entrance<'_> {
             request_id: &request.request_id,
             for_cache,
             unencoded: for_cache && self.rule(request.route).compress().is_some(),
+            position: position.as_deref(),
         };
         let Request { head, target, fields, scheme, .. } = *request;
         let outgoing = Outgoing { method: head.method_text, target, fields, scheme };

@@ -123,6 +123,7 @@ fn why_missed(reason: MissReason, cache: &Explained, request_fields: &[Field<'_>
         MissReason::Guarded => {
             "what is stored was given its lifetime by the route, which does not apply to a request with Authorization or Cookie"
         }
+        MissReason::OwnWrite => "what is stored may be older than what this client wrote",
         _ => reason.as_str(),
     };
     let alone = if cache.uncacheable_s > 0 {

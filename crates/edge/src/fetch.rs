@@ -431,7 +431,7 @@ fn rejoin(local: &Rc<Local>, task: &Task, reason: ReleaseReason) -> Option<Rejoi
     let (_, _, host) = task.request.described();
     let joined = task.with_head(|head, fields| {
         let rule = &task.route().rule;
-        let facts = RequestFacts::read(head.method_text, fields).under(rule);
+        let facts = RequestFacts::read(head.method_text, fields).under(rule).needing(task.floor());
         let mut key = KeyBuf::new();
         task.route().key(&mut key, told_scheme(fields), host, (head.path, head.query), &facts);
         match local.cache().join(&key, &facts, rule, None, local.worker.index, local.timestamp()) {

@@ -20,6 +20,7 @@ use tenfold_cache::Scheme;
 use tenfold_http1::{Field, Fields, RequestHead, hop_by_hop_named, is_hop_by_hop};
 
 use crate::normalise::Target;
+use crate::position::NAME;
 use crate::request_id::{RequestId, RequestIds};
 
 /// What the node is told about where a request came from, beside what a trusted proxy says in the request itself.
@@ -37,13 +38,16 @@ pub(crate) struct Forwarding<'a> {
     pub(crate) for_cache: bool,
     /// The answer is to come without a content coding: it will be given those that its readers accept.
     pub(crate) unencoded: bool,
+    /// What the client has to see, sealed.
+    pub(crate) position: Option<&'a str>,
 }
 
 /// Names that begin so are said by proxies; what of them holds is written anew.
 const CLAIMED_PREFIXES: [&str; 3] = ["x-forwarded", "x-original-", "x-rewrite-"];
 
-/// Other names by which a client could pretend to be a proxy. `Proxy` becomes `HTTP_PROXY` in CGI.
-const CLAIMED_BY_PROXIES: [&str; 14] = [
+/// Other names by which a client could pretend to be a proxy. `Proxy` becomes `HTTP_PROXY` in CGI; what a client has to see
+/// the node hears from us, once it is believed.
+const CLAIMED_BY_PROXIES: [&str; 15] = [
     "forwarded",
     "x-real-ip",
     "x-client-ip",
@@ -58,6 +62,7 @@ const CLAIMED_BY_PROXIES: [&str; 14] = [
     "true-client-ip",
     "proxy",
     "x-proxyuser-ip",
+    "tenfold-position",
 ];
 
 /// A GET that says it is a DELETE: harmless where every answer is the sender's own, poison where answers are shared.
@@ -78,7 +83,8 @@ const WRITTEN_ANEW: [&str; 5] =
     ["host", "x-request-id", "traceparent", "x-forwarded-for", "x-forwarded-proto"];
 
 /// Written by us and different for each request: an answer that varies by them can answer no other.
-const EACH_ITS_OWN: [&str; 4] = ["x-forwarded-for", "forwarded", "x-request-id", "traceparent"];
+const EACH_ITS_OWN: [&str; 5] =
+    ["x-forwarded-for", "forwarded", "x-request-id", "traceparent", "tenfold-position"];
 
 /// What one look at the names says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -191,6 +197,9 @@ pub(crate) fn write_request_head(
         write_field(out, b"Accept-Encoding", b"identity");
     }
     write_provenance(out, request, forwarding);
+    if let Some(position) = forwarding.position {
+        write_field(out, NAME.as_bytes(), position.as_bytes());
+    }
     write_trace(out, request.fields, forwarding.request_id, ids);
 }
 
@@ -314,11 +323,15 @@ fn write_address(out: &mut Vec<u8>, address: IpAddr) {
 fn write_trace(out: &mut Vec<u8>, fields: &[Field<'_>], request_id: &RequestId, ids: &mut RequestIds) {
     write_field(out, b"X-Request-Id", request_id.as_bytes());
     let given = fields.iter().find(|(name, _)| name.eq_ignore_ascii_case(b"traceparent"));
+    let own;
     let (trace, flags): (&[u8], &[u8]) = match given.and_then(|(_, value)| parse_traceparent(value)) {
         Some(parts) => parts,
         None if is_trace_id(request_id.as_bytes()) => (request_id.as_bytes(), b"00"),
-        // A trusted proxy's own form of id.
-        None => return,
+        // A trusted proxy's own form of id is no trace's.
+        None => {
+            own = ids.make();
+            (own.as_bytes(), b"00")
+        }
     };
     out.extend_from_slice(b"traceparent: 00-");
     out.extend_from_slice(trace);
@@ -330,7 +343,7 @@ fn write_trace(out: &mut Vec<u8>, fields: &[Field<'_>], request_id: &RequestId, 
 }
 
 /// `version-traceid-parentid-flags`; a later version may say more after that (W3C Trace Context §3.2).
-fn parse_traceparent(value: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(crate) fn parse_traceparent(value: &[u8]) -> Option<(&[u8], &[u8])> {
     let hex = |part: &[u8]| part.iter().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(b));
     let mut parts = value.split(|&b| b == b'-');
     let (version, trace, parent, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
@@ -400,6 +413,7 @@ mod tests {
             request_id: &request_id,
             for_cache,
             unencoded: false,
+            position: None,
         };
         let mut out = Vec::new();
         let fields = passed_on(&head.fields, head.names_hop_by_hop, trusted);

@@ -317,6 +317,7 @@ mod tests {
             clusters: vec![cluster],
             routes: Vec::new(),
             access_log: AccessLogConfig::default(),
+            own_writes: crate::config::OwnWrites::default(),
         };
         Arc::new(Snapshot::build(config, &Registry::new(1), previous, Instant::now()).expect("builds"))
     }

@@ -26,7 +26,9 @@ mod io;
 mod local;
 mod metrics;
 pub mod normalise;
+mod own_writes;
 mod pass;
+mod position;
 pub mod reason;
 mod reply;
 mod request_id;
@@ -37,7 +39,7 @@ pub mod upstream;
 
 use std::future::Future;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
@@ -52,6 +54,7 @@ use crate::access_log::AccessLog;
 use crate::config::{BuildError, Config};
 use crate::local::{Local, Shared};
 use crate::metrics::{CacheOutcome, EdgeMetrics};
+pub use crate::own_writes::{After, Answering, Positions};
 pub use crate::snapshot::Snapshot;
 
 /// What the edge needs from the process.
@@ -97,8 +100,16 @@ impl Edge {
             registry,
             access_log,
             seed,
+            positions: OnceLock::new(),
         };
         Ok(Self { shared: Arc::new(shared), refusal: reason::connection_refusal().into() })
+    }
+
+    /// Gives it somebody who knows where the database is, for routes with `own_writes`. The first one counts. Without one,
+    /// every write is of an unknown position.
+    pub fn set_positions(&self, positions: Positions) {
+        // There is one pooler in a process, or none.
+        let _ = self.shared.positions.set(positions);
     }
 
     /// Serves one connection until it ends. The future belongs on the worker given.

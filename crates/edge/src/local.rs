@@ -5,7 +5,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use tenfold_cache::{Cache, KeyBuf, Timestamp};
@@ -14,13 +14,13 @@ use tenfold_service::worker::Worker;
 
 use crate::access_log::AccessLog;
 use crate::metrics::EdgeMetrics;
+use crate::own_writes::Positions;
 use crate::request_id::RequestIds;
 use crate::snapshot::Snapshot;
 use crate::task::Client;
 use crate::upstream::Pool;
 
 /// What all workers share.
-#[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) snapshot: ArcSwap<Snapshot>,
     pub(crate) cache: Arc<Cache>,
@@ -29,6 +29,14 @@ pub(crate) struct Shared {
     pub(crate) access_log: AccessLog,
     /// Random; each worker mixes in its index.
     pub(crate) seed: u64,
+    /// Who knows where the database is.
+    pub(crate) positions: OnceLock<Positions>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
 }
 
 /// What one worker has for itself.

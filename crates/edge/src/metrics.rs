@@ -91,6 +91,33 @@ impl UpstreamFailure {
     }
 }
 
+/// What a client was told about its write; the label `outcome` of `tenfold_edge_positions`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PositionOutcome {
+    /// The position after it.
+    Known,
+    /// That the primary answers for a while, since nobody knew the position.
+    Unknown,
+    /// Nothing: the request did nothing at the database.
+    Nothing,
+    /// The request's own token was not believed.
+    Refused,
+}
+
+impl PositionOutcome {
+    const ALL: [Self; 4] = [Self::Known, Self::Unknown, Self::Nothing, Self::Refused];
+
+    /// The label's value.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Known => "issued",
+            Self::Unknown => "unknown",
+            Self::Nothing => "nothing",
+            Self::Refused => "refused",
+        }
+    }
+}
+
 /// Counters of one route.
 #[derive(Clone, Debug)]
 pub(crate) struct RouteMetrics {
@@ -231,6 +258,9 @@ pub(crate) struct EdgeMetrics {
     pub(crate) client_bytes_written: Counter,
     /// Background fills begun to renew what was served stale.
     pub(crate) refreshes: Counter,
+    /// Stored answers that were too old for who had written something.
+    pub(crate) passed_over: Counter,
+    positions: [Counter; PositionOutcome::ALL.len()],
 }
 
 impl EdgeMetrics {
@@ -238,8 +268,18 @@ impl EdgeMetrics {
     #[must_use]
     pub(crate) fn new(registry: &Registry) -> Self {
         let counter = |name, help| registry.counter(name, help, &[]);
+        let positions = PositionOutcome::ALL.map(|outcome| {
+            let labels = [("outcome", outcome.as_str())];
+            let help = "Tokens on routes with own_writes: given to clients, or not believed.";
+            registry.counter("tenfold_edge_positions", help, &labels)
+        });
         Self {
             registry: registry.clone(),
+            positions,
+            passed_over: counter(
+                "tenfold_edge_cache_passed_over",
+                "Stored answers passed over for clients that had written since.",
+            ),
             client_bytes_read: counter("tenfold_edge_client_read_bytes", "Bytes read from clients."),
             client_bytes_written: counter("tenfold_edge_client_written_bytes", "Bytes written to clients."),
             refreshes: counter(
@@ -254,6 +294,11 @@ impl EdgeMetrics {
     pub(crate) fn worker_requests(&self, worker: usize) -> Counter {
         let labels = [("worker", &*worker.to_string())];
         self.registry.counter("tenfold_edge_worker_requests", "Requests by the worker they came to.", &labels)
+    }
+
+    /// A client was told, or not believed.
+    pub(crate) fn on_position(&self, outcome: PositionOutcome) {
+        self.positions[outcome as usize].add(1);
     }
 
     /// A request was refused, or a connection cut.

@@ -38,6 +38,7 @@ use crate::fetch;
 use crate::io::{BUFFER_BYTES, IoError, Pace, Reader, Socket, Writer};
 use crate::local::Local;
 use crate::metrics::UpstreamFailure;
+use crate::own_writes;
 use crate::reason::Reason;
 use crate::reply::{self, Answer};
 use crate::task::Task;
@@ -452,7 +453,11 @@ async fn final_head(
             }
         };
         match answer {
-            Answer::Final(answer) => return Ok((answer, following)),
+            Answer::Final(answer) => {
+                let told = own_writes::tell(local, task, client.outbox).await;
+                let answer = reply::Final { head_bytes: answer.head_bytes + told, ..answer };
+                return Ok((answer, following));
+            }
             Answer::Interim { is_continue } if is_continue && progress.continued.replace(true) => {
                 client.outbox.clear();
             }

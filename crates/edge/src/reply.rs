@@ -19,6 +19,7 @@ use crate::conn::After;
 use crate::forward::{fields_to_keep, overrides_method, told_scheme, varies_by_each, write_response_fields};
 use crate::io::{COPIED_BYTES_MAX, Socket};
 use crate::local::Local;
+use crate::own_writes;
 use crate::pass::client_pace;
 use crate::reason::{Reason, Refusal, write_refusal};
 use crate::request_id::RequestId;
@@ -257,7 +258,15 @@ pub(crate) async fn refuse(local: &Rc<Local>, socket: &mut Socket, task: &mut Ta
         head_only: task.client.head_only,
         date: &local.worker.clock.http_date(),
     };
+    let lines = own_writes::lines_of_failure(local, task, reason);
+    let before = socket.outbox.len();
     write_refusal(&mut socket.outbox, &refusal);
+    let head = socket.outbox.get(before..).unwrap_or_default();
+    if let (Some(lines), Some(end)) = (lines, memchr::memchr(b'\n', head)) {
+        // Behind the status line.
+        let at = before + end + 1;
+        socket.outbox.splice(at..at, lines.bytes());
+    }
     let limits = task.snapshot.config.limits;
     match socket.writer(client_pace(&limits)).flush().await {
         Ok(()) => After::of(close),

@@ -321,6 +321,7 @@ mod tests {
                 .collect(),
             to: String::new(),
             cache: tenfold_cache::Rule::Off,
+            own_writes: false,
         }
     }
 

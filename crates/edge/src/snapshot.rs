@@ -13,6 +13,7 @@ use crate::config::{BuildError, Config};
 use crate::forward::is_kept_from_nodes;
 use crate::metrics::{ClusterMetrics, RouteMetrics};
 use crate::normalise::normalise_host;
+use crate::position::Seal;
 use crate::router::{RouteIndex, Router};
 use crate::upstream::{ClusterState, NodeState};
 
@@ -28,6 +29,8 @@ pub struct Snapshot {
     /// Requests that found no route.
     pub(crate) unrouted: RouteMetrics,
     pub(crate) codec: tenfold_http1::Limits,
+    /// Where a route lets clients see their own writes.
+    pub(crate) seal: Option<Seal>,
 }
 
 /// One route, ready for use.
@@ -35,6 +38,8 @@ pub struct Snapshot {
 pub(crate) struct RouteState {
     pub(crate) name: Arc<str>,
     pub(crate) rule: Rule,
+    /// Its clients see their own writes.
+    pub(crate) own_writes: bool,
     /// The headers it asks for, for the cache's key: without them another route, and perhaps another cluster, answers.
     pub(crate) conditions: Box<[u8]>,
     pub(crate) cluster: Arc<ClusterState>,
@@ -104,17 +109,22 @@ impl Snapshot {
             routes.push(RouteState {
                 name: route.name.as_str().into(),
                 rule: route.cache.clone(),
+                own_writes: route.own_writes,
                 conditions: conditions(&route.headers),
                 host_of_unnamed: host_of_unnamed(cluster),
                 cluster: Arc::clone(cluster),
                 metrics: RouteMetrics::new(registry, &route.name),
             });
         }
+        let needs_seal = config.routes.iter().any(|route| route.own_writes);
+        let seal = needs_seal.then(|| Seal::new(&config.own_writes)).transpose();
+        let seal = seal.map_err(|error| errors.push(error)).unwrap_or_default();
         if !errors.is_empty() {
             return Err(errors);
         }
         let codec = codec_limits(&config);
-        Ok(Self { unrouted: RouteMetrics::new(registry, "none"), config, clusters, router, routes, codec })
+        let unrouted = RouteMetrics::new(registry, "none");
+        Ok(Self { unrouted, config, clusters, router, routes, codec, seal })
     }
 
     /// The counters of a route, or those of requests without one.

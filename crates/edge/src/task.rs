@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tenfold_cache::{CacheStatus, Entry, Recording, RequestFacts, Watch};
+use tenfold_cache::{CacheStatus, Entry, Floor, Recording, RequestFacts, Watch};
 use tenfold_http1::{Field, Limits, RequestHead, parse_request};
 
 use crate::access_log::Record;
@@ -18,6 +18,7 @@ use crate::exchange::NodeRequest;
 use crate::forward::passed_on;
 use crate::local::Local;
 use crate::metrics::CacheOutcome;
+use crate::position::Token;
 use crate::reason::Reason;
 use crate::reply::{Ours, ShownKey};
 use crate::request_id::RequestId;
@@ -34,6 +35,8 @@ pub(crate) struct Task {
     pub(crate) request: NodeRequest,
     pub(crate) client: Client,
     pub(crate) request_id: RequestId,
+    /// What its client has to see.
+    pub(crate) token: Option<Token>,
     pub(crate) cache: CacheStatus,
     /// Where the cache wants to see the answer's head ([`tenfold_cache::Cache::observe`]).
     pub(crate) watch: Option<Watch>,
@@ -117,7 +120,18 @@ impl Task {
     /// As [`with_head`](Self::with_head), seen by the cache.
     pub(crate) fn with_facts<R>(&self, look: impl FnOnce(&RequestFacts<'_>) -> R) -> Option<R> {
         let rule = &self.route().rule;
-        self.with_head(|head, fields| look(&RequestFacts::read(head.method_text, fields).under(rule)))
+        let floor = self.floor();
+        self.with_head(|head, fields| {
+            look(&RequestFacts::read(head.method_text, fields).under(rule).needing(floor))
+        })
+    }
+
+    /// What its client has to see, as the cache knows it.
+    pub(crate) fn floor(&self) -> Floor {
+        match (&self.snapshot.seal, &self.token) {
+            (Some(seal), Some(token)) => seal.floor(token),
+            _ => Floor::NONE,
+        }
     }
 }
 

@@ -24,6 +24,7 @@ pub mod mailbox;
 pub mod metrics;
 pub mod pool;
 mod pooler;
+mod positions;
 pub mod probe;
 pub mod refusal;
 pub mod report;
@@ -35,4 +36,5 @@ pub mod tls;
 mod worker;
 
 pub use pooler::{Deps, Pooler, PoolerThreads, Pressure, ProcessAsk};
+pub use positions::Positions;
 pub use worker::{ClientRow, ClientState, Pin, ServerRow, ServerState, Stat, Stats, WorkerRows};

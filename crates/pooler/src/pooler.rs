@@ -33,6 +33,7 @@ use crate::{
     handover::{Admit, Heard, Outbox},
     mailbox::{Ask, Order},
     pool::Pool,
+    positions::Positions,
     shared::{ASKS_MAX, Database, Log, Shared},
     tls::MakeTls,
     worker::Worker,
@@ -254,6 +255,12 @@ impl Pooler {
     pub fn resume(&self) {
         // So is not being paused.
         let _ = Tier::new(Arc::clone(&self.shared)).resume(None);
+    }
+
+    /// Where the primaries are after what requests did.
+    #[must_use]
+    pub fn positions(&self) -> Positions {
+        Positions::new(Arc::clone(&self.shared))
     }
 
     /// Clients connected.

@@ -333,6 +333,13 @@ impl Shared {
         database.paused.load(Ordering::Relaxed) || self.desk.pause() != crate::report::Pause::Active
     }
 
+    /// The databases whose reads are split.
+    #[must_use]
+    pub fn split_databases(&self) -> Vec<Arc<Database>> {
+        let databases = self.databases.read().unwrap_or_else(PoisonError::into_inner);
+        databases.values().filter(|database| database.split.is_on()).cloned().collect()
+    }
+
     /// All databases, by name.
     #[must_use]
     pub fn databases(&self) -> Vec<Arc<Database>> {

@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tenfold_pgwire::{sqlstate, write::Report};
@@ -19,6 +20,7 @@ use tenfold_pooler::handover::Admit;
 use tenfold_pooler::pool::Pool;
 use tenfold_pooler::report::{ReplicaRow, RoutesRow};
 use tenfold_pooler::shared::{Database, Level, Shared};
+use tenfold_pooler::split::{After, Position};
 use tenfold_pooler::{Deps, Pooler, ProcessAsk};
 use tenfold_service::acceptor::{Accepted, Address, Service, Serving};
 use tenfold_service::clock::Clock;
@@ -34,6 +36,9 @@ use crate::pooler_files;
 
 /// Connections beyond `pooler.clients_max`: cancel requests, the console, and clients on their way to a refusal.
 const BEYOND_CLIENTS_MAX: usize = 1_024;
+
+/// How long an answer to a client is held up, at most, until it is known where the database is.
+const POSITION_WITHIN: Duration = Duration::from_millis(5);
 
 /// Orders of the console that wait for the process at once.
 const ASKS_MAX: usize = 16;
@@ -93,6 +98,27 @@ impl Pooling {
         };
         let pooler = Pooler::build(config, deps)?;
         Ok(Self { pooler, asks: Cell::new(Some(asks)), limits, salt_seed })
+    }
+
+    /// Says where the databases are after what requests did, for the edge.
+    #[must_use]
+    pub fn positions(&self) -> tenfold_edge::Positions {
+        let positions = self.pooler.positions();
+        Arc::new(move |trace| {
+            let positions = positions.clone();
+            Box::pin(async move {
+                match positions.after(trace, POSITION_WITHIN).await {
+                    After::Nothing => tenfold_edge::After::Nothing,
+                    After::At(Position { history, lsn }) => tenfold_edge::After::At {
+                        system: history.system,
+                        timeline: history.timeline,
+                        lsn: lsn.0,
+                    },
+                    // Statements that name no request may be this one's.
+                    After::Unseen | After::Unknown => tenfold_edge::After::Unknown,
+                }
+            })
+        })
     }
 
     /// What the console asks of the process: to be taken once.

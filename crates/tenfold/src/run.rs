@@ -207,6 +207,9 @@ fn build(path: &Path, loaded: &Loaded, clock: &Clock, log: &Log) -> Result<Built
         exit: Exit::Usage,
         message: loaded.place_pooler(&errors).render(color_on_stderr()),
     })?;
+    if let Some(pooling) = &pooling {
+        edge.set_positions(pooling.positions());
+    }
     Ok(Built { clock: clock.clone(), registry, drain, edge, pooling, access_records, workers })
 }
 

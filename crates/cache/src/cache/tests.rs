@@ -1,6 +1,7 @@
 //! The cache as the edge uses it: lookups, joins, fills, purges, all on paused time.
 
 mod early;
+mod floors;
 mod hard_cases;
 mod one_request;
 

@@ -224,7 +224,8 @@ impl Fill {
     ) -> HeadOutcome {
         let shared = Arc::clone(&self.shared);
         let request_fields = shared.identity.request.fields();
-        let facts = RequestFacts::read("GET", &request_fields).under(&self.rule);
+        let facts =
+            RequestFacts::read("GET", &request_fields).under(&self.rule).needing(self.shared.identity.floor);
         let response = ResponseFacts::read(status, response_fields, self.requested, now);
         if status == 304 {
             return self.on_not_modified(&facts, &response);

@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use super::state::{Body, State};
 use super::waiting::Woken;
 use super::{Follower, KeptFields};
-use crate::policy::RequestFacts;
 use crate::policy::vary::Vary;
+use crate::policy::{RequestFacts, Timestamp};
 use crate::purge::Slots;
 use crate::relay::Relays;
 use crate::stats::Counters;
 use crate::tier::Heard;
-use crate::{Field, ReleaseReason};
+use crate::{Field, Floor, ReleaseReason};
 
 /// One fill's identity, and its state behind a lock.
 #[derive(Debug)]
@@ -54,6 +54,10 @@ pub(crate) struct Identity {
     pub(crate) request: KeptFields,
     /// Whether the request carried credentials, and which rule applied: only requests alike follow one another.
     pub(crate) class: Class,
+    /// What it fetches was asked for no earlier than this.
+    pub(crate) asked: Timestamp,
+    /// What it fetches shows at least.
+    pub(crate) floor: Floor,
     /// The purge sequence when it began.
     pub(crate) began: u64,
     /// Up to where the purges of all edges had been read then, where they share any.
@@ -93,7 +97,8 @@ impl Shared {
     /// Whether a request may follow. The caller has checked that no purge came between.
     pub(crate) fn fits(&self, class: Class, facts: &RequestFacts<'_>) -> Fit {
         let state = self.lock();
-        if class != self.identity.class || state.end.is_some() || state.lead_only.is_some() {
+        let shows = facts.floor.is_met_by(self.identity.asked, &self.identity.floor);
+        if !shows || class != self.identity.class || state.end.is_some() || state.lead_only.is_some() {
             return Fit::Other;
         }
         let selects = match (&state.head, &self.identity.expected_vary) {

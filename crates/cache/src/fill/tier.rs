@@ -29,7 +29,8 @@ impl Fill {
         if facts.directives.no_cache {
             return None;
         }
-        let lease = lease.filter(|_| self.rule.has_shield());
+        // Who must see more than others does not wait for what they fetch.
+        let lease = lease.filter(|_| self.rule.has_shield() && self.shared.identity.floor.is_none());
         Some(Question {
             key: self.key.clone(),
             request: self.shared.identity.request.clone(),
@@ -84,8 +85,16 @@ impl Fill {
         let stored = StoredFacts {
             initial_age_ms: stored.initial_age_ms.max(response.initial_age_ms),
             personal: stored.personal || response.personal,
+            // How long a fetch took of which that is not known, nobody knows.
+            asked: Timestamp(received.0.saturating_sub(match response.fetch_ms {
+                0 => u64::MAX,
+                milliseconds => milliseconds.into(),
+            })),
             ..stored
         };
+        if !stored.shows(&self.shared.identity.floor) {
+            return None;
+        }
         let selecting: Vec<Field<'_>> = response
             .selecting
             .iter()

@@ -124,6 +124,8 @@ fn storable_as(
         kind,
         personal: is_personal(facts, rule),
         sets_cookie: response.has_set_cookie && overridden.is_none(),
+        asked: response.requested,
+        floor: facts.floor,
     })
 }
 

@@ -3,7 +3,7 @@
 use super::directives::RequestDirectives;
 use super::fields;
 use crate::key::is_alias;
-use crate::{BypassReason, Field, Rule};
+use crate::{BypassReason, Field, Floor, Rule};
 
 /// What of a request matters to the cache. Borrows the fields, for `Vary` and conditionals.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +31,8 @@ pub struct RequestFacts<'a> {
     pub if_range: Option<&'a [u8]>,
     /// It carries a body, or says so.
     pub has_body: bool,
+    /// What its client has to see.
+    pub floor: Floor,
 }
 
 /// Methods, as far as caching tells them apart.
@@ -75,6 +77,7 @@ impl<'a> RequestFacts<'a> {
             range: None,
             if_range: None,
             has_body: false,
+            floor: Floor::NONE,
         };
         let (mut has_cache_control, mut pragma_no_cache) = (false, false);
         for &(name, value) in fields {
@@ -108,6 +111,13 @@ impl<'a> RequestFacts<'a> {
         // RFC 9111 §5.4: only where there is no Cache-Control.
         facts.directives.no_cache |= pragma_no_cache && !has_cache_control;
         facts
+    }
+
+    /// Of a client that has to see this much.
+    #[must_use]
+    pub fn needing(mut self, floor: Floor) -> Self {
+        self.floor = floor;
+        self
     }
 
     /// As the rule hears it: where it ignores clients that want the origin asked, they don't.

@@ -6,7 +6,7 @@ use super::directives::{ResponseDirectives, delta_seconds};
 use super::fields;
 use super::freshness::StatusKind;
 use super::time::Timestamp;
-use crate::Field;
+use crate::{Field, Floor};
 
 /// What of a response matters to the cache, read in one pass.
 #[derive(Clone, Copy, Debug)]
@@ -70,9 +70,20 @@ pub struct StoredFacts {
     pub personal: bool,
     /// It still sets a cookie, explicitly for all.
     pub sets_cookie: bool,
+    /// When it was asked for, or whether it still holds.
+    pub asked: Timestamp,
+    /// What its request was to see at least.
+    pub floor: Floor,
 }
 
 impl StoredFacts {
+    /// Whether it shows what a client has to see.
+    #[must_use]
+    #[inline]
+    pub fn shows(&self, floor: &Floor) -> bool {
+        floor.is_met_by(self.asked, &self.floor)
+    }
+
     /// Its age in milliseconds: `current_age` of RFC 9111 §4.2.3. A clock that stepped back adds nothing.
     #[must_use]
     pub fn age_ms(&self, now: Timestamp) -> u64 {

@@ -54,6 +54,7 @@ pub(crate) fn config(nodes: &[SocketAddr]) -> Config {
         }],
         routes: vec![route("all", "/{*rest}", Rule::Respect)],
         access_log: AccessLogConfig::default(),
+        own_writes: tenfold_edge::config::OwnWrites::default(),
     }
 }
 
@@ -66,6 +67,7 @@ pub(crate) fn route(name: &str, path: &str, cache: Rule) -> RouteConfig {
         headers: Vec::new(),
         to: "api".to_owned(),
         cache,
+        own_writes: false,
     }
 }
 

@@ -12,6 +12,7 @@ mod hostile_origins;
 mod large;
 mod leaving;
 mod malformed;
+mod own_writes;
 mod passing;
 mod patience;
 mod recording;

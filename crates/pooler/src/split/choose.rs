@@ -99,11 +99,13 @@ pub enum Why {
     Unsettled,
     /// No replica has replayed enough.
     Behind,
+    /// What the reader brought along wants the primary.
+    Carried,
 }
 
 impl Why {
     /// All of them, for metrics.
-    pub const ALL: [Self; 4] = [Self::NoReplica, Self::Pending, Self::Unsettled, Self::Behind];
+    pub const ALL: [Self; 5] = [Self::NoReplica, Self::Pending, Self::Unsettled, Self::Behind, Self::Carried];
 
     /// The metric's label.
     #[must_use]
@@ -113,6 +115,7 @@ impl Why {
             Self::Pending => "commit_pending",
             Self::Unsettled => "position_unknown",
             Self::Behind => "replica_behind",
+            Self::Carried => "carried_position",
         }
     }
 }
@@ -144,6 +147,7 @@ pub fn choose(
     }
     let all = if limits.follows { need.sample.max(follower.primary) } else { Sample::NONE };
     let Some(floor) = samples.lsn(all) else { return Choice::Wait(Why::Unsettled) };
+    let floor = if limits.follows { floor.max(need.carried) } else { floor };
     let seen = if limits.follows { follower.replica } else { Sample::NONE };
     let of_others = samples.lsn(seen).map(|seen| seen.max(floor));
     let mut best: Option<(u64, u64, Choice)> = None;
@@ -209,7 +213,7 @@ mod tests {
     }
 
     fn needs(sample: u64) -> Need {
-        Need { pending: false, sample: Sample(sample) }
+        Need { sample: Sample(sample), ..Need::default() }
     }
 
     #[test]
@@ -218,10 +222,13 @@ mod tests {
         assert_eq!(scene.choose(needs(1), Follower::default()), Ok(1));
         assert_eq!(scene.choose(needs(2), Follower::default()), Err(Why::Behind));
         assert_eq!(scene.choose(needs(3), Follower::default()), Err(Why::Unsettled));
-        let pending = Need { pending: true, sample: Sample::NONE };
+        let pending = Need { pending: true, ..Need::default() };
         assert_eq!(scene.choose(pending, Follower::default()), Err(Why::Pending));
         let wrote = Follower { primary: Sample(2), ..Follower::default() };
         assert_eq!(scene.choose(needs(1), wrote), Err(Why::Behind));
+        let carries = |lsn| Need { carried: Lsn(lsn), ..needs(1) };
+        assert_eq!(scene.choose(carries(150), Follower::default()), Ok(1));
+        assert_eq!(scene.choose(carries(151), Follower::default()), Err(Why::Behind));
     }
 
     #[test]

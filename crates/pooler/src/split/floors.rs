@@ -19,7 +19,7 @@ use std::sync::{
 
 use tenfold_sql::{TableId, Tables};
 
-use super::{Split, samples::Sample};
+use super::{Split, lsn::Lsn, samples::Sample, traces::Traced};
 
 /// Slots for tables.
 const TABLES: u16 = 1_024;
@@ -68,6 +68,8 @@ pub struct Need {
     pub pending: bool,
     /// A replica must have replayed this.
     pub sample: Sample,
+    /// And this, which the reader brought along.
+    pub carried: Lsn,
 }
 
 /// What a transaction has changed.
@@ -85,6 +87,8 @@ pub struct Writing {
     split: Option<Arc<Split>>,
     /// Ascending, each once.
     slots: Vec<u16>,
+    /// The requests that its statements name.
+    pub traced: Traced,
 }
 
 impl Default for Floors {
@@ -149,7 +153,7 @@ impl Floors {
         let slot = &self.slots[usize::from(slot)];
         // In this order: who ends a write leaves the sample first.
         let pending = slot.pending.load(Ordering::SeqCst) > 0;
-        Need { pending, sample: Sample(slot.last.load(Ordering::SeqCst)) }
+        Need { pending, sample: Sample(slot.last.load(Ordering::SeqCst)), carried: Lsn(0) }
     }
 }
 
@@ -171,6 +175,7 @@ impl Need {
     pub fn raise(&mut self, other: Self) {
         self.pending |= other.pending;
         self.sample = self.sample.max(other.sample);
+        self.carried = self.carried.max(other.carried);
     }
 }
 
@@ -266,7 +271,6 @@ fn slot_of(table: TableId) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::split::Lsn;
 
     fn of(table: u32) -> Tables {
         Tables::one(TableId(table))
@@ -293,7 +297,7 @@ mod tests {
     #[test]
     fn what_was_written_before_needs_the_first_sample() {
         let split = Split::default();
-        assert_eq!(split.floors.need(&of(5)), Need { pending: false, sample: Sample(1) });
+        assert_eq!(split.floors.need(&of(5)), Need { sample: Sample(1), ..Need::default() });
         assert_eq!(split.floors.need(&Tables::NONE).sample, Sample(1));
         assert_eq!(split.floors.need_of_key(keyed(1, 1)).map(|need| need.sample), Some(Sample(1)));
     }

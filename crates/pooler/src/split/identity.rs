@@ -4,8 +4,8 @@
 //! request wrote the next one sees, though another connection carries it.
 //!
 //! **Mechanism.** An identity is a text of the application's own (a user's number), given by `SET tenfold.identity = '…'`
-//! for a connection, or for a statement in a comment as sqlcommenter writes them: `/*tenfold='…'*/` ([`identity_in`]).
-//! Each has a [`Follower`] in a bounded map of two generations.
+//! for a connection, or for a statement in a comment as sqlcommenter writes them: `/*tenfold='…'*/`
+//! ([`said_in`](super::said_in)). Each has a [`Follower`] in a bounded map of two generations.
 //!
 //! **Failure.** Whoever is forgotten needs what the last ones needed that were forgotten.
 
@@ -26,8 +26,6 @@ const IDENTITIES_MAX: usize = 128 * 1_024;
 const SHARDS: usize = 16;
 /// A longer text is no identity.
 const IDENTITY_BYTES_MAX: usize = 1_024;
-/// A comment at the end of a statement is looked at if it is no longer than this.
-const COMMENT_BYTES_MAX: usize = 4 * 1_024;
 
 /// Somebody: a keyed hash of the text, never 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -114,73 +112,9 @@ impl Identities {
     }
 }
 
-/// The identity in a statement's comment, as sqlcommenter writes them: the last thing of the text, or the first.
-#[must_use]
-#[inline]
-pub fn identity_in(sql: &[u8]) -> Option<&[u8]> {
-    let text = sql.trim_ascii_end();
-    let text = text.strip_suffix(b";").unwrap_or(text).trim_ascii_end();
-    let last = text.strip_suffix(b"*/").and_then(|text| {
-        let from = text.len().saturating_sub(COMMENT_BYTES_MAX);
-        let at = text[from..].windows(2).rposition(|pair| pair == b"/*")?;
-        of_comment(&text[from + at + 2..])
-    });
-    last.or_else(|| {
-        let text = text.trim_ascii_start().strip_prefix(b"/*")?;
-        let text = &text[..text.len().min(COMMENT_BYTES_MAX)];
-        let end = text.windows(2).position(|pair| pair == b"*/")?;
-        of_comment(&text[..end])
-    })
-}
-
-/// The value of the key `tenfold` among `key='value'` pairs with commas between them.
-fn of_comment(comment: &[u8]) -> Option<&[u8]> {
-    let mut rest = comment;
-    loop {
-        let (key, value) = split_once(rest, b'=')?;
-        let value = value.trim_ascii_start().strip_prefix(b"'")?;
-        let (value, after) = split_once(value, b'\'')?;
-        if key.trim_ascii() == b"tenfold" {
-            return Some(value);
-        }
-        rest = after.trim_ascii_start().strip_prefix(b",")?;
-    }
-}
-
-fn split_once(text: &[u8], byte: u8) -> Option<(&[u8], &[u8])> {
-    let at = text.iter().position(|other| *other == byte)?;
-    Some((&text[..at], &text[at + 1..]))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_comment_is_found_at_either_end() {
-        let check = |sql: &str, expected: Option<&str>| {
-            let found = identity_in(sql.as_bytes()).map(|text| String::from_utf8_lossy(text).into_owned());
-            assert_eq!(found.as_deref(), expected, "{sql}");
-        };
-        check("SELECT 1 /*tenfold='42'*/", Some("42"));
-        check("SELECT 1 /*traceparent='00-ab',tenfold='42'*/ ; ", Some("42"));
-        check("/*tenfold='a%20b'*/ SELECT 1", Some("a%20b"));
-        check("/* tenfold = 'x' , db='y' */SELECT 1 /* other */", Some("x"));
-        for none in [
-            "SELECT 1",
-            "",
-            "*/",
-            "/*",
-            "/**/",
-            "/*/",
-            "SELECT 1 /*tenfold: primary*/",
-            "SELECT 1 /*tenfold='x*/",
-            "SELECT 1 /*other='tenfold'*/",
-            "SELECT '/*tenfold=''x''*/'",
-        ] {
-            check(none, None);
-        }
-    }
 
     #[test]
     fn whoever_is_forgotten_needs_what_the_last_ones_did() {

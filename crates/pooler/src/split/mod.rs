@@ -10,13 +10,16 @@
 //! the primary) is remembered by the number of the first sample that begins after it: that sample's position is at or
 //! above everything the event could show. Until that sample is there, the event is *unsettled*. [`Floors`] keeps the
 //! last such number per table, [`Follower`] per client; [`Replica`] is what is known of one replica, and [`choose`]
-//! puts them together.
+//! puts them together. What was seen elsewhere, through other poolers or before a restart, comes along with the statement
+//! ([`Carried`]); what is to be seen elsewhere is told by request ([`Traces`], [`Split::after`]).
 //!
 //! **Failure.** What is not known goes to the primary: a table while a commit on it is under way, everything before the
 //! first sample, a replica that was not seen to be one of this primary's. A lost sample leaves what waits for it
 //! unsettled until the next.
 
+mod carried;
 mod choose;
+mod comment;
 mod facts;
 mod floors;
 mod identity;
@@ -25,6 +28,7 @@ mod lsn;
 mod replica;
 mod routes;
 mod samples;
+mod traces;
 
 use std::{
     collections::HashSet,
@@ -35,22 +39,25 @@ use std::{
     },
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tenfold_sql::Fingerprint;
 use tokio::sync::Notify;
 
 use crate::config::ReplicaHost;
 
 pub use self::{
+    carried::{Carried, History, Position},
     choose::{Choice, Follower, Limits, Why, choose},
+    comment::{Said, said_in},
     facts::{Begins, Facts, facts_query, instance_of, isolation_of},
     floors::{Changed, Floors, Keyed, Need, Writing},
-    identity::{Identities, Identity, identity_in},
+    identity::{Identities, Identity},
     key::{param_value, text_value},
     lsn::Lsn,
     replica::{InFlight, Replica, State},
     routes::{LAG_BOUNDS_US, PRIMARY, READ, REPLICA, Routes, Top, TopRow, merged},
     samples::{Sample, Samples},
+    traces::{Done, TraceId, Traced, Traces},
 };
 
 pub(crate) use self::routes::TOP_MAX;
@@ -62,6 +69,19 @@ const IDS: u32 = 255;
 
 /// Statements that replicas refused, remembered at most.
 const REFUSED_MAX: usize = 10_000;
+
+/// Where the primary's log was after what a request did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    /// Nobody has heard of such a request: it said no word to the database, or its statements don't name it.
+    Unseen,
+    /// The primary did nothing for it.
+    Nothing,
+    /// A server that has replayed up to here shows all that the primary did for it.
+    At(Position),
+    /// It could not be found out in time.
+    Unknown,
+}
 
 /// Somebody waits for positions, until dropped.
 #[derive(Debug)]
@@ -84,6 +104,10 @@ pub struct Split {
     pub hasher: RandomState,
     /// What people need.
     pub identities: Identities,
+    /// What requests did.
+    pub traces: Traces,
+    /// The line of history that the primary writes, once it was asked.
+    history: ArcSwapOption<History>,
     /// The replicas, in the configuration's order; none: nothing is split.
     pub replicas: ArcSwap<Vec<Arc<Replica>>>,
     /// The number that was given to a replica last: one that comes back is another.
@@ -95,6 +119,8 @@ pub struct Split {
     has_refused: AtomicBool,
     /// Wakes whoever samples the primary.
     poke: Notify,
+    /// Wakes whoever waits for a position.
+    known: Notify,
     /// Wakes whoever keeps the replicas watched.
     changed: Notify,
 }
@@ -106,12 +132,15 @@ impl Default for Split {
             floors: Floors::new(),
             hasher: RandomState::new(),
             identities: Identities::default(),
+            traces: Traces::default(),
+            history: ArcSwapOption::empty(),
             replicas: ArcSwap::from_pointee(Vec::new()),
             last_id: AtomicU32::new(0),
             waiting: AtomicUsize::new(0),
             refused: Mutex::default(),
             has_refused: AtomicBool::new(false),
             poke: Notify::new(),
+            known: Notify::new(),
             changed: Notify::new(),
         }
     }
@@ -164,6 +193,56 @@ impl Split {
         self.waiting.fetch_add(1, Ordering::Relaxed);
         self.poke();
         Waiting(Arc::clone(self))
+    }
+
+    /// The line of history that the primary writes; `None` until it was asked.
+    #[must_use]
+    pub fn history(&self) -> Option<History> {
+        self.history.load().as_deref().copied()
+    }
+
+    /// The primary writes this line: to be said before a position of it settles anything.
+    pub fn set_history(&self, history: History) {
+        if self.history() != Some(history) {
+            self.history.store(Some(Arc::new(history)));
+        }
+    }
+
+    /// A sample was answered.
+    pub fn sampled(&self) {
+        self.known.notify_waiters();
+    }
+
+    /// Whether a statement has named this request.
+    #[must_use]
+    pub fn has_seen(&self, trace: TraceId) -> bool {
+        self.traces.done(trace) != Done::Unseen
+    }
+
+    /// Up to where a replica must have replayed for what a request did at the primary: once that is known. Cancellation
+    /// safe.
+    pub async fn after(self: &Arc<Self>, trace: TraceId) -> After {
+        let mut waits = None;
+        loop {
+            // In this order: an answer that comes between is not missed.
+            let mut sampled = std::pin::pin!(self.known.notified());
+            sampled.as_mut().enable();
+            let history = self.history();
+            let settled = match self.traces.done(trace) {
+                Done::Unseen => return After::Unseen,
+                Done::Nothing => return After::Nothing,
+                Done::Pending => None,
+                Done::By(sample) => self.samples.lsn(sample),
+            };
+            // A position and the line it is on are told one after the other.
+            if let (Some(lsn), Some(history)) = (settled, history)
+                && self.history() == Some(history)
+            {
+                return After::At(Position { history, lsn });
+            }
+            waits.get_or_insert_with(|| self.wait());
+            sampled.await;
+        }
     }
 
     /// A replica refused statements of this fingerprint: they go to the primary from now on.

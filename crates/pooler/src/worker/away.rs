@@ -356,6 +356,7 @@ impl Worker {
         }
         let Some(client) = server.client.and_then(|client| self.clients.get_mut(client)) else { return };
         client.person = None;
+        client.carried = None;
         if let Some(held) = &mut client.held {
             held.failed |= has_failed;
         }
@@ -417,8 +418,15 @@ impl Worker {
         if server.has_unnoted {
             self.note_unread(server_key);
         }
-        self.note_person(key, statement.sql);
+        let trace = self.note_person(key, statement.sql);
         let Some(server) = self.servers.get_mut(server_key) else { return };
+        let is_unread = decision.effects.intersects(Effects::UNKNOWN);
+        let split = &server.pool.database.split;
+        match trace {
+            Some(trace) => server.writing.traced.hold(split, trace),
+            None if is_unread => server.writing.traced.hold_unread(split),
+            None => {}
+        }
         let is_in_block = server.is_in_block();
         server.may_define |= matches!(decision.shape, Shape::Do | Shape::Call);
         let is_prepared_anew = server.unsettled || server.effects.intersects(PREPARES);
@@ -472,6 +480,7 @@ impl Worker {
         let split = Arc::clone(&server.pool.database.split);
         if split.is_on() {
             server.writing.add_all(&split);
+            server.writing.traced.hold_unread(&split);
         } else {
             server.has_unnoted = true;
         }
@@ -603,6 +612,7 @@ impl Server {
             self.writing.add_all(&database.split);
         }
         self.writing.end();
+        self.writing.traced.end();
         self.changed = Changed::default();
     }
 

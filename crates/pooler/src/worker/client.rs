@@ -16,7 +16,7 @@ use crate::{
     image::Image,
     pool::Pool,
     shared::{Shared, Started, UserCount},
-    split::{Follower, Identity, Waiting},
+    split::{Carried, Follower, Identity, Waiting},
     statements::{ClientStatements, Statement},
 };
 
@@ -64,6 +64,8 @@ pub(crate) struct Client {
     pub(crate) identity: Option<Identity>,
     /// Who is behind its transaction.
     pub(crate) person: Option<Identity>,
+    /// What its transaction's statements ask replicas to have replayed.
+    pub(crate) carried: Option<Box<Carried>>,
     /// Its next message goes to the primary.
     pub(crate) to_primary: bool,
     /// Waits for a replica to catch up since then.
@@ -190,6 +192,7 @@ impl Client {
             follower: Follower::default(),
             identity: None,
             person: None,
+            carried: None,
             to_primary: false,
             bound: None,
             behind_since: None,

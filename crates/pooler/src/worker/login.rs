@@ -1,8 +1,7 @@
 //! A client comes in: TLS, startup packet, proof of identity, and the session that its startup parameters make.
 //!
 //! **Mechanism.** [`Login`] exists only until the client is in. Who the user is may have to be asked of the control side,
-//! and a password's proof computed there; meanwhile nothing is read. What follows the proof (limits, startup parameters)
-//! is in `seat`.
+//! and a password's proof computed there; meanwhile nothing is read. What follows the proof is in `seat`.
 //!
 //! **Failure.** Whatever is wrong is FATAL, in PostgreSQL's words; databases and users cannot be probed, since unknown
 //! ones fail only after the password exchange. Nobody may take longer than `login_timeout`.

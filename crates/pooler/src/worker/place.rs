@@ -32,8 +32,8 @@ use crate::{
     pool::Pool,
     shared::Database,
     split::{
-        self, Begins, Choice, Identity, Keyed, Limits, Need, REPLICA, Replica, Routes, Split, Top, Why,
-        choose, identity_in, isolation_of, param_value, text_value,
+        self, Begins, Carried, Choice, Identity, Keyed, Limits, Need, REPLICA, Replica, Routes, Split, Top,
+        TraceId, Why, choose, isolation_of, param_value, said_in, text_value,
     },
 };
 
@@ -43,6 +43,8 @@ pub(super) const IDENTITY_SETTING: &str = "tenfold.identity";
 const SERIES_MAX: usize = 64;
 /// Bytes of a statement's text that the top list shows.
 const SHOWN_BYTES_MAX: usize = 200;
+/// How late it is noticed at most that a replica lags too far to be used.
+const SEEN_LATE_MAX: Duration = Duration::from_secs(2);
 
 /// Where a transaction begins.
 #[derive(Debug)]
@@ -345,13 +347,26 @@ impl Worker {
         }
     }
 
-    /// A statement's text may say who is behind it.
-    pub(super) fn note_person(&mut self, key: Key, sql: &[u8]) {
-        let Some(text) = identity_in(sql) else { return };
-        let Some(client) = self.clients.get_mut(key) else { return };
-        let Some(seat) = &client.seat else { return };
-        let person = seat.pool.database.split.identities.of(text);
+    /// A statement's text may say who is behind it, of which request it is, and what it must see.
+    pub(super) fn note_person(&mut self, key: Key, sql: &[u8]) -> Option<TraceId> {
+        let said = said_in(sql);
+        if said.is_nothing() {
+            return None;
+        }
+        let client = self.clients.get_mut(key)?;
+        let seat = client.seat.as_ref()?;
+        let split = &seat.pool.database.split;
+        let person = said.identity.and_then(|text| split.identities.of(text));
         client.person = person.or(client.person);
+        if let Some(trace) = said.trace {
+            split.traces.seen(trace, split.samples.next());
+        }
+        if let Some(token) = said.position {
+            let carried = Carried::read(token);
+            let all = client.carried.take().map_or(carried, |other| other.and(carried));
+            client.carried = Some(Box::new(all));
+        }
+        said.trace
     }
 
     fn need_of(&self, key: Key, read: &Decision, block: Block) -> Result<Need, &'static str> {
@@ -499,13 +514,23 @@ impl Worker {
     }
 
     /// What the replicas are like for this client and this need.
-    fn choice(&mut self, key: Key, local: usize, need: Need) -> Choice {
+    fn choice(&mut self, key: Key, local: usize, mut need: Need) -> Choice {
         let now_ms = self.shared.ms(self.now);
         let part = &mut self.pools[local];
         let Some(client) = self.clients.get(key) else { return Choice::Primary(Why::NoReplica) };
         let reads = &part.split.spec.load().reads;
         let follows = reads.consistency == Consistency::OwnWrites;
         let limits = Limits { lag_max: reads.lag_max, follows };
+        if let Some(carried) = client.carried.as_deref().filter(|_| follows) {
+            let settled_ms = limits.lag_max.saturating_add(SEEN_LATE_MAX).as_millis();
+            let settled_ms = u64::try_from(settled_ms).unwrap_or(u64::MAX);
+            let now_unix_ms = self.shared.clock.unix_ms_at(self.now);
+            let history = part.pool.database.split.history();
+            let Some(floor) = carried.floor(history, now_unix_ms, settled_ms) else {
+                return Choice::Primary(Why::Carried);
+            };
+            need.carried = floor;
+        }
         let replicas = part.split.replicas.load();
         let spread = client.id;
         let split = &part.pool.database.split;

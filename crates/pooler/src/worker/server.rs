@@ -95,7 +95,7 @@ pub(crate) struct Server {
     pub(crate) has_unnoted: bool,
     /// The last change of definitions when the first of them was read.
     pub(crate) changed_under: u64,
-    /// Tables that what was sent may commit to.
+    /// Tables that what was sent may commit to, and the requests behind it.
     pub(crate) writing: Writing,
     /// The read of its client's that it answers as a replica.
     pub(super) away: Option<Box<Away>>,

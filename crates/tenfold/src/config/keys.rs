@@ -368,6 +368,35 @@ const EDGE: &[Key] = &[
         "\"512B\"",
     )
     .or("\"512B\""),
+    key(
+        "own_writes",
+        Kind::Table(OWN_WRITES),
+        "What clients of routes with `own_writes` carry from one request to the next.",
+        "{ ttl = \"1h\" }",
+    )
+    .or("{}"),
+];
+
+const OWN_WRITES: &[Key] = &[
+    key(
+        "key",
+        Kind::Text(Form::Secret),
+        "Seals it, at least 16 characters; edges that share clients have the same one. Without it the process makes one up, which no other edge believes and which a restart forgets.",
+        "\"${TENFOLD_POSITION_KEY:-}\"",
+    ),
+    key(
+        "ttl",
+        duration(10 * SECOND, 30 * DAY),
+        "How long it counts. Stored answers that were fetched before a write may be as old as their lifetime, so this should be no shorter.",
+        "\"1h\"",
+    )
+    .or("\"1h\""),
+    key(
+        "lag_max",
+        duration(1, HOUR),
+        "How far behind a replica that is used can be. For so long, and two seconds more, only the primary answers who wrote something at an unknown position. The largest `reads.lag_max` of the databases here by default, `\"10s\"` without any.",
+        "\"10s\"",
+    ),
 ];
 
 const CACHE: &[Key] = &[
@@ -516,7 +545,7 @@ const ROUTE: &[Key] = &[
     later("auth", "who may come in"),
     later("rate", "rate limits"),
     later("waiting_room", "a queue before the shop"),
-    later("own_writes", "reading one's own writes"),
+    key("own_writes", Kind::Boolean, "Clients see their own writes, in answers from the cache too: the answer to an unsafe request brings a sealed token (`Tenfold-Position`, a cookie and a field) that says where the database is by then; the next requests bring it back, stored answers that may be older are passed over for this client, and the nodes are sent it for their statements' comments.", "true").or("false"),
 ];
 
 const ROUTE_CACHE: &[Key] = &[

@@ -32,6 +32,7 @@ pub fn check(root: &Table, out: &mut Vec<Diagnostic>) {
     check_ties(root, out);
     check_tags(root, out);
     check_keyed_cookies(root, out);
+    check_own_writes(root, out);
     pooler::check(root, out);
     if !["route", "database"].iter().any(|key| root.entries.contains_key(*key)) {
         let message = "there is neither a [[route]] nor a [database.NAME], so there is nothing to start";
@@ -276,6 +277,20 @@ fn check_keyed_cookies(root: &Table, out: &mut Vec<Diagnostic>) {
     }
 }
 
+/// What clients carry is sealed; who seals with a key that nobody else knows, and that ends with the process, should know.
+fn check_own_writes(root: &Table, out: &mut Vec<Diagnostic>) {
+    let has_key = || root.table("edge")?.table("own_writes")?.get("key");
+    if has_key().is_some() {
+        return;
+    }
+    let is_on = |node: &&Node| matches!(node.value, Value::Boolean(true));
+    let first = root.list("route").iter().find_map(|route| route.as_table()?.get("own_writes").filter(is_on));
+    let Some(node) = first else { return };
+    let message = "own_writes without edge.own_writes.key: the process makes a key up";
+    let label = "what clients carry counts for nothing after a restart, nor at another edge";
+    out.push(Diagnostic::warning(node.span.clone(), message, label));
+}
+
 /// The part of a route that requests are compared with.
 fn asked(route: &Table) -> Option<RouteConfig> {
     let texts = |nodes: &[Node]| {
@@ -292,6 +307,7 @@ fn asked(route: &Table) -> Option<RouteConfig> {
             .collect::<Option<_>>()?,
         to: String::new(),
         cache: tenfold_cache::Rule::Respect,
+        own_writes: false,
     })
 }
 

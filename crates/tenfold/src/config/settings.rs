@@ -131,6 +131,19 @@ fn edge_config(root: &Table, log: &Table) -> edge::Config {
         clusters: clusters.filter_map(|(name, node)| Some(cluster(name, node.as_table()?))).collect(),
         routes: with_unique_names(routes),
         access_log: edge::AccessLogConfig { sample_ppm: log.ratio_ppm("access") },
+        own_writes: own_writes(root, section(table, "own_writes")),
+    }
+}
+
+fn own_writes(root: &Table, table: &Table) -> edge::OwnWrites {
+    let databases = root.table("database").into_iter().flat_map(|databases| databases.entries.values());
+    let of_database = |node: &Node| node.as_table()?.table("reads")?.optional_duration("lag_max");
+    let largest = databases.filter_map(of_database).max();
+    let default = edge::OwnWrites::default();
+    edge::OwnWrites {
+        key: table.optional_text("key").map(|key| edge::SealKey::new(key.as_bytes())),
+        ttl: table.duration("ttl"),
+        lag_max: table.optional_duration("lag_max").or(largest).unwrap_or(default.lag_max),
     }
 }
 
@@ -254,6 +267,7 @@ fn route(table: &Table) -> edge::RouteConfig {
         headers: headers.map(|(name, node)| (name.clone(), text(node))).collect(),
         to: table.text("to").to_owned(),
         cache: table.get("cache").map_or(Rule::Respect, |node| rule(node, table.text("path"))),
+        own_writes: table.boolean("own_writes"),
     }
 }
 

@@ -39,6 +39,7 @@ head_read = "5s"
 keep_alive = "20s"
 body_idle = "15s"
 send_rate_min = "1KiB"
+own_writes = { key = "${ADMIN_TOKEN}", ttl = "2h", lag_max = "5s" }
 
 [cache]
 memory = "64MiB"
@@ -73,6 +74,7 @@ host = "*.Shop.example"
 methods = ["GET", "HEAD"]
 headers = { X-Client = "ios" }
 to = "api"
+own_writes = true
 cache = { ttl = "30s", stale_while_revalidate = "10m", stale_if_error = "1d", key = ["header:Accept-Language", "cookie:currency"], shared = true, negative_ttl = "5s", heuristic = true, store_set_cookie = true, ignore_client_revalidation = true, show_key = true, shield = true, tags = ["product:{id}"], query = { sort = true, keep = ["id"], drop = ["utm_*"] }, early_refresh = false, compress = { encodings = ["zstd", "gzip"], size_min = "2KiB", set_cookie = true } }
 
 [[route]]
@@ -136,7 +138,9 @@ pool.min = 0
 
 fn variables(name: &str) -> Option<String> {
     match name {
-        "ADMIN_TOKEN" | "TENFOLD_ADMIN_TOKEN" => Some("correct-horse-battery".to_owned()),
+        "ADMIN_TOKEN" | "TENFOLD_ADMIN_TOKEN" | "TENFOLD_POSITION_KEY" => {
+            Some("correct-horse-battery".to_owned())
+        }
         "SHORT" => Some("hunter2".to_owned()),
         "DB_PASSWORD" => Some("battery-staple".to_owned()),
         _ => None,
@@ -185,6 +189,23 @@ fn not_in(file: &str, keys: &'static [Key], missing: &mut Vec<&'static str>) {
         }
         not_in(file, explain::children(&key.kind), missing);
     }
+}
+
+#[test]
+fn own_writes_wait_for_the_slowest_database_unless_told_otherwise() {
+    use std::time::Duration;
+    let seconds = |source: &str| good(source).settings.edge.own_writes.lag_max.as_secs();
+    assert_eq!(seconds(EVERYTHING), 5);
+    let own = &good(EVERYTHING).settings.edge.own_writes;
+    assert!(own.key.is_some() && own.ttl == Duration::from_secs(7200));
+    assert_eq!(seconds(BASE), 10);
+    let database = |name: &str, lag_max: &str| {
+        let reads = format!("replicas = \"10.0.0.2:5432\"\nreads.lag_max = \"{lag_max}\"\n");
+        format!(
+            "[database.{name}]\nprimary = \"postgres://app@10.0.0.1:5432/{name}\"\npassword = \"x\"\n{reads}"
+        )
+    };
+    assert_eq!(seconds(&format!("{BASE}{}{}", database("a", "30s"), database("b", "1m"))), 60);
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod drain;
 mod failover;
 mod hostile;
 mod import;
+mod own_writes;
 mod pooling;
 mod pooling_tls;
 mod process;

@@ -18,7 +18,7 @@ use tokio::time::timeout;
 
 use crate::{
     control::{Client, Error, client::Row},
-    split::{Lsn, instance_of},
+    split::{History, Lsn, instance_of},
 };
 
 /// Whether the server is in recovery ("true" or "false"), the microsecond of its start, its address and port (NULL on a
@@ -59,6 +59,14 @@ pub(super) struct Line {
     /// Which `initdb`.
     pub(super) system: String,
     pub(super) timeline: u32,
+}
+
+impl Line {
+    /// The same in numbers, as positions are carried about. No server has an identifier that is no
+    /// number, or 0.
+    pub(super) fn history(&self) -> History {
+        History { system: self.system.parse().unwrap_or(0), timeline: self.timeline }
+    }
 }
 
 /// What a replica says about itself.

@@ -129,6 +129,7 @@ impl Known {
             return;
         }
         inner.line = Some(line.clone());
+        split.set_history(line.history());
         for replica in split.replicas.load().iter() {
             replica.lost(State::Down);
             replica.poke();
@@ -171,6 +172,7 @@ fn entrance(watched: &dyn Watched) -> Option<Entrance> {
 
 /// Those who wait for positions go on.
 fn share(watched: &dyn Watched) {
+    watched.split().sampled();
     if watched.split().is_waited_for() {
         watched.positions_known();
     }

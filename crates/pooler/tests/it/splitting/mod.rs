@@ -26,17 +26,17 @@ use crate::{
 const TIME_MAX: Duration = Duration::from_secs(20);
 
 /// A primary with two replicas, and a pooler before them.
-struct Scene {
-    pooled: Pooled,
-    cluster: Cluster,
+pub(crate) struct Scene {
+    pub(crate) pooled: Pooled,
+    pub(crate) cluster: Cluster,
 }
 
 impl Scene {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(2, |_| {})
     }
 
-    fn with(replicas: usize, change: impl FnOnce(&mut Config)) -> Self {
+    pub(crate) fn with(replicas: usize, change: impl FnOnce(&mut Config)) -> Self {
         let cluster = Cluster::start(&Options { replicas, ..Options::default() }).unwrap();
         let mut config = pooled::config();
         let at = |port| Host::Tcp { host: "127.0.0.1".into(), port };
@@ -52,7 +52,7 @@ impl Scene {
         scene
     }
 
-    fn client(&self) -> Direct {
+    pub(crate) fn client(&self) -> Direct {
         Direct::connect_to(self.pooled.port(), &[])
     }
 
@@ -74,7 +74,7 @@ impl Scene {
     }
 
     /// How many of what a client does go to replicas.
-    fn away(&self, act: impl FnOnce()) -> u64 {
+    pub(crate) fn away(&self, act: impl FnOnce()) -> u64 {
         let all = || {
             let database = self.pooled.pooler.shared().database("postgres").unwrap();
             database.pools().iter().map(|pool| pool.stats()[Stat::Transactions]).sum::<u64>()
@@ -99,7 +99,7 @@ impl Scene {
     }
 
     /// Until the replicas have what was written, so that nothing has to wait.
-    fn catch_up(&self) {
+    pub(crate) fn catch_up(&self) {
         for replica in self.cluster.replicas() {
             replica.catch_up(self.cluster.primary()).unwrap();
         }
@@ -111,13 +111,13 @@ fn value(rows: &Result<Rows, String>) -> String {
     String::from_utf8(rows[0][0].clone().unwrap()).unwrap()
 }
 
-fn table(client: &mut Direct, name: &str) {
+pub(crate) fn table(client: &mut Direct, name: &str) {
     client.query(format!("CREATE TABLE {name} (id int PRIMARY KEY, v int NOT NULL)")).unwrap();
     client.query(format!("INSERT INTO {name} SELECT g, 0 FROM generate_series(1, 10) g")).unwrap();
 }
 
 /// Until reads of a table do go to replicas: the catalogue has been read, positions are known.
-fn until_split(scene: &Scene, client: &mut Direct, sql: &str) {
+pub(crate) fn until_split(scene: &Scene, client: &mut Direct, sql: &str) {
     wait_for("reads to go to replicas", TIME_MAX, || {
         scene.away(|| {
             client.query(sql).unwrap();
