@@ -105,9 +105,14 @@ fn is_plain(mut cursor: Cursor<'_>) -> bool {
     if !cursor.is_any(&["table", "index", "sequence", "materialized"]) {
         return false;
     }
-    let is_after_another = |cursor: &Cursor<'_>| cursor.is_any(&["like", "inherits", "partition", "of"]);
-    cursor.until(is_after_another);
-    cursor.is_done()
+    // LIKE stands within the brackets.
+    while !cursor.is_done() {
+        if cursor.is_any(&["like", "inherits", "partition", "of"]) {
+            return false;
+        }
+        cursor.bump();
+    }
+    true
 }
 
 /// TABLE, IF EXISTS, and names to the end; `None` if it is anything else.
