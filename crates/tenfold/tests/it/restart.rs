@@ -393,8 +393,9 @@ fn a_successor_that_cannot_start_leaves_the_running_process_alone() {
 
 /// A successor of the test's own making, up to the point where it has the sockets.
 fn knock(door: &Path, format: u32) -> (Sender, Receiver, Vec<Frame>) {
-    let (mut sender, mut receiver) =
-        handover::split(handover::connect(door).expect("a door")).expect("halves");
+    // It is closed for a moment while somebody else is spoken to.
+    let stream = wait_for("a door", LIMIT, || handover::connect(door).ok());
+    let (mut sender, mut receiver) = handover::split(stream).expect("halves");
     receiver.set_limit(Some(LIMIT)).expect("a limit");
     let mut hello = Writer::new();
     hello.u32(format).text("test").u32(1).flag(true);
