@@ -4,8 +4,9 @@
 //! serve alone. Then the World Cup flash crowd of 12 May 1998, scaled so that its busiest minute offers one and a half
 //! times that, is played at the shop alone, and again at the same shop behind Tenfold: same machine, same requests in
 //! the same order at the same times. After the crowd comes a sale of one product, at the shop alone, and behind Tenfold
-//! without and with its cap on hot rows. Two tables put it all beside each other. Behind Tenfold, one process is the
-//! edge before the nodes and the pooler between them and their database.
+//! without and with its cap on hot rows; then what customers read of their own, all at the primary, and from the replica
+//! without and with floors. Three tables put it all beside each other. Behind Tenfold, one process is the edge before
+//! the nodes and the pooler between them and their database.
 //!
 //! Everything is started on loopback and lives in a folder of this run under target/demo, which ./demo removes, except
 //! PostgreSQL's data where its account cannot reach that; all of it ends with this process. Ctrl-C is noticed between
@@ -16,7 +17,9 @@ mod capacity;
 mod front;
 mod mix;
 mod observe;
+mod own_reads;
 mod pass;
+mod reads;
 mod sale;
 mod stack;
 mod steps;
@@ -30,9 +33,10 @@ use tenfold_loadgen::Slo;
 
 use crate::interrupt::Interrupt;
 use capacity::Known;
-use front::{Place, Tenfold};
+use front::{Access, Place, Tenfold};
 use mix::Mix;
 use pass::{Crowd, Pass};
+use reads::{Legs, Reads};
 use sale::{Sale, Sold, Stage};
 use stack::{Database, POOLED_CONNECTIONS_MAX, Stack};
 use steps::Steps;
@@ -84,18 +88,21 @@ fn play(root: &Path, options: Options, interrupt: &Interrupt) -> Result<()> {
     let play = Play {
         crowd: Crowd::scaled(root, OVERLOAD * capacity.rate, options)?,
         sale: Sale::prepare(root, capacity.rate, options)?,
+        reads: Reads::prepare(root, capacity.rate, options)?,
         mix,
         options,
         interrupt,
     };
     steps.say(&play.crowd.describe(capacity.rate));
     let (alone, sale_alone) = play.alone(&mut stack, &mut steps)?;
-    let tenfold = put_in_front(&mut stack, &run, &mut steps)?;
-    let (behind, sales_behind) = play.behind(&mut stack, &tenfold, &mut steps)?;
+    let mut tenfold = put_in_front(&mut stack, &run, &mut steps)?;
+    let (behind, sales_behind, legs) = play.behind(&mut stack, &mut tenfold, &mut steps)?;
     interrupt.check()?;
     println!("\n{}", table::crowd(&play.crowd, &capacity, &alone, &behind, options.quick));
     let [uncapped, capped] = &sales_behind;
     println!("{}", table::sale(&play.sale, [&sale_alone, uncapped, capped]));
+    println!("{}", table::reads(&play.reads, &legs));
+    legs.judge()?;
 
     if !options.once {
         let alone = stack.start_node_alone(&mut steps)?;
@@ -143,6 +150,7 @@ fn put_in_front(stack: &mut Stack, run: &Path, steps: &mut Steps) -> Result<Tenf
 struct Play<'a> {
     crowd: Crowd,
     sale: Sale,
+    reads: Reads,
     mix: Mix,
     options: Options,
     interrupt: &'a Interrupt,
@@ -155,16 +163,22 @@ impl Play<'_> {
         Ok((crowd, sale))
     }
 
-    /// The crowd, and the sale without and with the cap on hot rows.
-    fn behind(&self, stack: &mut Stack, tenfold: &Tenfold, steps: &mut Steps) -> Result<(Pass, [Sold; 2])> {
+    /// The crowd, the sale without and with the cap on hot rows, and reads from the replica.
+    fn behind(
+        &self,
+        stack: &mut Stack,
+        tenfold: &mut Tenfold,
+        steps: &mut Steps,
+    ) -> Result<(Pass, [Sold; 2], Legs)> {
         pass::warm_up(stack, &self.mix, self.interrupt, self.options)?;
         let crowd = pass::play(stack, Some(tenfold), &self.mix, &self.crowd, self.interrupt, steps)?;
-        let mut sale = |name, is_capped| {
-            tenfold.cap_hot_rows(is_capped)?;
+        let mut sale = |name, access| {
+            tenfold.reach_database(access)?;
             self.sale.play(name, Stage::Behind(tenfold), stack, &self.mix, self.interrupt, steps)
         };
-        let uncapped = sale("pooled, no cap", false)?;
-        let capped = sale("pooled, with the cap", true)?;
-        Ok((crowd, [uncapped, capped]))
+        let uncapped = sale("pooled, no cap", Access::Uncapped)?;
+        let capped = sale("pooled, with the cap", Access::Pooled)?;
+        let legs = self.reads.play(stack, tenfold, &self.mix, self.interrupt, steps)?;
+        Ok((crowd, [uncapped, capped], legs))
     }
 }

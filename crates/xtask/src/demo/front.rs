@@ -1,17 +1,20 @@
 //! Tenfold in the demo: the release binary, one process with one file, in front of the shop and behind it.
 //!
 //! The edge listens where users ask, the pooler where the shop's nodes look for their database. The file is
-//! `tenfold.toml` of this folder with the run's ports in it; the sale plays it twice, once with the cap on hot rows
-//! taken off, by a reload. The process is a guarded child; if it ends early or refuses its file, the error is its log.
+//! `tenfold.toml` of this folder with the run's ports in it; reloads take the cap on hot rows off for one of the sales,
+//! and add the replica for reads. The process is a guarded child; if it ends early or refuses its file, the error is
+//! its log.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use tenfold_testkit::process::{Child, Guard, StopSignal, cpu_seconds};
 use tenfold_testkit::{raw, try_wait_for};
 
+use super::observe::sum;
 use super::stack::{DATABASE, PASSWORD, ROLE, START_TIME_MAX, STOP_TIME_MAX, Stack, usual_port};
 use super::steps::Steps;
 
@@ -22,8 +25,30 @@ const TENFOLD_TOML: &str = include_str!("tenfold.toml");
 /// The line of tenfold.toml that sizes the pool, and what stands there for a sale without the cap.
 const POOL: &str = "pool = { size = 10, reserve = 2 }";
 const POOL_UNCAPPED: &str = "pool = { size = 10, reserve = 2, hot_rows = \"100%\" }";
+/// How long the pooler may take to have looked at a replica that it has just heard of.
+const REPLICA_TIME_MAX: Duration = Duration::from_secs(15);
 /// What the file's `${DB_PASSWORD}` is.
 const PASSWORD_VARIABLE: &str = "DB_PASSWORD";
+
+/// What differs from tenfold.toml, in how the shop's database is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Nothing.
+    Pooled,
+    /// One row may take every connection.
+    Uncapped,
+    /// What only reads may go to the replica.
+    Split(Consistency),
+}
+
+/// What a read on the replica may count on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Consistency {
+    /// Nothing but the replica's lag: no floors.
+    Eventual,
+    /// Its own writes, and everybody's before it.
+    OwnWrites,
+}
 
 /// Where Tenfold will be, before it is there.
 pub(crate) struct Place {
@@ -47,8 +72,9 @@ pub(crate) struct Tenfold {
     child: Child,
     program: PathBuf,
     config: PathBuf,
-    /// The file's text, with the cap.
+    /// The file's text, for [`Access::Pooled`].
     text: String,
+    replica_port: u16,
     place: Place,
 }
 
@@ -58,27 +84,14 @@ impl Tenfold {
         let text = config(stack, &place);
         let config = run.join("tenfold.toml");
         write(&config, &text)?;
-        let mut command = Command::new(&program);
-        command.args(["run", "-c"]).arg(&config).env(PASSWORD_VARIABLE, PASSWORD);
-        let guard = Guard { stop_signal: Some(StopSignal::Terminate), ..Guard::default() };
-        let mut child = Child::spawn_guarded(&command, &guard)
-            .context("Tenfold is not built (cargo build --release --package tenfold)")?;
-        let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, place.admin));
-        try_wait_for("Tenfold to be ready", START_TIME_MAX, || {
-            let ready = raw::get(admin, "/readyz").is_ok_and(|answer| answer.status == 200);
-            (ready || child.try_wait().is_some()).then_some(())
-        })
-        .with_context(|| child.log())?;
-        if let Some(status) = child.try_wait() {
-            bail!("Tenfold ended at start ({status}):\n{}", child.log());
-        }
-        Ok(Self { child, program, config, text, place })
+        let child = spawn(&program, &config, &place)?;
+        let replica_port = stack.replica()?.port();
+        Ok(Self { child, program, config, text, replica_port, place })
     }
 
-    /// Takes the cap on hot rows off, or puts it back.
-    pub(crate) fn cap_hot_rows(&self, is_capped: bool) -> Result<()> {
-        let text = if is_capped { self.text.clone() } else { self.text.replace(POOL, POOL_UNCAPPED) };
-        write(&self.config, &text)?;
+    /// Has the shop's database reached in this way from now on.
+    pub(crate) fn reach_database(&self, access: Access) -> Result<()> {
+        write(&self.config, &with_access(&self.text, access, self.replica_port))?;
         let mut reload = Command::new(&self.program);
         reload.args(["reload", "-c"]).arg(&self.config).env(PASSWORD_VARIABLE, PASSWORD);
         let output = reload.output().context("cannot start tenfold reload")?;
@@ -87,8 +100,31 @@ impl Tenfold {
         Ok(())
     }
 
+    /// The same by a new process, so that its replica is there before any connection is.
+    pub(crate) fn restart(&mut self, access: Access) -> Result<()> {
+        write(&self.config, &with_access(&self.text, access, self.replica_port))?;
+        self.child.stop(StopSignal::Terminate, STOP_TIME_MAX);
+        self.child = spawn(&self.program, &self.config, &self.place)?;
+        if !matches!(access, Access::Split(_)) {
+            return Ok(());
+        }
+        try_wait_for("the replica to get reads", REPLICA_TIME_MAX, || {
+            let up = |metrics: String| sum(&metrics, "tenfold_pooler_replica_state", "state=\"up\"") > 0.0;
+            self.metrics().is_ok_and(up).then_some(())
+        })
+        .with_context(|| self.child.log())
+    }
+
     pub(crate) fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.place.edge)
+        format!("http://{}", self.edge())
+    }
+
+    pub(crate) fn edge(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.place.edge))
+    }
+
+    pub(crate) fn pooler_port(&self) -> u16 {
+        self.place.pooler
     }
 
     pub(crate) fn cpu_seconds(&self) -> f64 {
@@ -138,6 +174,37 @@ fn config(stack: &Stack, place: &Place) -> String {
         .replace("@SERVER@", &server)
 }
 
+/// Starts the process and waits until it is ready.
+fn spawn(program: &Path, config: &Path, place: &Place) -> Result<Child> {
+    let mut command = Command::new(program);
+    command.args(["run", "-c"]).arg(config).env(PASSWORD_VARIABLE, PASSWORD);
+    let guard = Guard { stop_signal: Some(StopSignal::Terminate), ..Guard::default() };
+    let mut child = Child::spawn_guarded(&command, &guard)
+        .context("Tenfold is not built (cargo build --release --package tenfold)")?;
+    let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, place.admin));
+    try_wait_for("Tenfold to be ready", START_TIME_MAX, || {
+        let ready = raw::get(admin, "/readyz").is_ok_and(|answer| answer.status == 200);
+        (ready || child.try_wait().is_some()).then_some(())
+    })
+    .with_context(|| child.log())?;
+    if let Some(status) = child.try_wait() {
+        bail!("Tenfold ended at start ({status}):\n{}", child.log());
+    }
+    Ok(child)
+}
+
+fn with_access(text: &str, access: Access, replica_port: u16) -> String {
+    let consistency = match access {
+        Access::Pooled => return text.to_owned(),
+        Access::Uncapped => return text.replace(POOL, POOL_UNCAPPED),
+        Access::Split(Consistency::Eventual) => "eventual",
+        Access::Split(Consistency::OwnWrites) => "own_writes",
+    };
+    let reads =
+        format!("replicas = [\"127.0.0.1:{replica_port}\"]\nreads = {{ consistency = \"{consistency}\" }}");
+    text.replace(POOL, &format!("{POOL}\n{reads}"))
+}
+
 fn write(path: &Path, text: &str) -> Result<()> {
     std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
@@ -147,8 +214,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_cap_can_be_taken_off_the_file() {
+    fn each_way_to_the_database_is_one_edit_of_the_file() {
         assert_eq!(TENFOLD_TOML.matches(POOL).count(), 1);
-        assert_ne!(TENFOLD_TOML.replace(POOL, POOL_UNCAPPED), TENFOLD_TOML);
+        let check = |access, added: &[&str]| {
+            let text = with_access(TENFOLD_TOML, access, 5433);
+            let lines: Vec<&str> = text.lines().filter(|line| !TENFOLD_TOML.contains(line)).collect();
+            assert_eq!(lines, added, "{access:?}");
+        };
+        let replica = "replicas = [\"127.0.0.1:5433\"]";
+        check(Access::Pooled, &[]);
+        check(Access::Uncapped, &[POOL_UNCAPPED]);
+        check(Access::Split(Consistency::Eventual), &[replica, "reads = { consistency = \"eventual\" }"]);
+        check(Access::Split(Consistency::OwnWrites), &[replica, "reads = { consistency = \"own_writes\" }"]);
     }
 }

@@ -78,6 +78,11 @@ impl Mix {
         plan
     }
 
+    /// Of the customers who are logged in.
+    pub(crate) fn tokens(&self) -> &[String] {
+        &self.tokens
+    }
+
     /// Which routes, by the scenario's order, may be cached.
     pub(crate) fn cacheable(&self) -> Vec<bool> {
         self.scenario.routes.iter().map(|route| route.class == Class::Cacheable).collect()

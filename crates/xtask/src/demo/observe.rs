@@ -143,7 +143,7 @@ impl Waits {
 }
 
 /// The sum over all series of a name whose labels contain `label`.
-fn sum(metrics: &str, name: &str, label: &str) -> f64 {
+pub(crate) fn sum(metrics: &str, name: &str, label: &str) -> f64 {
     let series = metrics.lines().filter_map(|line| line.strip_prefix(name));
     let matching = series.filter(|rest| rest.starts_with(['{', ' ']) && rest.contains(label));
     matching.filter_map(|rest| rest.split_whitespace().next_back()?.parse::<f64>().ok()).sum()

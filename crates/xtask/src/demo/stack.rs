@@ -11,7 +11,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use tenfold_testkit::postgres::{self, Auth, Cluster};
+use tenfold_testkit::postgres::{self, Auth, Cluster, Server};
 use tenfold_testkit::process::{Child, Guard, StopSignal, find_program, free_port};
 use tenfold_testkit::try_wait_for;
 
@@ -31,6 +31,9 @@ pub(crate) const START_TIME_MAX: Duration = Duration::from_secs(20);
 const IDLE_TIME_MAX: Duration = Duration::from_secs(60);
 /// The shop is idle when so many readings in a row, 20 ms and more apart, find no new statement.
 const SAME_COUNTS_WHEN_IDLE: u32 = 8;
+/// What the pooler asks servers on its own account, as a condition on a statement's text: it names everything by its
+/// schema, which the shop never does.
+pub(crate) const POOLER_ASKS: &str = r"query ~ '\mpg_catalog\.'";
 pub(crate) const STOP_TIME_MAX: Duration = Duration::from_secs(5);
 /// Both nodes must be able to read each other's tokens. Not a secret either.
 const JWT_SECRET: &str = "the demo's own, of no use to anybody";
@@ -151,6 +154,10 @@ impl Stack {
         &self.cluster
     }
 
+    pub(crate) fn replica(&self) -> Result<&Server> {
+        self.cluster.replica().context("the cluster was started without its replica")
+    }
+
     /// CPU time of the shop's nodes, in seconds.
     pub(crate) fn shop_cpu_seconds(&self) -> f64 {
         self.nodes.iter().map(|node| node.child.cpu_seconds()).sum()
@@ -169,12 +176,18 @@ impl Stack {
         Ok(self.cluster.primary().psql_in(DATABASE, sql)?)
     }
 
+    /// Counts statements from zero, at both servers.
+    pub(crate) fn forget_statements(&self) -> Result<()> {
+        self.cluster.forget_queries()?;
+        Ok(self.replica()?.psql("SELECT pg_stat_statements_reset()").map(drop)?)
+    }
+
     /// Waits until the shop has worked off what is left of the last run: users who gave up do not take their requests
     /// back, and the next run must not pay for them.
     pub(crate) fn wait_until_idle(&self) -> Result<()> {
         let (mut last, mut seen) = (None, 0);
         let idle = || {
-            let count = self.cluster.query_count().ok();
+            let count = self.cluster.query_count_where(&format!("NOT ({POOLER_ASKS})")).ok();
             seen = if count.is_some() && count == last { seen + 1 } else { 0 };
             last = count;
             seen == SAME_COUNTS_WHEN_IDLE

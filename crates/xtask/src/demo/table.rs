@@ -9,6 +9,7 @@ use tenfold_loadgen::scenario::Class;
 use super::capacity::Known;
 use super::observe::Waits;
 use super::pass::{Crowd, Pass};
+use super::reads::{Leg, Legs, Reads};
 use super::sale::{self, Sale, Sold};
 use super::{OVERLOAD, SLO};
 
@@ -96,6 +97,39 @@ pub(crate) fn sale(sale: &Sale, sold: [&Sold; 3]) -> String {
     add("connections at the primary, most", &|sold| thousands(sold.connections.server));
     add("wait for one of them, 99 % within", &|sold| wait(&sold.waits));
     format!("A flash sale, three times: {}\n\n{}", sale.describe(), aligned(&lines))
+}
+
+/// The reads' table: all at the primary, split without floors, split with them.
+pub(crate) fn reads(reads: &Reads, legs: &Legs) -> String {
+    let Legs { primary, eventual, own_writes } = legs;
+    let head = ["", "all at the primary", "split, ignoring floors", "split, with floors"].map(str::to_owned);
+    let mut lines = vec![head];
+    let mut add = |name: &str, of: &dyn Fn(&Leg) -> String| {
+        let [primary, eventual, own_writes] = [primary, eventual, own_writes].map(of);
+        lines.push([name.into(), primary, eventual, own_writes]);
+    };
+    add("requests", &|leg| thousands(leg.load.offered));
+    add("response time, half within", &|leg| format!("{:.1} ms", leg.load.latency.p50_ms));
+    add("response time, 99 % within", &|leg| format!("{:.0} ms", leg.load.latency.p99_ms));
+    add("failed", &|leg| thousands(leg.load.errors + leg.own.failed));
+    add("primary load, statements", &|leg| less(primary.primary.shop, leg.primary.shop));
+    add("primary load, CPU", &|leg| format!("{:.0} %", 100.0 * leg.primary_cpu_s / leg.load.played_s));
+    add("the pooler's own questions there", &|leg| thousands(leg.primary.pooler));
+    add("statements at the replica", &|leg| thousands(leg.replica.shop));
+    add("own reads after a write", &|leg| thousands(leg.own.read));
+    let must_be_fresh = |leg| !std::ptr::eq(leg, eventual);
+    add("stale own reads", &|leg| stale(leg.own.stale, must_be_fresh(leg)));
+    format!("Reads from a replica, three times: {}\n\n{}", reads.describe(), aligned(&lines))
+}
+
+/// A count, and what it changed from, where it did.
+#[expect(clippy::cast_precision_loss, reason = "counts far below 2^53")]
+fn less(before: u64, after: u64) -> String {
+    if before == after { thousands(after) } else { change(before as f64, after as f64) }
+}
+
+fn stale(count: u64, must_be_fresh: bool) -> String {
+    format!("{}{}", thousands(count), bar(!must_be_fresh, count == 0, "0"))
 }
 
 /// What the pooler's histogram can say; the shop's own pools do not tell.
