@@ -95,8 +95,8 @@ fn play(root: &Path, options: Options, interrupt: &Interrupt) -> Result<()> {
     };
     steps.say(&play.crowd.describe(capacity.rate));
     let (alone, sale_alone) = play.alone(&mut stack, &mut steps)?;
-    let mut tenfold = put_in_front(&mut stack, &run, &mut steps)?;
-    let (behind, sales_behind, legs) = play.behind(&mut stack, &mut tenfold, &mut steps)?;
+    let tenfold = put_in_front(&mut stack, &run, &mut steps)?;
+    let (behind, sales_behind, legs) = play.behind(&mut stack, &tenfold, &mut steps)?;
     interrupt.check()?;
     println!("\n{}", table::crowd(&play.crowd, &capacity, &alone, &behind, options.quick));
     let [uncapped, capped] = &sales_behind;
@@ -167,7 +167,7 @@ impl Play<'_> {
     fn behind(
         &self,
         stack: &mut Stack,
-        tenfold: &mut Tenfold,
+        tenfold: &Tenfold,
         steps: &mut Steps,
     ) -> Result<(Pass, [Sold; 2], Legs)> {
         pass::warm_up(stack, &self.mix, self.interrupt, self.options)?;

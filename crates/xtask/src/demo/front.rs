@@ -84,12 +84,25 @@ impl Tenfold {
         let text = config(stack, &place);
         let config = run.join("tenfold.toml");
         write(&config, &text)?;
-        let child = spawn(&program, &config, &place)?;
+        let mut command = Command::new(&program);
+        command.args(["run", "-c"]).arg(&config).env(PASSWORD_VARIABLE, PASSWORD);
+        let guard = Guard { stop_signal: Some(StopSignal::Terminate), ..Guard::default() };
+        let mut child = Child::spawn_guarded(&command, &guard)
+            .context("Tenfold is not built (cargo build --release --package tenfold)")?;
+        let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, place.admin));
+        try_wait_for("Tenfold to be ready", START_TIME_MAX, || {
+            let ready = raw::get(admin, "/readyz").is_ok_and(|answer| answer.status == 200);
+            (ready || child.try_wait().is_some()).then_some(())
+        })
+        .with_context(|| child.log())?;
+        if let Some(status) = child.try_wait() {
+            bail!("Tenfold ended at start ({status}):\n{}", child.log());
+        }
         let replica_port = stack.replica()?.port();
         Ok(Self { child, program, config, text, replica_port, place })
     }
 
-    /// Has the shop's database reached in this way from now on.
+    /// Has the shop's database reached in this way from now on, by a reload; a replica gets reads when this returns.
     pub(crate) fn reach_database(&self, access: Access) -> Result<()> {
         write(&self.config, &with_access(&self.text, access, self.replica_port))?;
         let mut reload = Command::new(&self.program);
@@ -97,14 +110,6 @@ impl Tenfold {
         let output = reload.output().context("cannot start tenfold reload")?;
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "tenfold reload failed ({}):\n{said}", output.status);
-        Ok(())
-    }
-
-    /// The same by a new process, so that its replica is there before any connection is.
-    pub(crate) fn restart(&mut self, access: Access) -> Result<()> {
-        write(&self.config, &with_access(&self.text, access, self.replica_port))?;
-        self.child.stop(StopSignal::Terminate, STOP_TIME_MAX);
-        self.child = spawn(&self.program, &self.config, &self.place)?;
         if !matches!(access, Access::Split(_)) {
             return Ok(());
         }
@@ -121,10 +126,6 @@ impl Tenfold {
 
     pub(crate) fn edge(&self) -> SocketAddr {
         SocketAddr::from((Ipv4Addr::LOCALHOST, self.place.edge))
-    }
-
-    pub(crate) fn pooler_port(&self) -> u16 {
-        self.place.pooler
     }
 
     pub(crate) fn cpu_seconds(&self) -> f64 {
@@ -172,25 +173,6 @@ fn config(stack: &Stack, place: &Place) -> String {
         .replace("@ADMIN@", &place.admin.to_string())
         .replace("@NODES@", &nodes.join(", "))
         .replace("@SERVER@", &server)
-}
-
-/// Starts the process and waits until it is ready.
-fn spawn(program: &Path, config: &Path, place: &Place) -> Result<Child> {
-    let mut command = Command::new(program);
-    command.args(["run", "-c"]).arg(config).env(PASSWORD_VARIABLE, PASSWORD);
-    let guard = Guard { stop_signal: Some(StopSignal::Terminate), ..Guard::default() };
-    let mut child = Child::spawn_guarded(&command, &guard)
-        .context("Tenfold is not built (cargo build --release --package tenfold)")?;
-    let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, place.admin));
-    try_wait_for("Tenfold to be ready", START_TIME_MAX, || {
-        let ready = raw::get(admin, "/readyz").is_ok_and(|answer| answer.status == 200);
-        (ready || child.try_wait().is_some()).then_some(())
-    })
-    .with_context(|| child.log())?;
-    if let Some(status) = child.try_wait() {
-        bail!("Tenfold ended at start ({status}):\n{}", child.log());
-    }
-    Ok(child)
 }
 
 fn with_access(text: &str, access: Access, replica_port: u16) -> String {

@@ -11,7 +11,8 @@
 //! ([`super::own_reads`]). Statements are PostgreSQL's own count at both servers, told apart by the user and by what
 //! the pooler asks on its own account.
 //!
-//! **Failure.** A stale own read where none may be fails the demo once its table has been shown.
+//! **Failure.** A stale own read where none may be fails the demo once its table has been shown. So does a table that
+//! shows nothing: no read at the replica, or nobody who noticed that floors were ignored.
 
 use std::path::Path;
 use std::sync::mpsc::channel;
@@ -26,16 +27,16 @@ use super::Options;
 use super::front::{Access, Consistency, Tenfold};
 use super::mix::Mix;
 use super::own_reads::{Customer, OwnReads};
-use super::stack::{Database, POOLER_ASKS, ROLE, Stack};
+use super::stack::{POOLER_ASKS, ROLE, Stack};
 use super::steps::Steps;
 use crate::interrupt::Interrupt;
 
 /// Requests a second, by the shop's capacity: what it serves with ease without any cache.
 const RATE: f64 = 0.25;
 const LENGTH: Duration = Duration::from_secs(10);
-const LENGTH_QUICK: Duration = Duration::from_secs(2);
-/// Played before it counts, at nodes that have just started: long enough for both to be found well.
-const WARM_UP: Duration = Duration::from_secs(3);
+const LENGTH_QUICK: Duration = Duration::from_secs(3);
+/// Played before it counts, while the pooler makes its connections to the replica.
+const WARM_UP: Duration = Duration::from_secs(1);
 /// Customers who read back what they wrote.
 const CUSTOMERS: usize = 4;
 /// The replay stops for up to the one, goes on for up to the other, and so on.
@@ -104,15 +105,13 @@ impl Reads {
     pub(crate) fn play(
         &self,
         stack: &mut Stack,
-        tenfold: &mut Tenfold,
+        tenfold: &Tenfold,
         mix: &Mix,
         interrupt: &Interrupt,
         steps: &mut Steps,
     ) -> Result<Legs> {
         let mut leg = |name, access| {
-            // All three begin alike: nodes and pooler without a connection.
-            stack.start_nodes(Database::Pooled(tenfold.pooler_port()))?;
-            tenfold.restart(access)?;
+            tenfold.reach_database(access)?;
             self.play_once(name, stack, tenfold, mix, interrupt, steps)
         };
         Ok(Legs {
@@ -207,15 +206,29 @@ impl Statements {
 }
 
 impl Legs {
-    /// An error if a read was stale where none may be.
+    /// An error if a read was stale where none may be, or if these legs can't tell.
     pub(crate) fn judge(&self) -> Result<()> {
-        for (name, leg) in [("at the primary", &self.primary), ("with floors", &self.own_writes)] {
-            let OwnReads { read, stale, .. } = leg.own;
-            ensure!(read > 0, "nobody read back what they wrote {name}");
-            ensure!(stale == 0, "{stale} of {read} own reads {name} were stale");
-        }
-        Ok(())
+        judge([&self.primary, &self.eventual, &self.own_writes].map(|leg| (leg.own, leg.replica)))
     }
+}
+
+/// In the order of [`Legs`].
+fn judge(legs: [(OwnReads, Statements); 3]) -> Result<()> {
+    let [(at_primary, _), (eventual, _), (own_writes, _)] = legs;
+    for (name, own) in [("at the primary", at_primary), ("with floors", own_writes)] {
+        let OwnReads { read, stale, .. } = own;
+        ensure!(read > 0, "nobody read back what they wrote {name}");
+        ensure!(stale == 0, "{stale} of {read} own reads {name} were stale");
+    }
+    for (name, (_, replica)) in ["ignoring floors", "with floors"].into_iter().zip(&legs[1..]) {
+        ensure!(replica.shop > 0, "the split {name} sent the replica nothing, so it shows nothing");
+    }
+    ensure!(
+        eventual.stale > 0,
+        "none of {} own reads was stale without floors, so that none is with them shows nothing",
+        eventual.read
+    );
+    Ok(())
 }
 
 #[cfg(test)]
@@ -235,5 +248,30 @@ mod tests {
             routes.map(|route| route.weight).sum::<u32>()
         };
         assert_eq!([Class::Cacheable, Class::Personal, Class::Write].map(weight), [0, 90, 10]);
+    }
+
+    #[test]
+    fn legs_that_are_stale_or_show_nothing_fail() {
+        let leg = |read, stale, shop| (OwnReads { read, stale, failed: 0 }, Statements { shop, pooler: 7 });
+        let check = |legs, complaint: Option<&str>| {
+            let judged = judge(legs).map_err(|error| error.to_string());
+            match complaint {
+                None => assert_eq!(judged, Ok(())),
+                Some(words) => assert!(judged.as_ref().is_err_and(|text| text.contains(words)), "{judged:?}"),
+            }
+        };
+        check([leg(9, 0, 0), leg(9, 2, 50), leg(9, 0, 50)], None);
+        check([leg(9, 1, 0), leg(9, 2, 50), leg(9, 0, 50)], Some("1 of 9 own reads at the primary"));
+        check([leg(9, 0, 0), leg(9, 2, 50), leg(9, 3, 50)], Some("3 of 9 own reads with floors"));
+        check(
+            [leg(9, 0, 0), leg(9, 2, 50), leg(0, 0, 50)],
+            Some("nobody read back what they wrote with floors"),
+        );
+        check(
+            [leg(9, 0, 0), leg(9, 0, 0), leg(9, 0, 50)],
+            Some("the split ignoring floors sent the replica"),
+        );
+        check([leg(9, 0, 0), leg(9, 2, 50), leg(9, 0, 0)], Some("the split with floors sent the replica"));
+        check([leg(9, 0, 0), leg(9, 0, 50), leg(9, 0, 50)], Some("none of 9 own reads was stale"));
     }
 }

@@ -90,6 +90,8 @@ impl Stack {
             replicas: 1,
             connections_max: CONNECTIONS_MAX,
             auth: Auth::Scram { password: PASSWORD.to_owned() },
+            // Else nothing would reach the replica for a tenth of a second where nothing is durable.
+            settings: vec![("synchronous_commit".into(), "on".into())],
             ..postgres::Options::default()
         })?;
         steps.done("PostgreSQL runs: a primary and a replica");

@@ -117,8 +117,12 @@ pub(crate) fn reads(reads: &Reads, legs: &Legs) -> String {
     add("the pooler's own questions there", &|leg| thousands(leg.primary.pooler));
     add("statements at the replica", &|leg| thousands(leg.replica.shop));
     add("own reads after a write", &|leg| thousands(leg.own.read));
-    let must_be_fresh = |leg| !std::ptr::eq(leg, eventual);
-    add("stale own reads", &|leg| stale(leg.own.stale, must_be_fresh(leg)));
+    lines.push([
+        "stale own reads".into(),
+        none(primary.own.stale),
+        thousands(eventual.own.stale),
+        none(own_writes.own.stale),
+    ]);
     format!("Reads from a replica, three times: {}\n\n{}", reads.describe(), aligned(&lines))
 }
 
@@ -128,8 +132,9 @@ fn less(before: u64, after: u64) -> String {
     if before == after { thousands(after) } else { change(before as f64, after as f64) }
 }
 
-fn stale(count: u64, must_be_fresh: bool) -> String {
-    format!("{}{}", thousands(count), bar(!must_be_fresh, count == 0, "0"))
+/// A count that must be nought.
+fn none(count: u64) -> String {
+    format!("{}{}", thousands(count), bar(false, count == 0, "0"))
 }
 
 /// What the pooler's histogram can say; the shop's own pools do not tell.
@@ -250,6 +255,13 @@ mod tests {
     fn a_change_is_signed() {
         assert_eq!(change(1000.0, 250.0), "250, −75 %");
         assert_eq!(change(100.0, 150.0), "150, +50 %");
+    }
+
+    #[test]
+    fn a_count_that_must_be_nought_says_whether_it_is() {
+        assert_eq!(none(0), "0 (0: met)");
+        assert_eq!(none(2), "2 (0: NOT MET)");
+        assert_eq!([less(862, 862), less(862, 172)], ["862", "172, −80 %"]);
     }
 
     #[test]
