@@ -14,7 +14,7 @@ use std::sync::{Arc, OnceLock};
 use tenfold_sql::lex::{Kind, Lexer, Token};
 use tenfold_sql::{
     Catalogue, CatalogueBuilder, Classifier, Decision, Destination, Dialect, Effects, Seed, Shape,
-    fingerprint, hot_value,
+    fingerprint, key_text,
 };
 
 /// A corpus entry beyond this tells nothing that a shorter one doesn't.
@@ -121,7 +121,7 @@ pub(crate) fn classify(input: &[u8]) {
     }
     if let Some(key) = one.hot {
         assert!(one.effects.contains(Effects::WRITES), "a hot row without a lock");
-        let _ = hot_value(text, dialect, &key);
+        let _ = key_text(text, dialect, &key);
     }
     route(text, &one);
     let is_read = fingerprint(text, dialect, &SEED).is_some();

@@ -27,14 +27,14 @@ use std::{
     fmt,
     hash::{BuildHasher, Hash, Hasher},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
 use arc_swap::ArcSwap;
 use tenfold_pgwire::{backend::RowDescription, write};
-use tenfold_sql::{Catalogue, Decision};
+use tenfold_sql::{Catalogue, Decision, Dialect, HotKey, KeyText};
 
 use crate::image::Interner;
 
@@ -49,6 +49,8 @@ pub struct Statement {
     proven: AtomicBool,
     /// A hash of the rows that a client was told it has; 0 while nobody was told.
     rows: AtomicU64,
+    /// Which parameter stands where rows were last picked by; `None`: a literal, or nothing.
+    key_param: OnceLock<(HotKey, Option<u16>)>,
 }
 
 /// What makes a statement the same as another.
@@ -165,6 +167,21 @@ impl Statement {
         let _ = self.rows.compare_exchange(0, rows, Ordering::Relaxed, Ordering::Relaxed);
     }
 
+    /// What picks its rows, as [`tenfold_sql::key_text`] finds it in its text. The dialect is one of its content: settings
+    /// that change it are of the plan key.
+    #[must_use]
+    pub fn key_text(&self, dialect: Dialect, key: &HotKey) -> Option<KeyText<'_>> {
+        let find = || tenfold_sql::key_text(self.text(), dialect, key);
+        let (known, param) = self.key_param.get_or_init(|| match find() {
+            Some(KeyText::Param(number)) => (*key, Some(number)),
+            _ => (*key, None),
+        });
+        match param {
+            Some(number) if known == key => Some(KeyText::Param(*number)),
+            _ => find(),
+        }
+    }
+
     /// Its SQL text, in the encoding of the client that sent it.
     #[must_use]
     pub fn text(&self) -> &[u8] {
@@ -265,6 +282,7 @@ impl Statements {
             decided: ArcSwap::from_pointee(Decided { basis, decision }),
             proven: AtomicBool::new(false),
             rows: AtomicU64::new(0),
+            key_param: OnceLock::new(),
         };
         self.table.statements.get_or_make(&(text, types, under), |other| other.is(text, types, under), make)
     }

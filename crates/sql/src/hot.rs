@@ -24,15 +24,6 @@ pub struct HotKey {
     pub(crate) ordinal: u32,
 }
 
-/// What picks the row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HotValue {
-    /// A literal, hashed by [`hot_hash`].
-    Literal(u64),
-    /// Parameter `$n`: the value is in Bind. Counted from 1.
-    Param(u16),
-}
-
 /// What picks the row, as it is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeyText<'a> {
@@ -43,15 +34,6 @@ pub enum KeyText<'a> {
 }
 
 /// Finds the value of `key` in a text. `None` if the text has no such literal.
-#[must_use]
-pub fn hot_value(sql: &[u8], dialect: Dialect, key: &HotKey) -> Option<HotValue> {
-    Some(match key_text(sql, dialect, key)? {
-        KeyText::Param(number) => HotValue::Param(number),
-        KeyText::Literal(text) => HotValue::Literal(hot_hash(&text)),
-    })
-}
-
-/// As [`hot_value`], with the literal itself.
 #[must_use]
 pub fn key_text<'a>(sql: &'a [u8], dialect: Dialect, key: &HotKey) -> Option<KeyText<'a>> {
     let mut wanted = Wanted { ordinal: key.ordinal, token: None };

@@ -30,7 +30,7 @@ pub use classifier::Classifier;
 pub use decision::{Begin, Decision, Discard, Isolation, Name, Set, SetValue, Shape};
 pub use effects::Effects;
 pub use fingerprint::{Fingerprint, Reading, Seed, fingerprint};
-pub use hot::{HotKey, HotValue, KeyText, hot_hash, hot_value, key_text};
+pub use hot::{HotKey, KeyText, hot_hash, key_text};
 pub use lex::{Dialect, Hint};
 pub use path::SearchPath;
 pub use read::statements;

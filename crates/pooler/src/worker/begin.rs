@@ -17,20 +17,24 @@ use tenfold_pgwire::{
     frame::{HEADER_BYTES, frontend as tag, frontend_header},
     frontend, write,
 };
-use tenfold_sql::Shape;
+use tenfold_sql::{Decision, Shape};
 
 use super::{
     Worker,
-    client::Held,
     slab::Key,
     upstream::{Message, Step},
 };
-use crate::statements::Statement;
-
 impl Worker {
     /// A message of a client without a server that is about a prepared BEGIN, or its end; `None` if it is not, or not to be
     /// answered here.
-    pub(super) fn begin_prepared(&mut self, key: Key, message: Message, data: &[u8]) -> Option<Step> {
+    /// What was read of a Parse that is another statement's is in `decision`.
+    pub(super) fn begin_prepared(
+        &mut self,
+        key: Key,
+        message: Message,
+        data: &[u8],
+        decision: &mut Option<Arc<Decision>>,
+    ) -> Option<Step> {
         let client = self.clients.get(key)?;
         let seat = client.seat.as_ref()?;
         let is_usual = !seat.session && seat.pool.mode() == crate::config::Mode::Transaction;
@@ -39,7 +43,7 @@ impl Worker {
         }
         let body = message.body(data);
         match message.header.tag {
-            tag::PARSE => self.parse_begin(key, body),
+            tag::PARSE => self.parse_begin(key, body, decision),
             tag::BIND => self.bind_begin(key, body, data.get(message.end..)?),
             tag::DESCRIBE => {
                 client.bound.as_ref()?;
@@ -65,30 +69,27 @@ impl Worker {
         let statement = self.clients.get_mut(key)?.bound.take()?;
         let decision = self.decision_of(key, &statement);
         let client = self.clients.get_mut(key)?;
-        let tag: &[u8] = match &decision.shape {
-            Shape::Begin(begin) => {
-                let body = [statement.text(), &[0]].concat().into();
-                client.held = Some(Box::new(Held { body, begin: *begin, failed: false }));
-                if begin.start { b"START TRANSACTION" } else { b"BEGIN" }
-            }
+        let tag = match &decision.shape {
+            Shape::Begin(begin) => client.hold([statement.text(), &[0]].concat().into(), *begin),
             shape => {
-                let has_failed = client.held.take().is_some_and(|held| held.failed);
+                let tag = client.end_held(shape);
                 self.count_transaction(key);
-                if matches!(shape, Shape::Commit { .. }) && !has_failed { b"COMMIT" } else { b"ROLLBACK" }
+                tag
             }
         };
         Some(self.say(key, |out| write::command_complete(out, tag)))
     }
 
-    fn parse_begin(&mut self, key: Key, body: &[u8]) -> Option<Step> {
+    fn parse_begin(&mut self, key: Key, body: &[u8], decision: &mut Option<Arc<Decision>>) -> Option<Step> {
         /// No BEGIN is longer.
         const BEGIN_BYTES_MAX: usize = 256;
         let parse = frontend::Parse::parse(body).ok()?;
         if parse.sql.len() > BEGIN_BYTES_MAX || !parse.param_types_raw.is_empty() {
             return None;
         }
-        let read = self.classify(key, parse.sql);
+        let read = decision.take().unwrap_or_else(|| self.classify(key, parse.sql));
         if !self.is_answered(key, &read.shape) {
+            *decision = Some(read);
             return None;
         }
         let is_sql_name = |name: &Arc<str>| name.as_bytes() == parse.name;
@@ -96,6 +97,7 @@ impl Worker {
         let is_taken = client.statements.get(parse.name).is_some()
             || client.image.prepared().iter().any(|(name, _)| is_sql_name(name));
         if is_taken && !parse.name.is_empty() {
+            *decision = Some(read);
             return None;
         }
         let statement = self.intern(key, None, &parse, &read);
@@ -113,7 +115,7 @@ impl Worker {
         if !bind.portal.is_empty() || bind.params_count() > 0 || !executes_at_once(following) {
             return None;
         }
-        let statement = self.statement_of_name(key, bind.statement)?;
+        let statement = self.clients.get(key)?.statement(bind.statement)?;
         let decision = self.decision_of(key, &statement);
         if !self.is_answered(key, &decision.shape) {
             return None;
@@ -122,17 +124,10 @@ impl Worker {
         Some(self.say(key, write::bind_complete))
     }
 
-    fn statement_of_name(&self, key: Key, name: &[u8]) -> Option<Arc<Statement>> {
-        let client = self.clients.get(key)?;
-        if name.is_empty() { client.unnamed.clone() } else { client.statements.get(name).cloned() }
-    }
-
     fn say(&mut self, key: Key, write: impl FnOnce(&mut Vec<u8>)) -> Step {
         let mut out = self.spare();
         write(&mut out);
-        let alive = self.send_client(key, &out);
-        self.give_spare(out);
-        if alive { Step::Used } else { Step::Gone }
+        self.answer(key, out)
     }
 }
 

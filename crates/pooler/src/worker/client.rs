@@ -7,7 +7,7 @@ use std::{
 
 use tenfold_pgwire::backend::TransactionStatus;
 use tenfold_service::limits::Permit;
-use tenfold_sql::Begin;
+use tenfold_sql::{Begin, Shape};
 
 use super::{login::Login, slab::Key, wire::Wire};
 use crate::{
@@ -209,6 +209,18 @@ impl Client {
     /// Logged in and told so.
     pub(crate) fn is_logged_in(&self) -> bool {
         self.seat.is_some() && !matches!(self.state, State::Login(_))
+    }
+
+    /// Its BEGIN was answered, and is held; the tag of the answer. `body`: as a Query's.
+    pub(crate) fn hold(&mut self, body: Box<[u8]>, begin: Begin) -> &'static [u8] {
+        self.held = Some(Box::new(Held { body, begin, failed: false }));
+        if begin.start { b"START TRANSACTION" } else { b"BEGIN" }
+    }
+
+    /// Its held BEGIN is ended by this COMMIT or ROLLBACK; the tag of the answer.
+    pub(crate) fn end_held(&mut self, shape: &Shape) -> &'static [u8] {
+        let has_failed = self.held.take().is_some_and(|held| held.failed);
+        if matches!(shape, Shape::Commit { .. }) && !has_failed { b"COMMIT" } else { b"ROLLBACK" }
     }
 
     /// The statement that it calls so; the unnamed one has an empty name.

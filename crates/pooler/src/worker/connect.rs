@@ -19,8 +19,7 @@ use tenfold_pgwire::{
 
 use super::{
     Readiness, Worker,
-    away::Unconfirmed,
-    server::{Opening, Phase, Server, Why},
+    server::{Due, Opening, Phase, Server, Why},
     slab::{Key, Kind},
     wire::{Socket, Wire},
 };
@@ -32,7 +31,7 @@ use crate::{
     mailbox::Ask,
     pool::{Place, Pool},
     shared::{Address, Endpoint, Startup},
-    split::{Facts, facts_query},
+    split::{Facts, Waiting, facts_query},
     statements::ServerStatements,
 };
 
@@ -40,6 +39,16 @@ use crate::{
 const REFUSED_PAUSE: Duration = Duration::from_secs(5);
 /// A login's message is no larger than this.
 const MESSAGE_BYTES_MAX: usize = 64 * 1_024;
+
+/// A connection to a replica that nobody is lent yet.
+#[derive(Debug)]
+pub(super) struct Unconfirmed {
+    /// Which server it leads to; 0 until it has said so.
+    pub(super) instance: u64,
+    /// When that was, in microseconds of the process.
+    pub(super) since_us: u64,
+    pub(super) _waits: Waiting,
+}
 
 impl Worker {
     /// Whether the pause after a failure is over, and there is somewhere to connect to.
@@ -399,6 +408,22 @@ impl Worker {
         facts.is_standby
     }
 
+    /// Connections to replicas whose server is known by now are lent, or closed.
+    pub(super) fn confirm_servers(&mut self) {
+        for key in std::mem::take(&mut self.unconfirmed) {
+            let Some(server) = self.servers.get(key) else { continue };
+            let (Some(waits), Some(replica)) = (&server.unconfirmed, &server.pool.replica) else { continue };
+            match replica.confirms(waits.instance, waits.since_us) {
+                None => self.unconfirmed.push(key),
+                Some(true) => self.confirmed(key),
+                Some(false) => {
+                    let why = "it is another server than the one that is watched under this name; list each by itself";
+                    self.opening_failed(key, why, None);
+                }
+            }
+        }
+    }
+
     /// The server behind a connection to a replica is the one that is watched.
     pub(super) fn confirmed(&mut self, key: Key) {
         if let Some(server) = self.servers.get_mut(key)
@@ -515,4 +540,12 @@ pub(super) fn open_socket(at: &Endpoint, tcp: &Tcp) -> std::io::Result<Socket> {
         Endpoint::Tcp(_) => Socket::Tcp(mio::net::TcpStream::from_std(socket.into())),
         Endpoint::Unix(_) => Socket::Unix(mio::net::UnixStream::from_std(socket.into())),
     })
+}
+
+impl Server {
+    /// Whether it answers the question which server it is ([`facts_query`]).
+    pub(super) fn is_asked_for_facts(&self) -> bool {
+        matches!(self.phase, Phase::LoggingIn(_))
+            && matches!(self.due.front(), Some(Due::Ours(ours)) if matches!(ours.why, Why::Facts))
+    }
 }

@@ -351,7 +351,7 @@ impl Worker {
         server.client = None;
         server.since = self.now;
         server.transaction_since = None;
-        server.end_writing();
+        server.end_writing(self.pools[server.local].split.is_on());
         server.away = None;
         let local = server.local;
         if self.must_close(server_key) {

@@ -51,6 +51,7 @@ mod upstream;
 mod waiters;
 mod wanted_row;
 mod wire;
+mod writes;
 
 use std::{
     collections::{HashMap, VecDeque},

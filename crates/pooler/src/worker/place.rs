@@ -19,7 +19,9 @@ use tenfold_pgwire::{
     frame::{HEADER_BYTES, frontend as tag, frontend_header},
     frontend,
 };
-use tenfold_sql::{Begin, Decision, Destination, Isolation, KeyText, Tables, key_text, shown};
+use tenfold_sql::{
+    Begin, Decision, Destination, Dialect, HotKey, Isolation, KeyText, Tables, key_text, shown,
+};
 
 use super::{
     Worker,
@@ -35,6 +37,7 @@ use crate::{
         self, Begins, Carried, Choice, Identity, Keyed, Limits, Need, REPLICA, Replica, Routes, Split, Top,
         TraceId, Why, choose, isolation_of, param_value, said_in, text_value,
     },
+    statements::Statement,
 };
 
 /// The setting that says who is behind a connection.
@@ -143,6 +146,28 @@ pub(super) struct Told<'a> {
     pub(super) bind: Option<&'a [u8]>,
     /// Types that Parse declared: 32-bit oids.
     pub(super) types: &'a [u8],
+    /// The statement, if it was prepared before.
+    pub(super) prepared: Option<&'a Statement>,
+}
+
+impl<'a> Told<'a> {
+    /// A simple query's text.
+    pub(super) const fn simple(sql: &'a [u8]) -> Self {
+        Self { sql, bind: None, types: &[], prepared: None }
+    }
+
+    /// A prepared statement with what its Bind gives. `bind`: its body.
+    pub(super) fn prepared(statement: &'a Statement, bind: Option<&'a [u8]>) -> Self {
+        Self { sql: statement.text(), bind, types: statement.types(), prepared: Some(statement) }
+    }
+
+    /// What picks the rows.
+    fn key_text(&self, dialect: Dialect, key: &HotKey) -> Option<KeyText<'a>> {
+        match self.prepared {
+            Some(statement) => statement.key_text(dialect, key),
+            None => key_text(self.sql, dialect, key),
+        }
+    }
 }
 
 /// What a held BEGIN means for where its reads may go.
@@ -307,7 +332,7 @@ impl Worker {
         let [table] = tables[..] else { return None };
         let client = self.clients.get(key)?;
         let hasher = &client.seat.as_ref()?.pool.database.split.hasher;
-        let value = match key_text(told.sql, client.dialect, &own.value)? {
+        let value = match told.key_text(client.dialect, &own.value)? {
             KeyText::Literal(text) => text_value(hasher, &text)?,
             KeyText::Param(number) => {
                 let index = number.checked_sub(1)?;
@@ -338,11 +363,11 @@ impl Worker {
                 self.need_of(key, read, block)
             }
             (tag::PARSE | tag::BIND | tag::DESCRIBE, _) if block != Block::Snapshot => {
-                self.need_of_series(key, rest, block)
+                self.need_of_series(key, rest, read, block)
             }
             // All of the transaction runs there, so that its first statement tells enough.
             (tag::PARSE, Some(read)) => self.need_of(key, read, block),
-            (tag::BIND | tag::DESCRIBE, _) => self.need_of_series(key, rest, block),
+            (tag::BIND | tag::DESCRIBE, _) => self.need_of_series(key, rest, read, block),
             _ => Err("protocol"),
         }
     }
@@ -391,7 +416,14 @@ impl Worker {
     }
 
     /// The needs of all statements up to Sync, which has to be there.
-    fn need_of_series(&mut self, key: Key, mut rest: &[u8], block: Block) -> Result<Need, &'static str> {
+    /// `first`: what its first message does, if that is a Parse.
+    fn need_of_series(
+        &mut self,
+        key: Key,
+        mut rest: &[u8],
+        mut first: Option<&Arc<Decision>>,
+        block: Block,
+    ) -> Result<Need, &'static str> {
         let mut need = Need::default();
         let mut parsed: Vec<(&[u8], Arc<Decision>)> = Vec::new();
         let mut is_open = false;
@@ -403,7 +435,7 @@ impl Worker {
             match header.tag {
                 tag::PARSE => {
                     let parse = frontend::Parse::parse(body).map_err(|_| "protocol")?;
-                    let read = self.classify(key, parse.sql);
+                    let read = first.take().map_or_else(|| self.classify(key, parse.sql), Arc::clone);
                     self.note_person(key, parse.sql);
                     need.raise(self.need_of(key, &read, block)?);
                     parsed.push((parse.name, read));
@@ -422,12 +454,7 @@ impl Worker {
                         continue;
                     }
                     let client = self.clients.get(key).ok_or("unknown")?;
-                    let statement = if name.is_empty() {
-                        client.unnamed.clone()
-                    } else {
-                        client.statements.get(name).cloned()
-                    };
-                    let statement = statement.ok_or("unknown_statement")?;
+                    let statement = client.statement(name).ok_or("unknown_statement")?;
                     let read = self.decision_of(key, &statement);
                     self.note_person(key, statement.text());
                     need.raise(self.need_of(key, &read, block)?);
@@ -472,13 +499,14 @@ impl Worker {
             match header.tag {
                 tag::QUERY if tag == tag::QUERY => {
                     let sql = frontend::Query::parse(body).ok()?.sql;
-                    let (read, told) = (read?, Told { sql, bind: None, types: &[] });
+                    let (read, told) = (read?, Told::simple(sql));
                     found = self.keyed(key, &read.route.reads, read, told);
                     break;
                 }
                 tag::PARSE if parsed.is_none() => {
                     let parse = frontend::Parse::parse(body).ok()?;
-                    parsed = Some((parse, self.classify(key, parse.sql)));
+                    let read = read.map_or_else(|| self.classify(key, parse.sql), Arc::clone);
+                    parsed = Some((parse, read));
                 }
                 tag::BIND if found.is_none() => {
                     found = Some(self.key_of_bind(key, body, parsed.as_ref())?);
@@ -502,15 +530,12 @@ impl Worker {
         let name = frontend::BindNames::peek(body)?.statement;
         let bind = Some(body);
         if let Some((parse, read)) = parsed.filter(|(parse, _)| parse.name == name) {
-            let told = Told { sql: parse.sql, bind, types: parse.param_types_raw };
+            let told = Told { sql: parse.sql, bind, types: parse.param_types_raw, prepared: None };
             return self.keyed(key, &read.route.reads, read, told);
         }
-        let client = self.clients.get(key)?;
-        let known = if name.is_empty() { client.unnamed.as_ref() } else { client.statements.get(name) };
-        let known = Arc::clone(known?);
+        let known = self.clients.get(key)?.statement(name)?;
         let read = self.decision_of(key, &known);
-        let told = Told { sql: known.text(), bind, types: known.types() };
-        self.keyed(key, &read.route.reads, &read, told)
+        self.keyed(key, &read.route.reads, &read, Told::prepared(&known, bind))
     }
 
     /// What the replicas are like for this client and this need.
@@ -672,7 +697,7 @@ fn whole_body(messages: &[u8]) -> Option<&[u8]> {
 }
 
 /// The statement that a Bind or Describe names; within, `None` for a portal.
-fn statement_named(tag: u8, body: &[u8]) -> Option<Option<&[u8]>> {
+pub(super) fn statement_named(tag: u8, body: &[u8]) -> Option<Option<&[u8]>> {
     if tag == tag::BIND {
         return Some(Some(frontend::BindNames::peek(body)?.statement));
     }
@@ -695,9 +720,4 @@ pub(super) fn switch(value: &str) -> Option<bool> {
 pub(super) fn person_of(client: &Client, split: &Split) -> Option<Identity> {
     let of_session = || split.identities.of(client.image.setting(IDENTITY_SETTING)?.as_bytes());
     client.person.or(client.identity).or_else(of_session)
-}
-
-/// What a statement may change, as far as its transaction commits.
-pub(super) fn changes(decision: &Decision) -> &Tables {
-    &decision.route.writes
 }

@@ -248,8 +248,7 @@ impl Worker {
             if self.must_not_run(server_key, &decision) {
                 return self.refuse_statement(server_key, true, batch);
             }
-            let told = Told { sql: statement.text(), bind: Some(body), types: statement.types() };
-            self.note_changes(key, server_key, &decision, told);
+            self.note_changes(key, server_key, &decision, Told::prepared(statement, Some(body)));
             if self.is_noted(server_key, &decision) {
                 self.ahead(key, server_key, decision.effects, batch);
                 self.alias(key, server_key, &decision, statement.text(), batch);

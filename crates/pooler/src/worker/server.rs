@@ -5,11 +5,7 @@ use std::{collections::VecDeque, sync::Arc, time::Instant};
 use tenfold_pgwire::backend::TransactionStatus;
 use tenfold_sql::{Effects, Fingerprint};
 
-use super::{
-    away::{Away, Unconfirmed},
-    slab::Key,
-    wire::Wire,
-};
+use super::{away::Away, connect::Unconfirmed, slab::Key, wire::Wire};
 use crate::{
     auth::{ServerLogin, TlsNegotiation},
     hot::HotPermit,

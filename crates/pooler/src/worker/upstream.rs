@@ -24,10 +24,10 @@ use tenfold_sql::{Decision, Effects, Fingerprint, SetValue, Shape};
 use super::{
     Worker,
     batch::Batch,
-    client::{Client, Held, State},
+    client::{Client, State},
     lend::Lending,
     paths::may_move,
-    place::{IDENTITY_SETTING, Place, Told},
+    place::{IDENTITY_SETTING, Place, Told, statement_named},
     server::{Due, Phase, Why},
     slab::Key,
     stats::Stat,
@@ -206,7 +206,7 @@ impl Worker {
             return Step::Used;
         }
         if matches!(message.header.tag, tag::PARSE | tag::BIND | tag::DESCRIBE | tag::EXECUTE)
-            && let Some(step) = self.begin_prepared(key, message, data)
+            && let Some(step) = self.begin_prepared(key, message, data, decision)
         {
             return step;
         }
@@ -250,7 +250,7 @@ impl Worker {
         {
             return None;
         }
-        let read = self.classify(key, parse.sql);
+        let read = decision.take().unwrap_or_else(|| self.classify(key, parse.sql));
         let statement = self.intern(key, None, &parse, &read);
         if !statement.is_proven() {
             *decision = Some(read);
@@ -275,7 +275,7 @@ impl Worker {
     }
 
     /// Sends an answer of ours.
-    fn answer(&mut self, key: Key, out: Vec<u8>) -> Step {
+    pub(super) fn answer(&mut self, key: Key, out: Vec<u8>) -> Step {
         let alive = self.send_client(key, &out);
         self.give_spare(out);
         if alive { Step::Used } else { Step::Gone }
@@ -432,16 +432,9 @@ impl Worker {
 
     /// The statement that a Bind or Describe of this client names.
     pub(super) fn statement_of(&self, key: Key, tag: u8, body: &[u8]) -> Option<Arc<Statement>> {
-        let client = self.clients.get(key)?;
-        let name = match tag {
-            tag::BIND => frontend::BindNames::peek(body)?.statement,
-            tag::DESCRIBE => match frontend::Describe::parse(body).ok()?.target {
-                frontend::Target::Statement(name) => name,
-                frontend::Target::Portal(_) => return None,
-            },
-            _ => return None,
-        };
-        if name.is_empty() { client.unnamed.clone() } else { client.statements.get(name).cloned() }
+        let is_named = matches!(tag, tag::BIND | tag::DESCRIBE);
+        let name = is_named.then(|| statement_named(tag, body)).flatten()??;
+        self.clients.get(key)?.statement(name)
     }
 
     /// Answers a simple query that needs no server: a BEGIN to be held, its end, the end of a prepared statement.
@@ -454,18 +447,13 @@ impl Worker {
                 return Some(self.refuse_transaction(key));
             }
             Shape::Begin(begin) if client.held.is_none() => {
-                client.held = Some(Box::new(Held { body: body.into(), begin: *begin, failed: false }));
                 client.unnamed = None;
-                let tag: &[u8] = if begin.start { b"START TRANSACTION" } else { b"BEGIN" };
-                write::command_complete(&mut out, tag);
+                write::command_complete(&mut out, client.hold(body.into(), *begin));
                 write::ready_for_query(&mut out, TransactionStatus::InTransaction);
             }
             Shape::Commit { chain: false } | Shape::Rollback { chain: false } if client.held.is_some() => {
-                let has_failed = client.held.take().is_some_and(|held| held.failed);
                 client.unnamed = None;
-                let is_commit = matches!(decision.shape, Shape::Commit { .. }) && !has_failed;
-                let tag: &[u8] = if is_commit { b"COMMIT" } else { b"ROLLBACK" };
-                write::command_complete(&mut out, tag);
+                write::command_complete(&mut out, client.end_held(&decision.shape));
                 write::ready_for_query(&mut out, TransactionStatus::Idle);
                 self.count_transaction(key);
                 let step = self.answer(key, out);
@@ -639,7 +627,7 @@ impl Worker {
             return self.refuse_statement(server_key, false, batch);
         }
         let sql = frontend::Query::parse(body).map_or(&[][..], |query| query.sql);
-        self.note_changes(key, server_key, &decision, Told { sql, bind: None, types: &[] });
+        self.note_changes(key, server_key, &decision, Told::simple(sql));
         if self.is_noted(server_key, &decision) {
             self.ahead(key, server_key, decision.effects, batch);
             self.alias(key, server_key, &decision, sql, batch);

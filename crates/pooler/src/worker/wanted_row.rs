@@ -12,7 +12,7 @@ use tenfold_pgwire::{
     frame::{HEADER_BYTES, frontend as tag, frontend_header},
     frontend,
 };
-use tenfold_sql::{Decision, Fingerprint, HotKey, HotValue};
+use tenfold_sql::{Decision, Fingerprint, KeyText, hot_hash, key_text};
 
 use super::{Worker, slab::Key};
 use crate::{hot::HotRow, statements::Statement};
@@ -69,12 +69,13 @@ impl Worker {
         statement: Option<&Statement>,
     ) -> Option<HotRow> {
         let hot = decision.hot.as_ref()?;
-        let sql = match (tag, statement) {
-            (tag::QUERY, _) => frontend::Query::parse(body).ok()?.sql,
-            (tag::BIND, Some(statement)) => statement.text(),
+        let dialect = self.clients.get(key)?.dialect;
+        let value = match (tag, statement) {
+            (tag::QUERY, _) => key_text(frontend::Query::parse(body).ok()?.sql, dialect, hot)?,
+            (tag::BIND, Some(statement)) => statement.key_text(dialect, hot)?,
             _ => return None,
         };
-        self.row_of(key, sql, (decision.fingerprint, hot), || frontend::Bind::parse(body).ok())
+        self.row_of(key, decision.fingerprint, value, || frontend::Bind::parse(body).ok())
     }
 
     /// The row that a statement wants that has only been parsed: drivers send its values in the same write, so they are
@@ -88,21 +89,22 @@ impl Worker {
     ) -> Option<HotRow> {
         let hot = decision.hot.as_ref()?;
         let parse = frontend::Parse::parse(body).ok()?;
-        self.row_of(key, parse.sql, (decision.fingerprint, hot), || bind_of(parse.name, following))
+        let value = key_text(parse.sql, self.clients.get(key)?.dialect, hot)?;
+        self.row_of(key, decision.fingerprint, value, || bind_of(parse.name, following))
     }
 
-    /// The row of a statement's text, whose value may be a parameter: then it is in the Bind.
+    /// The row of a statement, whose value may be a parameter: then it is in the Bind.
     fn row_of<'a>(
         &self,
         key: Key,
-        sql: &[u8],
-        (fingerprint, hot): (Fingerprint, &HotKey),
+        fingerprint: Fingerprint,
+        value: KeyText<'_>,
         bind: impl FnOnce() -> Option<frontend::Bind<'a>>,
     ) -> Option<HotRow> {
         let client = self.clients.get(key)?;
-        let value = match tenfold_sql::hot_value(sql, client.dialect, hot)? {
-            HotValue::Literal(hash) => hash,
-            HotValue::Param(number) => tenfold_sql::hot_hash(bind()?.param(number.checked_sub(1)?)??),
+        let value = match value {
+            KeyText::Literal(text) => hot_hash(&text),
+            KeyText::Param(number) => hot_hash(bind()?.param(number.checked_sub(1)?)??),
         };
         let pool = client.seat.as_ref()?.pool.id;
         Some(HotRow { pool, fingerprint, value })

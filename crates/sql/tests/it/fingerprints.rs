@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use tenfold_sql::{
-    Catalogue, Classifier, Dialect, Effects, Fingerprint, HotValue, Shape, fingerprint, hot_hash, hot_value,
+    Catalogue, Classifier, Dialect, Effects, Fingerprint, KeyText, Shape, fingerprint, key_text,
 };
 
 use crate::support::{SEED, classify, database};
@@ -110,13 +110,13 @@ fn the_seed_matters() {
     assert!(!format!("{other:?}").contains('1'), "a seed is a secret");
 }
 
-fn hot(sql: &str) -> Option<HotValue> {
+fn hot(sql: &str) -> Option<KeyText<'_>> {
     let key = classify(sql, &Catalogue::empty()).hot?;
-    hot_value(sql.as_bytes(), Dialect::default(), &key)
+    key_text(sql.as_bytes(), Dialect::default(), &key)
 }
 
 fn check_hot(sql: &str, literal: &str) {
-    assert_eq!(hot(sql), Some(HotValue::Literal(hot_hash(literal.as_bytes()))), "{sql}");
+    assert_eq!(hot(sql), Some(KeyText::Literal(literal.as_bytes().into())), "{sql}");
 }
 
 #[test]
@@ -129,8 +129,8 @@ fn the_value_that_picks_a_row_is_found() {
     check_hot("SELECT * FROM t WHERE sku = 'x' FOR UPDATE", "x");
     check_hot("SELECT * FROM t WHERE status = 'x' AND n = 3 FOR NO KEY UPDATE SKIP LOCKED", "x");
     check_hot("WITH x AS (SELECT 1 WHERE id = 3) UPDATE t SET a = 1 WHERE id = 4", "4");
-    assert_eq!(hot("UPDATE t SET a = $2 WHERE id = $1"), Some(HotValue::Param(1)));
-    assert_eq!(hot("UPDATE t SET a = $1 WHERE id = $2"), Some(HotValue::Param(2)));
+    assert_eq!(hot("UPDATE t SET a = $2 WHERE id = $1"), Some(KeyText::Param(1)));
+    assert_eq!(hot("UPDATE t SET a = $1 WHERE id = $2"), Some(KeyText::Param(2)));
     for none in [
         "SELECT * FROM t WHERE id = 5",
         "UPDATE t SET a = 1",
@@ -152,8 +152,8 @@ fn a_hot_key_holds_for_every_text_of_its_fingerprint() {
     let key =
         classify("UPDATE t SET a = 1 WHERE b IN (1) AND id = 7", &Catalogue::empty()).hot.expect("a key");
     let other = b"UPDATE t SET a = 'x' WHERE b IN ('y', 'z', $3) AND id = $4";
-    assert_eq!(hot_value(other, Dialect::default(), &key), Some(HotValue::Param(4)));
-    assert_eq!(hot_value(b"SELECT 1", Dialect::default(), &key), None);
+    assert_eq!(key_text(other, Dialect::default(), &key), Some(KeyText::Param(4)));
+    assert_eq!(key_text(b"SELECT 1", Dialect::default(), &key), None);
 }
 
 #[test]
@@ -290,7 +290,7 @@ proptest! {
         prop_assert_eq!(&remembered.shape, &read.shape);
         prop_assert_eq!(remembered.effects, read.effects);
         prop_assert_eq!(&remembered.settings, &read.settings);
-        let value = |key| hot_value(two.as_bytes(), Dialect::default(), &key);
+        let value = |key| key_text(two.as_bytes(), Dialect::default(), &key);
         prop_assert_eq!(remembered.hot.and_then(value), read.hot.and_then(value));
     }
 }

@@ -20,7 +20,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::task::JoinHandle;
+use tokio::{
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
 
 pub use self::facts::Foreign;
 use self::{facts::Line, lag::History, sampler::Sampler, standby::Watcher};
@@ -178,8 +181,16 @@ fn share(watched: &dyn Watched) {
     }
 }
 
-fn interval(watched: &dyn Watched) -> Duration {
-    if watched.is_used() { INTERVAL } else { UNUSED_INTERVAL }
+/// Until the next question, after one that was asked then: at once if somebody waits for it.
+async fn rest(watched: &dyn Watched, asked_us: u64, poked: impl Future<Output = ()>) {
+    if !watched.split().is_waited_for() {
+        let interval = if watched.is_used() { INTERVAL } else { UNUSED_INTERVAL };
+        let _ = timeout(interval, poked).await;
+    }
+    let since = Duration::from_micros(watched.now_us().saturating_sub(asked_us));
+    if since < GAP {
+        sleep(GAP - since).await;
+    }
 }
 
 #[cfg(test)]

@@ -12,11 +12,11 @@
 //! before it ([`Samples::restart`](crate::split::Samples::restart)). While nobody can be asked, commits stay unsettled,
 //! and their readers go to the primary.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
-use super::{ANSWER_LIMIT, GAP, Known, entrance, interval, share};
+use super::{ANSWER_LIMIT, Known, entrance, rest, share};
 use crate::control::{
     Client, Error, Event, Target, Tools, Watched,
     monitor::{REFUSED_RETRY, RETRY},
@@ -99,7 +99,7 @@ impl Sampler {
                 split.samples.found(sample, inserted);
             }
             share(&*self.watched);
-            self.rest(&split).await;
+            rest(&*self.watched, asked_us, split.poked()).await;
         }
     }
 
@@ -107,15 +107,6 @@ impl Sampler {
         self.failures = 0;
         if std::mem::take(&mut self.has_told) {
             self.watched.told(Event::PositionKnown);
-        }
-    }
-
-    /// Until the next question.
-    async fn rest(&self, split: &crate::split::Split) {
-        sleep(GAP).await;
-        if !split.is_waited_for() {
-            let rest: Duration = interval(&*self.watched);
-            let _ = timeout(rest, split.poked()).await;
         }
     }
 }

@@ -4,7 +4,7 @@
 //! a server counts only while it answers on one connection, in recovery, on the primary's own line of history.
 //!
 //! **Mechanism.** [`Watcher::run`] resolves the replica's host, connects to the first address that lets it in, and tells
-//! the workers that address and no other. It asks where the server is every [`interval`], at once when somebody wants to
+//! the workers that address and no other. It asks where the server is ten times a second, at once when somebody wants to
 //! know, and every second who it is.
 //!
 //! **Failure.** Whatever ends a connection ends the replica's life ([`Replica::lost`]) before another is made. A server
@@ -13,12 +13,12 @@
 
 use std::{mem::discriminant, sync::Arc, time::Duration};
 
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use super::{
-    ANSWER_LIMIT, GAP, Known, entrance,
+    ANSWER_LIMIT, Known, entrance,
     facts::{self, Foreign, Line, Position},
-    interval, share,
+    rest, share,
 };
 use crate::{
     control::{
@@ -130,7 +130,7 @@ impl Watcher {
             let position = facts::position(&mut client, ANSWER_LIMIT).await?;
             self.answered(&known, position, asked_us, &address)?;
             seen = Some(known);
-            self.rest().await;
+            rest(&*self.watched, asked_us, self.replica.poked()).await;
         }
     }
 
@@ -204,14 +204,6 @@ impl Watcher {
         self.replica.target.store(Arc::new(target));
         if was_elsewhere {
             self.replica.epoch.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        }
-    }
-
-    /// Until the next question.
-    async fn rest(&self) {
-        sleep(GAP).await;
-        if !self.watched.split().is_waited_for() {
-            let _ = timeout(interval(&*self.watched), self.replica.poked()).await;
         }
     }
 
