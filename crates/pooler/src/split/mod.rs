@@ -240,7 +240,10 @@ impl Split {
             {
                 return After::At(Position { history, lsn });
             }
-            waits.get_or_insert_with(|| self.wait());
+            match &waits {
+                None => waits = Some(self.wait()),
+                Some(_) => self.poke(),
+            }
             sampled.await;
         }
     }
@@ -267,7 +270,7 @@ impl Split {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// Whether somebody waits for positions: sample as often as may be, and wake the workers after each.
+    /// Whether somebody waits for positions, to be told of each. Whoever still waits then pokes again.
     #[must_use]
     pub fn is_waited_for(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) > 0

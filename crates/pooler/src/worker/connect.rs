@@ -414,7 +414,10 @@ impl Worker {
             let Some(server) = self.servers.get(key) else { continue };
             let (Some(waits), Some(replica)) = (&server.unconfirmed, &server.pool.replica) else { continue };
             match replica.confirms(waits.instance, waits.since_us) {
-                None => self.unconfirmed.push(key),
+                None => {
+                    server.pool.database.split.poke();
+                    self.unconfirmed.push(key);
+                }
                 Some(true) => self.confirmed(key),
                 Some(false) => {
                     let why = "it is another server than the one that is watched under this name; list each by itself";

@@ -181,12 +181,16 @@ fn share(watched: &dyn Watched) {
     }
 }
 
-/// Until the next question, after one that was asked then: at once if somebody waits for it.
-async fn rest(watched: &dyn Watched, asked_us: u64, poked: impl Future<Output = ()>) {
-    if !watched.split().is_waited_for() {
-        let interval = if watched.is_used() { INTERVAL } else { UNUSED_INTERVAL };
-        let _ = timeout(interval, poked).await;
-    }
+/// Until the next question, after one that was asked then. Who wakes it too late, since that question answered him as
+/// well, wakes it for nothing: `is_wanted` says whether anybody waits still.
+async fn rest<F: Future<Output = ()>>(
+    watched: &dyn Watched,
+    asked_us: u64,
+    poked: impl Fn() -> F,
+    is_wanted: impl Fn() -> bool,
+) {
+    let interval = if watched.is_used() { INTERVAL } else { UNUSED_INTERVAL };
+    while timeout(interval, poked()).await.is_ok() && !is_wanted() {}
     let since = Duration::from_micros(watched.now_us().saturating_sub(asked_us));
     if since < GAP {
         sleep(GAP - since).await;

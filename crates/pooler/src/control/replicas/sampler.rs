@@ -99,7 +99,8 @@ impl Sampler {
                 split.samples.found(sample, inserted);
             }
             share(&*self.watched);
-            rest(&*self.watched, asked_us, split.poked()).await;
+            let split = &*split;
+            rest(&*self.watched, asked_us, || split.poked(), || split.is_waited_for()).await;
         }
     }
 

@@ -130,7 +130,9 @@ impl Watcher {
             let position = facts::position(&mut client, ANSWER_LIMIT).await?;
             self.answered(&known, position, asked_us, &address)?;
             seen = Some(known);
-            rest(&*self.watched, asked_us, self.replica.poked()).await;
+            let (watched, replica) = (&*self.watched, &*self.replica);
+            let is_wanted = || watched.split().is_waited_for() || replica.state() != State::Up;
+            rest(watched, asked_us, || replica.poked(), is_wanted).await;
         }
     }
 
