@@ -98,8 +98,19 @@ impl Seal {
         let (sealed, seal) = text.rsplit_once('.')?;
         let token = read_numbers(sealed)?;
         verify_slices_are_equal(&self.seal(sealed.as_bytes()), &read_seal(seal)?).ok()?;
-        // One from a clock ahead of ours is as young as can be.
-        (now_ms.saturating_sub(token.issued_ms) < self.ttl_ms).then_some(token)
+        let is_young = now_ms.saturating_sub(token.issued_ms) < self.ttl_ms;
+        is_young.then(|| self.as_of(token, now_ms))
+    }
+
+    /// One from a clock ahead of ours was made by now all the same: it holds its client to the primary for no longer than
+    /// one of ours, and the next one that it becomes part of is young by our clock.
+    fn as_of(&self, token: Token, now_ms: u64) -> Token {
+        let latest_ms = now_ms.saturating_add(milliseconds(LATE));
+        Token {
+            issued_ms: token.issued_ms.min(latest_ms),
+            until_ms: token.until_ms.min(latest_ms.saturating_add(self.settled_ms)),
+            ..token
+        }
     }
 
     fn seal(&self, text: &[u8]) -> [u8; SEAL_BYTES] {
@@ -236,7 +247,22 @@ mod tests {
             until_ms: u64::MAX,
             issued_ms: u64::MAX,
         };
-        assert_eq!(seal().read(seal().write(&widest).as_bytes(), NOW), Some(widest));
+        assert_eq!(seal().read(seal().write(&widest).as_bytes(), u64::MAX), Some(widest));
+    }
+
+    #[test]
+    fn a_token_from_the_future_is_one_of_this_moment() {
+        let read = |token: Token| seal().read(seal().write(&token).as_bytes(), NOW);
+        // As far apart as clocks may be: taken at its word.
+        let near = Token { issued_ms: NOW + 2_000, until_ms: NOW + 14_000, ..at(7, 1, 5) };
+        assert_eq!(read(near), Some(near));
+        let day_ms = 86_400_000;
+        let far = Token { issued_ms: NOW + day_ms, until_ms: NOW + day_ms + 12_000, ..at(7, 1, 5) };
+        assert_eq!(read(far), Some(near), "what it asks for is no less");
+        let endless = Token { issued_ms: u64::MAX, until_ms: u64::MAX, ..at(7, 1, 5) };
+        assert_eq!(read(endless), Some(near));
+        let next = seal().known(read(endless), at(7, 1, 9), NOW + 10);
+        assert_eq!((next.lsn, next.until_ms), (9, NOW + 14_000), "nor is it handed on for ever");
     }
 
     #[test]

@@ -37,7 +37,7 @@ usage: cargo xtask tidy
            what each content coding costs and saves at each level
        cargo xtask prove failover|drain|restart|hostile|cache-refresh|cache-memory|cache-redis [--short]
        cargo xtask prove pooler-faults|pooler-operations|pooler-fairness|pooler-hostile [--short]
-       cargo xtask prove split-routes|split-share [--short]
+       cargo xtask prove split-routes|split-share|split-edge [--short]
        cargo xtask prove split [--short] [--pairs N] [--scenes paused,delayed,jittering,faults]
                                [--readers same,identity,stranger] [--ignore-floors]
            what is promised on a bad day, with a verdict for each promise (bench/failover and so on build and call it)

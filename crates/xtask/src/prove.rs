@@ -8,7 +8,8 @@
 //! it what no client and no origin should, `cache-refresh` and `cache-memory` rush and flood the cache, `cache-redis` plays
 //! three edges and the Redis they share, `pooler-faults` breaks what a pooler stands between,
 //! `pooler-operations` plays an administrator, `restart` replaces the process
-//! under load, `split` lets replicas lag under reads of what was just written. Everything runs on loopback, on ports nobody had, as guarded children.
+//! under load, `split` lets replicas lag under reads of what was just written, `split-edge`
+//! does so behind two edges. Everything runs on loopback, on ports nobody had, as guarded children.
 //!
 //! **Failure.** What cannot be set up is an error with its reason; a promise broken is a row of the table. Shorter forms
 //! of the same run with the tests of crate `tenfold`.
@@ -63,6 +64,8 @@ pub(crate) enum Proof {
     SplitRoutes,
     /// How many reads go to replicas while writes never stop.
     SplitShare,
+    /// What is written through one edge is read through another.
+    SplitEdge,
 }
 
 impl Proof {
@@ -81,6 +84,7 @@ impl Proof {
             "pooler-hostile" => Some(Self::PoolerHostile),
             "split-routes" => Some(Self::SplitRoutes),
             "split-share" => Some(Self::SplitShare),
+            "split-edge" => Some(Self::SplitEdge),
             _ => None,
         }
     }
@@ -107,6 +111,7 @@ pub(crate) fn run(root: &Path, proof: Proof, short: bool) -> Result<ExitCode> {
         Proof::PoolerHostile => pooler::prove_hostile(&scratch, short)?,
         Proof::PoolerOperations => pooler::prove_operations(&scratch, short)?,
         Proof::SplitShare => pooler::prove_share(&scratch, short)?,
+        Proof::SplitEdge => pooler::prove_edge(&scratch, short)?,
         Proof::SplitRoutes => pooler::prove_routes(&scratch, root)?,
         Proof::PoolerFaults => pooler::prove_faults(&scratch, short)?,
     };

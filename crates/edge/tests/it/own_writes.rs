@@ -14,10 +14,14 @@ const NAME: &str = "Tenfold-Position";
 
 /// An edge whose database is always where `after` says.
 fn edge(origin: &Origin, after: After) -> (Running, Arc<Mutex<Vec<[u8; 16]>>>) {
+    edge_with(origin, after, "a key of sixteen")
+}
+
+fn edge_with(origin: &Origin, after: After, key: &str) -> (Running, Arc<Mutex<Vec<[u8; 16]>>>) {
     let mut config = config(&[origin.addr()]);
     config.routes = vec![route("all", "/{*rest}", Rule::Respect)];
     config.routes[0].own_writes = true;
-    config.own_writes = OwnWrites { key: Some(SealKey::new(b"a key of sixteen")), ..OwnWrites::default() };
+    config.own_writes = OwnWrites { key: Some(SealKey::new(key.as_bytes())), ..OwnWrites::default() };
     let running = Running::start(config);
     let asked: Arc<Mutex<Vec<[u8; 16]>>> = Arc::default();
     let traces = Arc::clone(&asked);
@@ -113,15 +117,35 @@ fn a_node_that_fails_after_it_was_asked_may_have_done_it() {
 #[test]
 fn what_nobody_sealed_counts_for_nothing() {
     let origin = origin();
-    let (edge, _) = edge(&origin, After::Nothing);
+    let at = After::At { system: 0x71, timeline: 2, lsn: 0x500 };
+    let (edge, _) = edge(&origin, at);
     let mut client = edge.client();
     client.get("/page").unwrap();
+    let good = token(&client.request("POST", "/write", &[]).unwrap()).unwrap();
+    let (stranger, _) = edge_with(&origin, at, "a key of another cluster's edges");
+    let foreign = token(&stranger.client().request("POST", "/write", &[]).unwrap()).unwrap();
     let long = format!("1.{}", "f".repeat(4_000));
-    for made_up in ["1.71.2.fffffff.0.18bcfe56800.00112233445566778899aabbccddeeff", "x", "", &long] {
-        for field in [("Cookie", format!("{NAME}={made_up}")), (NAME, made_up.to_owned())] {
+    // Other numbers under a seal that is one.
+    let mixed = good.replacen(".500.", ".501.", 1);
+    let half = &good[..good.len() / 2];
+    let unsealed = "1.71.2.fffffff.0.18bcfe56800.00112233445566778899aabbccddeeff";
+    let many = format!("x{}", format!("; {NAME}={foreign}").repeat(60));
+    for made_up in [unsealed, "x", "", &long, &foreign, &mixed, half, &format!("{good}{good}"), &many] {
+        for field in [("Cookie", format!("a=b; {NAME}={made_up}")), (NAME, made_up.to_owned())] {
             let read = client.request("GET", "/page", &[(field.0, &field.1)]).unwrap();
             assert!(read.header("Cache-Status").unwrap().contains("hit"), "{field:?}");
+            client.request("POST", "/write", &[(field.0, &field.1)]).unwrap();
+            let node = origin.last().unwrap();
+            let cookie = (field.0 == "Cookie").then_some("a=b");
+            assert_eq!((node.header(NAME), node.header("Cookie")), (None, cookie), "{field:?}");
         }
     }
     assert_eq!(origin.count("GET", "/page"), 1);
+    let cookie = format!("{NAME}=x; {NAME}={good}");
+    client.request("GET", "/page", &[("Cookie", &cookie)]).unwrap();
+    assert_eq!(
+        origin.last().unwrap().header(NAME),
+        Some(good.as_str()),
+        "beside a made-up one it still counts"
+    );
 }

@@ -16,13 +16,31 @@ use crate::{
     image::Image,
     pool::Pool,
     shared::{Shared, Started, UserCount},
-    split::{Carried, Follower, Identity, Waiting},
+    split::{Carried, Follower, Identity, Need, Waiting},
     statements::{ClientStatements, Statement},
 };
 
 /// Names a client of one worker, for other threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ClientKey(pub(crate) Key);
+
+/// What a read waits for.
+#[derive(Debug)]
+pub(crate) struct Behind {
+    pub(crate) since: Instant,
+    pub(crate) needs: Needs,
+}
+
+/// What a read needed when it came: what was committed later it need not see, however long it waits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Needs {
+    /// By its tables.
+    pub(crate) tables: Need,
+    /// By the rows of its key, where it has one.
+    pub(crate) key: Option<Need>,
+    /// The version of the catalogue that told the tables.
+    pub(crate) catalogue: u64,
+}
 
 /// One client.
 #[derive(Debug)]
@@ -68,8 +86,8 @@ pub(crate) struct Client {
     pub(crate) carried: Option<Box<Carried>>,
     /// Its next message goes to the primary.
     pub(crate) to_primary: bool,
-    /// Waits for a replica to catch up since then.
-    pub(crate) behind_since: Option<Instant>,
+    /// While it waits for a replica to catch up.
+    pub(crate) behind: Option<Box<Behind>>,
     /// The worker's part of the pool in whose queue it waits.
     pub(crate) queue: usize,
     /// Its turn on a row has come.
@@ -195,7 +213,7 @@ impl Client {
             carried: None,
             to_primary: false,
             bound: None,
-            behind_since: None,
+            behind: None,
             queue: 0,
             turn: None,
             notifications: Vec::new(),

@@ -141,7 +141,7 @@ impl Worker {
             && client.turn.is_none()
             && !client.to_primary
             && client.bound.is_none()
-            && client.behind_since.is_none()
+            && client.behind.is_none()
             && client.held.as_ref().is_none_or(|held| !held.failed && client.person.is_none())
             && client.notifications.is_empty()
     }

@@ -250,6 +250,8 @@ impl Worker {
         client.state = State::Active(server_key);
         client.since = now;
         client.was_held = false;
+        // What its next read needs is what is there when that one comes.
+        client.behind = None;
         server.client = Some(key);
         server.phase = Phase::Lent;
         server.read = None;

@@ -25,7 +25,7 @@ use tenfold_sql::{
 
 use super::{
     Worker,
-    client::{Client, State},
+    client::{Behind, Client, Needs, State},
     slab::Key,
     waiters::At,
 };
@@ -191,8 +191,9 @@ impl Worker {
             return Place::Primary;
         }
         let (place, route) = match self.choice_for(key, local, tag, rest, read) {
-            Ok((choice, block)) => self.chosen(key, local, choice, block),
+            Ok((choice, block, needs)) => self.chosen(key, local, choice, block, needs),
             Err(reason) => {
+                self.caught_up(key, local);
                 self.pools[local].split.routes.at_primary(reason);
                 (Place::Primary, reason)
             }
@@ -240,23 +241,43 @@ impl Worker {
         tag: u8,
         rest: &[u8],
         read: Option<&Arc<Decision>>,
-    ) -> Result<(Choice, Block), &'static str> {
+    ) -> Result<(Choice, Block, Needs), &'static str> {
         let client = self.clients.get_mut(key).ok_or("unknown")?;
         if std::mem::take(&mut client.to_primary) {
-            client.behind_since = None;
             return Err("rerun");
         }
         self.know_critical(local);
         let block = self.block_of(key)?;
-        let need = self.need(key, tag, rest, read, block)?;
-        let mut choice = self.choice(key, local, need);
-        if !matches!(choice, Choice::Replica { .. } | Choice::Primary(Why::NoReplica))
-            && block != Block::Snapshot
-            && let Some(need) = self.need_of_key(key, tag, rest, read)
+        let tables = self.need(key, tag, rest, read, block)?;
+        let catalogue = self.pools[local].catalogue().version();
+        let before = self.needs_when_it_came(key, local, catalogue);
+        let mut needs = before.unwrap_or(Needs { tables, key: None, catalogue });
+        let mut choice = self.choice(key, local, needs.tables);
+        if matches!(choice, Choice::Replica { .. } | Choice::Primary(Why::NoReplica))
+            || block == Block::Snapshot
         {
+            return Ok((choice, block, needs));
+        }
+        if before.is_none() {
+            needs.key = self.need_of_key(key, tag, rest, read);
+        }
+        if let Some(need) = needs.key {
             choice = self.choice(key, local, need);
         }
-        Ok((choice, block))
+        Ok((choice, block, needs))
+    }
+
+    /// What a read that waits needed when it came, and what may have changed anything since. `None` if it has not waited,
+    /// or definitions have changed meanwhile, and with them perhaps its tables.
+    fn needs_when_it_came(&self, key: Key, local: usize, catalogue: u64) -> Option<Needs> {
+        let behind = self.clients.get(key)?.behind.as_deref()?;
+        let mut needs = Some(behind.needs).filter(|needs| needs.catalogue == catalogue)?;
+        let anything = self.pools[local].pool.database.split.floors.need(&Tables::NONE);
+        needs.tables.raise(anything);
+        if let Some(need) = &mut needs.key {
+            need.raise(anything);
+        }
+        Some(needs)
     }
 
     /// Which tables `primary_tables` means, by the catalogue as it is now.
@@ -565,23 +586,33 @@ impl Worker {
     }
 
     /// What comes of a choice: whoever waits, waits until `catch_up` is over.
-    fn chosen(&mut self, key: Key, local: usize, choice: Choice, block: Block) -> (Place, &'static str) {
+    fn chosen(
+        &mut self,
+        key: Key,
+        local: usize,
+        choice: Choice,
+        block: Block,
+        needs: Needs,
+    ) -> (Place, &'static str) {
         let now = self.now;
         let part = &mut self.pools[local];
         let catch_up = part.split.spec.load().reads.catch_up;
         let database = Arc::clone(&part.pool.database);
         let Some(client) = self.clients.get_mut(key) else { return (Place::Primary, "unknown") };
-        let waited = client.behind_since.map(|since| now.saturating_duration_since(since));
+        let waited = client.behind.as_ref().map(|behind| now.saturating_duration_since(behind.since));
         let choice = match choice {
             Choice::Wait(why) if waited.unwrap_or(Duration::ZERO) >= catch_up => Choice::Primary(why),
             choice => choice,
         };
         match choice {
             Choice::Wait(_) => {
-                if waited.is_none() {
-                    client.behind_since = Some(now);
-                    client.since = now;
-                    part.split.routes.waits += 1;
+                match &mut client.behind {
+                    Some(behind) => behind.needs = needs,
+                    None => {
+                        client.behind = Some(Box::new(Behind { since: now, needs }));
+                        client.since = now;
+                        part.split.routes.waits += 1;
+                    }
                 }
                 client.state = State::Behind(database.split.wait());
                 self.behind.push(key);
@@ -604,8 +635,8 @@ impl Worker {
     /// The client waits no longer, whatever came of it.
     fn caught_up(&mut self, key: Key, local: usize) {
         let Some(client) = self.clients.get_mut(key) else { return };
-        if let Some(since) = client.behind_since.take() {
-            let waited = self.now.saturating_duration_since(since);
+        if let Some(behind) = client.behind.take() {
+            let waited = self.now.saturating_duration_since(behind.since);
             self.pools[local].split.routes.waited(waited);
         }
     }

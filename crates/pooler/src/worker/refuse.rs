@@ -65,7 +65,7 @@ impl Worker {
         }
         client.state = State::Idle;
         client.since = self.now;
-        client.behind_since = None;
+        client.behind = None;
         if let Some(permit) = client.turn.take() {
             self.leave_row(permit);
         }

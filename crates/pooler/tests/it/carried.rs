@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tenfold_pooler::split::{After, Position};
+use tenfold_pooler::split::{After, Lsn, Position};
 
 use crate::splitting::{Scene, table, until_split};
 
@@ -59,11 +59,16 @@ fn a_read_goes_where_what_it_brings_along_can_be_seen() {
     assert_eq!(read(&carrying(&token(before, 0, FAR_MS))).as_deref(), Some("0"));
     assert_eq!(read(&carrying(&token(written, 0, FAR_MS))).as_deref(), Some("1"));
     assert_eq!(read(&carrying(&token(Position::default(), FAR_MS, FAR_MS))).as_deref(), Some("1"));
-    let mut elsewhere = before;
-    elsewhere.history.timeline += 1;
-    assert_eq!(read(&carrying(&token(elsewhere, 0, FAR_MS))).as_deref(), Some("1"));
-    // An old one is about what every replica has that is used.
-    assert_eq!(read(&carrying(&token(elsewhere, 0, 1))).as_deref(), Some("0"));
+    let mut elsewhere = [before; 2];
+    elsewhere[0].history.timeline += 1;
+    elsewhere[1].history.system += 1;
+    for elsewhere in elsewhere {
+        assert_eq!(read(&carrying(&token(elsewhere, 0, FAR_MS))).as_deref(), Some("1"));
+        // An old one is about what every replica has that is used.
+        assert_eq!(read(&carrying(&token(elsewhere, 0, 1))).as_deref(), Some("0"));
+    }
+    let beyond = Position { lsn: Lsn(u64::MAX), ..before };
+    assert_eq!(read(&carrying(&token(beyond, 0, FAR_MS))).as_deref(), Some("1"), "no server is there, ever");
     for nonsense in ["", "1", "1.1.1.1.1.1", "x", &"1.".repeat(200), &token(written, 0, 0)[..20]] {
         assert_eq!(read(&carrying(nonsense)).as_deref(), Some("1"), "{nonsense}");
     }

@@ -13,6 +13,7 @@ use tenfold_pooler::{
     config::{Config, Host, Password, ReplicaHost},
     split::State,
 };
+use tenfold_sql::Tables;
 use tenfold_testkit::{
     postgres::{Cluster, Options},
     wait_for,
@@ -641,4 +642,37 @@ fn replicas_that_come_by_reload_get_the_reads_of_those_who_were_there() {
     for client in &mut clients {
         until_split(&scene, client, "SELECT v FROM t WHERE id = 1");
     }
+}
+
+#[test]
+fn who_waits_for_a_replica_need_not_see_what_is_written_meanwhile() {
+    let scene = Scene::with(1, |config| {
+        config.databases[0].reads.catch_up = TIME_MAX;
+        config.databases[0].reads.lag_max = TIME_MAX;
+    });
+    let mut writer = scene.client();
+    table(&mut writer, "t");
+    scene.catch_up();
+    // Neither the write nor the read names a key.
+    let read = "SELECT sum(v) FROM t";
+    until_split(&scene, &mut scene.client(), read);
+    let database = scene.pooled.pooler.shared().database("postgres").unwrap();
+    let waits = || database.pools().iter().map(|pool| pool.routes().waits).sum::<u64>();
+    // Always behind the newest write, by less than the reader has time for.
+    scene.cluster.replicas()[0].delay_replay(Duration::from_millis(300)).unwrap();
+    let before = waits();
+    let away = scene.away(|| {
+        let mut reader = scene.client();
+        writer.query("UPDATE t SET v = v + 1").unwrap();
+        wait_for("the write to be over", TIME_MAX, || !database.split.floors.need(&Tables::All).pending);
+        let reading = std::thread::spawn(move || reader.value(read));
+        wait_for("the reader to wait", TIME_MAX, || waits() > before);
+        wait_for("its answer while others write", TIME_MAX / 2, || {
+            writer.query("UPDATE t SET v = v + 1").unwrap();
+            reading.is_finished()
+        });
+        let seen: u64 = reading.join().unwrap().unwrap().parse().unwrap();
+        assert!(seen >= 10, "what was written before: {seen}");
+    });
+    assert_eq!(away, 1);
 }

@@ -17,4 +17,6 @@ pub(super) use faults::prove as prove_faults;
 pub(super) use hostile::prove as prove_hostile;
 pub(super) use operations::prove as prove_operations;
 pub(super) use restart::prove as prove_restart;
-pub(crate) use split::{Options as SplitOptions, prove as prove_split, prove_routes, prove_share};
+pub(crate) use split::{
+    Options as SplitOptions, prove as prove_split, prove_edge, prove_routes, prove_share,
+};

@@ -26,6 +26,7 @@ pub(super) fn database(server: u16, pool: &str) -> String {
 pub(super) struct Pooler {
     pub(super) child: Child,
     pub(super) addr: SocketAddr,
+    pub(super) admin: SocketAddr,
 }
 
 impl Pooler {
@@ -59,6 +60,6 @@ impl Pooler {
         if let Some(status) = child.try_wait() {
             bail!("Tenfold ended at start ({status}):\n{}", child.log());
         }
-        Ok(Self { child, addr })
+        Ok(Self { child, addr, admin })
     }
 }

@@ -11,6 +11,7 @@
 //! **Failure.** A run that cannot make its pairs in time misses their bar. Reads that fail are counted apart: they are
 //! none where nothing is broken.
 
+mod edges;
 mod faults;
 mod gauges;
 mod lag;
@@ -31,6 +32,7 @@ use super::stand::{self, Pooler};
 use lag::Lag;
 use pairs::{Board, Client, Reader, Seen};
 
+pub(crate) use edges::prove as prove_edge;
 use lag::Replay;
 pub(crate) use routes::prove as prove_routes;
 pub(crate) use share::prove as prove_share;
