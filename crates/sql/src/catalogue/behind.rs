@@ -111,6 +111,7 @@ impl Catalogue {
         let mut lookup = Lookup { catalogue: self, path, behind, lookups: 0 };
         facts.calls.iter().for_each(|call| lookup.call(call));
         facts.mentions.iter().for_each(|mention| lookup.named(mention, facts.is_cut));
+        lookup.rows_made(facts);
         facts.sources.iter().for_each(|source| lookup.named(source, true));
         facts.targets.iter().for_each(|target| lookup.write(target));
         lookup.sources(facts);
@@ -249,6 +250,9 @@ impl Lookup<'_> {
                 self.behind.add(reason, mention.name.as_bytes());
             }
         }
+        if let Some(reason) = safety::column(mention.name.as_bytes()) {
+            self.behind.add(reason, mention.name.as_bytes());
+        }
         if mention.name.is_odd {
             let odd = &self.catalogue.definitions.odd.read.behind;
             self.behind.merge_named(odd, is_read);
@@ -269,6 +273,24 @@ impl Lookup<'_> {
         }
     }
 
+    /// Rows that are made of values: domains of their columns are checked.
+    fn rows_made(&mut self, facts: &Facts) {
+        if self.definitions().rows.is_empty() {
+            return;
+        }
+        let any = facts.makes_rows();
+        for mention in facts.mentions.iter().filter(|mention| any || mention.is_type) {
+            for key in self.keys(&mention.name, mention.schema.as_ref()) {
+                if !self.counts() {
+                    return;
+                }
+                if let Some(row) = self.catalogue.definitions.rows.get(&key) {
+                    self.behind.merge_named(row, false);
+                }
+            }
+        }
+    }
+
     /// Whether what stands before the dot is no schema.
     fn is_column(&self, mention: &Mention) -> bool {
         let schemas = &self.definitions().schemas;
@@ -277,7 +299,7 @@ impl Lookup<'_> {
 
     fn write(&mut self, target: &Target) {
         let mut is_found = false;
-        let Mention { name, schema } = &target.mention;
+        let Mention { name, schema, .. } = &target.mention;
         for key in self.keys(name, schema.as_ref()) {
             if !self.counts() {
                 return;

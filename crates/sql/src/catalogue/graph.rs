@@ -36,6 +36,8 @@ pub(crate) enum Key {
     /// Changing rows: writing without what deleting them cascades to.
     Update,
     Operator,
+    /// Making a row of a relation's type, as a cast does: what domains of its columns check.
+    Row,
     Special,
 }
 
@@ -167,6 +169,7 @@ impl Graph {
         let write = self.specific(Key::Write, schema, name);
         let update = self.specific(Key::Update, schema, name);
         let insert = self.specific(Key::Insert, schema, name);
+        self.specific(Key::Row, schema, name);
         self.depend(write, update, Carries::All, false);
         self.depend(update, insert, Carries::All, false);
         let (read, write) = (self.id(Key::Read, name.as_bytes()), self.id(Key::Write, name.as_bytes()));
@@ -256,6 +259,14 @@ impl Graph {
         if let Some(reason) = safety::function(name, function.is_volatile) {
             entry.behind.add(reason, name);
         }
+        // One of PostgreSQL's own by another name, whatever that one is declared to be.
+        let symbol = function.source.as_bytes();
+        let is_volatile = self.volatiles.as_ref().is_none_or(|volatiles| volatiles.contains(symbol));
+        if &*function.language == "internal"
+            && let Some(reason) = safety::function(symbol, is_volatile)
+        {
+            entry.behind.add(reason, name);
+        }
         if entry.behind.hazard.is_some() {
             entry.behind.anything();
         }
@@ -268,7 +279,8 @@ impl Graph {
         let mut facts = Facts::default();
         facts.call(Ident::exact(called.as_bytes()), Form::Perhaps);
         // It may be a domain.
-        facts.mentions.push(Mention { name: Ident::exact(called.as_bytes()), schema: None });
+        let name = Ident::exact(called.as_bytes());
+        facts.mentions.push(Mention { name, schema: None, is_type: false });
         // Whatever a domain's check reads is read.
         facts.is_cut = true;
         for id in ids {
@@ -301,7 +313,12 @@ impl Graph {
                 self.take(insert, &facts, Taking { draws: true, writes_all: Some(Key::Insert) });
             }
             RelationRow::Identity => self.nodes[insert].entry.effects |= Effects::SEQUENCE_MAYBE,
-            RelationRow::Domain(domain) => self.part(insert, Key::Write, None, domain, Carries::All),
+            RelationRow::Domain(domain) => {
+                self.part(insert, Key::Write, None, domain, Carries::All);
+                let row = self.id(Key::Row, key);
+                self.part(row, Key::Read, None, domain, Carries::Behind);
+                self.part(row, Key::Row, None, domain, Carries::Behind);
+            }
             // What is deleted or changed there may be deleted or changed by any of the actions.
             RelationRow::Cascade { of, name, schema } => {
                 let node = if *of == Change::Update { update } else { write };
@@ -343,12 +360,19 @@ impl Graph {
         for call in &facts.calls {
             self.take_call(id, call, taking.draws, &mut own);
         }
+        let makes_rows = facts.makes_rows();
         for mention in &facts.mentions {
             self.take_effects(id, &mention.name, facts.writes, taking.draws, &mut own);
             if facts.is_cut {
                 self.take_read(id, mention, &mut own);
             }
             self.take_mention(id, mention);
+            if let Some(reason) = safety::column(mention.name.as_bytes()) {
+                own.behind.add(reason, mention.name.as_bytes());
+            }
+            if mention.is_type || makes_rows {
+                self.take_row(id, mention);
+            }
         }
         for source in &facts.sources {
             self.take_read(id, source, &mut own);
@@ -446,6 +470,13 @@ impl Graph {
         }
     }
 
+    /// A name that may be of a row's type, of which a value is made.
+    fn take_row(&mut self, id: usize, mention: &Mention) {
+        if let Some(on) = self.node_of(Key::Row, &mention.name, mention.schema.as_ref()) {
+            self.depend(id, on, Carries::Hazards, false);
+        }
+    }
+
     /// A relation that is read.
     fn take_read(&mut self, id: usize, mention: &Mention, own: &mut Entry) {
         if let Some(on) = self.node_of(Key::Read, &mention.name, mention.schema.as_ref()) {
@@ -472,7 +503,7 @@ impl Graph {
     }
 
     fn take_change(&mut self, id: usize, key: Key, mention: &Mention, own: &mut Entry) {
-        let Mention { name, schema } = mention;
+        let Mention { name, schema, .. } = mention;
         match self.node_of(key, name, schema.as_ref()) {
             Some(on) if !name.is_odd => self.depend(id, on, Carries::Behind, false),
             _ => own.behind.writes = Tables::All,
@@ -558,6 +589,7 @@ impl Graph {
                 Key::Write => definitions.relations.entry(name).or_default().write = entry,
                 Key::Update => drop(definitions.updates.insert(name, entry.behind)),
                 Key::Insert => drop(definitions.inserts.insert(name, entry.behind)),
+                Key::Row => drop(definitions.rows.insert(name, entry.behind)),
                 Key::Special => {}
             }
         }

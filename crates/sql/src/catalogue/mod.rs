@@ -57,6 +57,8 @@ struct Definitions {
     inserts: HashMap<Box<[u8]>, Behind>,
     /// What changing rows of a relation means for routing; deleting them is what writing it means.
     updates: HashMap<Box<[u8]>, Behind>,
+    /// What making a row of a relation's type means for routing.
+    rows: HashMap<Box<[u8]>, Behind>,
     operators: HashMap<Box<[u8]>, Entry>,
     /// Of casts and index support functions, which any statement may call.
     anything: Entry,

@@ -5,10 +5,10 @@
 //! out: they belong to sessions that are pinned. A relation dropped meanwhile may fail a query; it is then run again.
 
 /// Index of [`QUERIES`]: one row, names of PostgreSQL's own functions and types, of those of its functions that are
-/// VOLATILE, of its relations. It also empties the search path, so that what follows names everything with its schema.
+/// VOLATILE (and the symbols of those), of its relations. It also empties the search path, so that what follows names everything with its schema.
 pub(crate) const BUILTINS: usize = 0;
 /// Name, language, volatility, library, source, definition (of a function with a body in standard SQL), expressions of
-/// argument defaults, schema, whether its first argument may be a row.
+/// argument defaults and NULLs of the types that its arguments and results are of, schema, whether its first argument may be a row.
 pub(crate) const FUNCTIONS: usize = 1;
 /// Aggregate and function it calls; function and domain that its arguments are of.
 pub(crate) const AGGREGATES: usize = 2;
@@ -18,7 +18,7 @@ pub(crate) const OPERATORS: usize = 3;
 pub(crate) const ANYTHING: usize = 4;
 /// Relation, kind of what follows, expression or name, the relation's schema, that of the other relation named.
 pub(crate) const RELATIONS: usize = 5;
-/// Domain, its constraint, default or base domain.
+/// Domain, its constraint, default or base domain; type, NULL of a type that its values are made of.
 pub(crate) const DOMAINS: usize = 6;
 /// User-defined type.
 pub(crate) const TYPES: usize = 7;
@@ -35,14 +35,19 @@ pub(crate) const QUERIES: &[&str] = &[
     "SELECT (SELECT pg_catalog.string_agg(DISTINCT n, ' ') FROM (\
      SELECT proname AS n FROM pg_catalog.pg_proc WHERE oid < 16384 \
      UNION ALL SELECT typname FROM pg_catalog.pg_type WHERE oid < 16384 AND typelem = 0) AS names), \
-     (SELECT pg_catalog.string_agg(DISTINCT proname, ' ') FROM pg_catalog.pg_proc \
-     WHERE oid < 16384 AND provolatile = 'v'), \
+     (SELECT pg_catalog.string_agg(DISTINCT n, ' ') FROM (\
+     SELECT proname::text AS n FROM pg_catalog.pg_proc WHERE oid < 16384 AND provolatile = 'v' \
+     UNION ALL SELECT prosrc FROM pg_catalog.pg_proc WHERE oid < 16384 AND provolatile = 'v' AND prolang = 12) AS volatiles), \
      (SELECT pg_catalog.string_agg(DISTINCT relname, ' ') FROM pg_catalog.pg_class \
      WHERE oid < 16384 AND relkind IN ('r', 'v')) \
      WHERE pg_catalog.set_config('search_path', 'pg_catalog', true) IS NOT NULL",
     "SELECT p.proname, l.lanname, p.provolatile, p.probin, \
      p.prosrc, CASE WHEN p.prosrc = '' AND p.prokind <> 'a' THEN pg_catalog.pg_get_functiondef(p.oid) END, \
-     pg_catalog.pg_get_expr(p.proargdefaults, 0), n.nspname, COALESCE(t.typtype IN ('c', 'p'), false)::text \
+     pg_catalog.concat_ws(', ', pg_catalog.pg_get_expr(p.proargdefaults, 0), \
+     (SELECT pg_catalog.string_agg('NULL::' || pg_catalog.quote_ident(COALESCE(e.typname, a.typname)), ', ') \
+     FROM pg_catalog.pg_type a LEFT JOIN pg_catalog.pg_type e ON e.oid = a.typelem AND a.typlen = -1 \
+     WHERE a.oid = ANY (p.proargtypes::oid[] || p.proallargtypes || p.prorettype) AND a.oid >= 16384 \
+     AND COALESCE(e.typtype, a.typtype) IN ('d', 'c', 'r'))), n.nspname, COALESCE(t.typtype IN ('c', 'p'), false)::text \
      FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid = p.prolang \
      JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace \
      LEFT JOIN pg_catalog.pg_type t ON t.oid = p.proargtypes[0] WHERE p.oid >= 16384",
@@ -77,8 +82,9 @@ pub(crate) const QUERIES: &[&str] = &[
      UNION ALL SELECT DISTINCT c.relname, 'i', NULL, c.nspname, NULL FROM pg_catalog.pg_attribute a \
      JOIN c ON c.oid = a.attrelid WHERE a.attnum > 0 AND a.attidentity <> '' \
      UNION ALL SELECT DISTINCT c.relname, 'd', t.typname::text, c.nspname, NULL FROM pg_catalog.pg_attribute a \
-     JOIN c ON c.oid = a.attrelid JOIN pg_catalog.pg_type t ON t.oid = a.atttypid AND t.typtype = 'd' \
-     WHERE a.attnum > 0 AND t.oid >= 16384 \
+     JOIN c ON c.oid = a.attrelid JOIN pg_catalog.pg_type t ON t.oid = a.atttypid \
+     WHERE a.attnum > 0 AND t.oid >= 16384 AND (t.typtype IN ('d', 'c') OR t.typelem IN \
+     (SELECT e.oid FROM pg_catalog.pg_type e WHERE e.oid >= 16384 AND e.typtype IN ('d', 'c'))) \
      UNION ALL SELECT c.relname, 'w', pg_catalog.pg_get_constraintdef(k.oid), c.nspname, NULL \
      FROM pg_catalog.pg_constraint k JOIN c ON c.oid = k.conrelid WHERE k.contype = 'c' \
      UNION ALL SELECT c.relname, 'w', pg_catalog.pg_get_indexdef(i.indexrelid), c.nspname, NULL \
@@ -104,7 +110,16 @@ pub(crate) const QUERIES: &[&str] = &[
      UNION ALL SELECT t.typname, t.typdefault FROM pg_catalog.pg_type t WHERE t.oid >= 16384 AND t.typtype = 'd' \
      AND t.typdefault IS NOT NULL \
      UNION ALL SELECT t.typname, pg_catalog.quote_ident(b.typname) FROM pg_catalog.pg_type t \
-     JOIN pg_catalog.pg_type b ON b.oid = t.typbasetype AND b.typtype = 'd' WHERE t.oid >= 16384",
+     JOIN pg_catalog.pg_type b ON b.oid = t.typbasetype AND b.typtype = 'd' WHERE t.oid >= 16384 \
+     UNION ALL SELECT t.typname, 'NULL::' || pg_catalog.quote_ident(b.typname) FROM pg_catalog.pg_type t \
+     JOIN pg_catalog.pg_type b ON b.oid = t.typbasetype OR b.oid = t.typelem AND b.typtype <> 'c' \
+     OR b.oid = (SELECT r.rngsubtype FROM pg_catalog.pg_range r WHERE r.rngtypid = t.oid) \
+     WHERE t.oid >= 16384 AND b.oid >= 16384 AND (b.typtype IN ('d', 'c', 'r') OR b.typelem <> 0) \
+     UNION ALL SELECT t.typname, 'NULL::' || pg_catalog.quote_ident(b.typname) FROM pg_catalog.pg_class k \
+     JOIN pg_catalog.pg_type t ON t.oid = k.reltype OR t.typelem = k.reltype \
+     JOIN pg_catalog.pg_attribute a ON a.attrelid = k.oid AND a.attnum > 0 \
+     JOIN pg_catalog.pg_type b ON b.oid = a.atttypid WHERE k.relkind = 'c' AND k.oid >= 16384 \
+     AND b.oid >= 16384 AND (b.typtype IN ('d', 'c', 'r') OR b.typelem <> 0)",
     "SELECT typname FROM pg_catalog.pg_type WHERE oid >= 16384 AND typelem = 0 AND typtype <> 'c'",
     "SELECT p.proname FROM pg_catalog.pg_event_trigger e JOIN pg_catalog.pg_proc p ON p.oid = e.evtfoid \
      WHERE e.evtenabled <> 'D'",
@@ -119,7 +134,7 @@ pub(crate) const QUERIES: &[&str] = &[
 pub(crate) const SIGNATURE: &str = "SELECT pg_catalog.concat_ws(' ', \
      (SELECT pg_catalog.concat_ws('/', count(*), sum(xmin::text::bigint), max(oid)) FROM pg_catalog.pg_proc WHERE oid >= 16384), \
      (SELECT pg_catalog.concat_ws('/', count(*), sum(xmin::text::bigint)) FROM pg_catalog.pg_class \
-     WHERE oid >= 16384 AND relpersistence <> 't' AND relkind IN ('r', 'p', 'v', 'f', 'm')), \
+     WHERE oid >= 16384 AND relpersistence <> 't' AND relkind IN ('r', 'p', 'v', 'f', 'm', 'c')), \
      (SELECT pg_catalog.concat_ws('/', count(*), sum(xmin::text::bigint)) FROM pg_catalog.pg_trigger WHERE oid >= 16384), \
      (SELECT pg_catalog.concat_ws('/', count(*), sum(xmin::text::bigint)) FROM pg_catalog.pg_rewrite WHERE oid >= 16384), \
      (SELECT pg_catalog.concat_ws('/', count(*), sum(xmin::text::bigint)) FROM pg_catalog.pg_attrdef WHERE oid >= 16384), \

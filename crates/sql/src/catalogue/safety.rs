@@ -8,12 +8,15 @@
 use crate::route::Reason;
 
 /// VOLATILE only because two calls differ: any server will do. Handlers of sampling methods are so declared, too.
-const HARMLESS: [&str; 20] = [
+const HARMLESS: [&str; 23] = [
     "bernoulli",
     "clock_timestamp",
+    "current_query",
     "gen_random_bytes",
     "gen_random_uuid",
     "gen_salt",
+    "pg_partition_ancestors",
+    "pg_partition_tree",
     "pg_sleep",
     "pg_sleep_for",
     "pg_sleep_until",
@@ -32,11 +35,15 @@ const HARMLESS: [&str; 20] = [
 ];
 
 /// Not VOLATILE, and yet another answer on another server.
-const SERVER: [&str; 29] = [
+const SERVER: [&str; 34] = [
     "database_to_xml",
     "database_to_xml_and_xmlschema",
+    "inet_client_addr",
+    "inet_client_port",
     "inet_server_addr",
     "inet_server_port",
+    "pg_available_extension_versions",
+    "pg_available_extensions",
     "pg_backend_pid",
     "pg_conf_load_time",
     "pg_config",
@@ -44,6 +51,7 @@ const SERVER: [&str; 29] = [
     "pg_current_xact_id",
     "pg_current_xact_id_if_assigned",
     "pg_cursor",
+    "pg_extension_update_paths",
     "pg_get_replication_slots",
     "pg_is_other_temp_schema",
     "pg_listening_channels",
@@ -69,8 +77,10 @@ const SERVER_PREFIXES: [&str; 6] =
     ["pg_stat_get_", "pg_ls_", "pg_control_", "pg_last_", "pg_current_wal", "pg_show_"];
 
 /// Views of `pg_catalog` that tell of the server or the session.
-const SERVER_VIEWS: [&str; 20] = [
+const SERVER_VIEWS: [&str; 21] = [
     "pg_aios",
+    "pg_available_extension_versions",
+    "pg_available_extensions",
     "pg_backend_memory_contexts",
     "pg_config",
     "pg_cursors",
@@ -89,7 +99,6 @@ const SERVER_VIEWS: [&str; 20] = [
     "pg_shmem_allocations_numa",
     "pg_stat",
     "pg_wait_events",
-    "sequences",
 ];
 
 fn has(list: &[&str], name: &[u8]) -> bool {
@@ -117,6 +126,12 @@ pub(crate) fn function(name: &[u8], is_volatile: bool) -> Option<Reason> {
         _ => return None,
     };
     Some(reason)
+}
+
+/// Why a column of this name, which any table has and no user can give, is not read on a replica: numbers of commands
+/// are not in the log (`heap_xlog_insert` in `heapam.c` sets them to the first).
+pub(crate) fn column(name: &[u8]) -> Option<Reason> {
+    matches!(name, b"cmin" | b"cmax").then_some(Reason::ServerState)
 }
 
 /// Why a relation of `pg_catalog` or `information_schema` is not read on a replica.

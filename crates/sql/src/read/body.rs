@@ -61,6 +61,7 @@ fn within(reader: &mut Reader<'_>, text: &[u8], mode: Mode, read: fn(&mut Reader
 fn body(reader: &mut Reader<'_>, mut cursor: Cursor<'_>) {
     reader.facts.is_cut |= reader.mode == Mode::Plpgsql;
     let mut is_start = true;
+    let (mut opened, mut closed) = (0_usize, 0_usize);
     while !cursor.is_done() {
         let before = cursor;
         let piece = next_piece(&mut cursor, reader.mode);
@@ -73,7 +74,10 @@ fn body(reader: &mut Reader<'_>, mut cursor: Cursor<'_>) {
             sweep(piece, reader.mode, &mut reader.facts);
         }
         executed(reader, piece);
+        opened += usize::from(reader.mode == Mode::Plpgsql && piece.is("open"));
+        closed += usize::from(piece.is("close"));
     }
+    reader.facts.keeps_cursor |= opened > closed;
 }
 
 /// Up to where the next statement may begin.

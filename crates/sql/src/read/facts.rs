@@ -53,6 +53,8 @@ pub(crate) struct Facts {
     pub(crate) with_names: Vec<Ident>,
     /// Brackets that don't match, clauses out of order: the server would refuse it.
     pub(crate) is_broken: bool,
+    /// A cursor may be left open in the transaction, for a FETCH to come.
+    pub(crate) keeps_cursor: bool,
     /// Several statements of which one at least is no query.
     pub(crate) is_mixed: bool,
     /// A statement of a function's body that is neither a query nor a verb that changes rows.
@@ -72,6 +74,8 @@ pub(crate) struct Facts {
 pub(crate) struct Mention {
     pub(crate) name: Ident,
     pub(crate) schema: Option<Ident>,
+    /// It stands where a type may: a value of it may be made.
+    pub(crate) is_type: bool,
 }
 
 /// A relation that a verb changes.
@@ -111,6 +115,20 @@ pub(crate) enum Form {
 impl Facts {
     pub(crate) fn add(&mut self, effects: Effects) {
         self.effects |= effects;
+    }
+
+    /// Whether rows may be made of a type that no cast names: by a function that takes one for a model, by variables.
+    pub(crate) fn makes_rows(&self) -> bool {
+        const POPULATING: [&[u8]; 5] = [
+            b"json_populate_record",
+            b"json_populate_recordset",
+            b"jsonb_populate_record",
+            b"jsonb_populate_recordset",
+            b"populate_record",
+        ];
+        self.is_cut
+            || self.calls.iter().any(|call| POPULATING.contains(&call.name.as_bytes()))
+            || self.operators.iter().any(|operator| operator.as_bytes() == b"#=")
     }
 
     /// Counts tokens that were looked at.
@@ -161,6 +179,7 @@ impl Facts {
         add(self.defines || self.into, Reason::Defines, b"");
         add(self.is_utility, unknown, b"");
         add(self.set_configs > 0, Reason::Session, b"set_config");
+        add(self.keeps_cursor, Reason::Session, b"cursor");
         if let Some(name) = &self.server_setting {
             add(true, Reason::ServerState, name.as_bytes());
         }

@@ -126,7 +126,7 @@ fn dropped_tables(mut cursor: Cursor<'_>) -> Option<Vec<Mention>> {
         let first = cursor.name()?;
         let is_qualified = cursor.eat_kind(Kind::Dot);
         let (schema, name) = if is_qualified { (Some(first), cursor.name()?) } else { (None, first) };
-        tables.push(Mention { name, schema });
+        tables.push(Mention { name, schema, is_type: false });
         if !cursor.eat_kind(Kind::Comma) {
             break;
         }
@@ -442,7 +442,7 @@ impl Reader<'_> {
         };
         let is_plpgsql = language.is_none_or(|token| {
             let name = token.of(cursor.text);
-            sweep::holds(name, "plpgsql") && name.len() <= "'plpgsql'".len()
+            name.len() <= "'plpgsql'".len() && sweep::holds(name, "plpgsql")
         });
         match literal(cursor.text, code).filter(|_| is_plpgsql) {
             Some(code) => body::nested(self, &code, Mode::Plpgsql),
@@ -459,9 +459,9 @@ impl Reader<'_> {
         let is_drop = verb.is_word("drop");
         let _ = cursor.eat_all(&["or", "replace"]);
         let _ = cursor.eat("global") || cursor.eat("local");
-        let names_temp = |token: &Token| sweep::holds(token.of(statement.text), "pg_temp");
         let is_temp = cursor.eat("temp") || cursor.eat("temporary");
-        let may_be_temp = is_temp || statement.tokens.iter().any(|t| t.kind.is_name() && names_temp(t));
+        let may_be_temp = is_temp
+            || sweep::name_temp(statement.text, statement.tokens.iter().filter(|token| token.kind.is_name()));
         if may_be_temp && !is_drop {
             self.facts.add(Effects::TEMP);
         }

@@ -64,12 +64,24 @@ struct Outline<'a, 'f> {
     deeper: usize,
     /// Lists of columns looked past.
     lists: usize,
+    /// Where `OPERATOR(…)` last ended, behind which an operand follows.
+    operator_end: Option<usize>,
 }
 
 /// Gathers sources, targets and names of WITH queries of `cursor` into `facts`.
 pub(crate) fn outline(cursor: Cursor<'_>, mode: Mode, facts: &mut Facts) {
     let level = Level::default();
-    let mut outline = Outline { cursor, mode, facts, at: 0, level, outer: Vec::new(), deeper: 0, lists: 0 };
+    let mut outline = Outline {
+        cursor,
+        mode,
+        facts,
+        at: 0,
+        level,
+        outer: Vec::new(),
+        deeper: 0,
+        lists: 0,
+        operator_end: None,
+    };
     while outline.at < cursor.tokens.len() {
         outline.token();
         outline.at += 1;
@@ -105,14 +117,111 @@ impl Outline<'_, '_> {
         self.facts.is_broken = true;
     }
 
-    /// Whether the text stops where something must follow.
+    /// Whether the text stops where something must follow. Called behind its last token.
     fn ends_open(&self) -> bool {
-        let last = self.cursor.tokens.last();
-        last.is_some_and(|token| match token.kind {
+        self.is_open_before() && !self.cursor.is_done()
+    }
+
+    /// Whether something must follow the token before: an operator, or a word that begins or joins.
+    fn is_open_before(&self) -> bool {
+        let Some(before) = self.before(1) else { return true };
+        match before.kind {
             Kind::Comma | Kind::Dot | Kind::Typecast => true,
-            Kind::Op => token.of(self.cursor.text) != b"*",
+            // `ORDER BY a USING <`
+            Kind::Op if self.is_before(2, &["using"]) => false,
+            Kind::Op => before.of(self.cursor.text) != b"*" || self.is_product(),
+            Kind::Word => self.is_open_word(),
             _ => false,
-        })
+        }
+    }
+
+    /// Whether the star before multiplies: all columns follow a comma, a bracket, a dot or a keyword, and a table may
+    /// have one behind it.
+    fn is_product(&self) -> bool {
+        let Some(factor) = self.before(2) else { return false };
+        let is_word = |factor: Token| category(&factor.of(self.cursor.text).to_ascii_lowercase()).is_none();
+        !self.level.in_from
+            && match factor.kind {
+                Kind::Word => self.mode == Mode::Query && is_word(factor),
+                Kind::CloseBracket | Kind::Quoted => self.mode == Mode::Query,
+                kind => kind.is_value(),
+            }
+    }
+
+    /// Whether the word before is one that something must follow, and not a name behind AS or a dot.
+    fn is_open_word(&self) -> bool {
+        const OPEN: [&str; 25] = [
+            "and",
+            "between",
+            "case",
+            "collate",
+            "else",
+            "except",
+            "from",
+            "having",
+            "ilike",
+            "in",
+            "intersect",
+            "is",
+            "join",
+            "like",
+            "limit",
+            "natural",
+            "not",
+            "offset",
+            "on",
+            "or",
+            "similar",
+            "then",
+            "union",
+            "when",
+            "where",
+        ];
+        let is_named =
+            self.is_before(2, &["as"]) || self.before(2).is_some_and(|before| before.kind == Kind::Dot);
+        self.mode == Mode::Query && !is_named && self.is_before(1, &OPEN)
+    }
+
+    /// Whether the token before is the end of an expression.
+    fn is_ended_before(&self) -> bool {
+        let Some(before) = self.before(1) else { return false };
+        match before.kind {
+            Kind::Close if self.operator_end.is_some_and(|end| end + 1 == self.at) => false,
+            Kind::Quoted | Kind::QuotedUnicode | Kind::Close | Kind::CloseBracket => true,
+            Kind::Word => {
+                let is_named = self.before(2).is_some_and(|before| before.kind == Kind::Dot);
+                is_named || category(&before.of(self.cursor.text).to_ascii_lowercase()).is_none()
+            }
+            kind => kind.is_value(),
+        }
+    }
+
+    /// Whether a name here, which is no keyword, comes where nothing can have one.
+    fn is_stray(&self, token: Token) -> bool {
+        let is_keyword =
+            token.kind == Kind::Word && category(&token.of(self.cursor.text).to_ascii_lowercase()).is_some();
+        self.mode == Mode::Query
+            && !is_keyword
+            && !self.level.in_from
+            && !self.level.is_changing
+            && self.level.clause >= WHERE
+            && self.is_ended_before()
+    }
+
+    /// Whether a bracket here can be the subscript of something, or of ARRAY.
+    fn is_subscript(&self) -> bool {
+        let Some(before) = self.before(1) else { return false };
+        match before.kind {
+            Kind::Comma | Kind::OpenBracket => self.level.opener == Some(Kind::OpenBracket),
+            Kind::Word => {
+                let word = before.of(self.cursor.text).to_ascii_lowercase();
+                // In lists these count as values, of which any may have one as far as fingerprints tell.
+                let is_value =
+                    [&b"array"[..], b"null", b"true", b"false", b"default"].contains(&word.as_slice());
+                is_value || category(&word) != Some(Category::Reserved)
+            }
+            kind => kind.is_name() || kind.is_value() || matches!(kind, Kind::Close | Kind::CloseBracket),
+        }
     }
 
     fn token(&mut self) {
@@ -139,13 +248,7 @@ impl Outline<'_, '_> {
 
     /// A comma or closing bracket may not come right after a comma or an operator.
     fn follows_open(&mut self) {
-        let Some(before) = self.before(1) else { return self.broken() };
-        let is_open = match before.kind {
-            Kind::Comma | Kind::Dot | Kind::Typecast => true,
-            Kind::Op => before.of(self.cursor.text) != b"*",
-            _ => false,
-        };
-        self.facts.is_broken |= is_open;
+        self.facts.is_broken |= self.is_open_before();
     }
 
     fn open(&mut self, kind: Kind) {
@@ -153,6 +256,7 @@ impl Outline<'_, '_> {
             self.deeper += 1;
             return self.broken();
         }
+        self.facts.is_broken |= kind == Kind::OpenBracket && !self.is_subscript();
         let is_joined = self.level.in_from && self.level.expects_source && kind == Kind::Open;
         self.level.expects_source = false;
         self.outer.push(self.level);
@@ -176,6 +280,9 @@ impl Outline<'_, '_> {
         if opener == Kind::Open && !is_empty && !self.level.is_operator {
             self.follows_open();
         }
+        if self.level.is_operator {
+            self.operator_end = Some(self.at);
+        }
         match self.outer.pop() {
             Some(level) if is_partner => self.level = level,
             _ => self.broken(),
@@ -191,6 +298,13 @@ impl Outline<'_, '_> {
     fn word(&mut self, token: Token) {
         let Some(ident) = Ident::of(self.cursor.text, token) else { return };
         let word = ident.as_bytes();
+        let is_verb =
+            matches!(word, b"select" | b"values" | b"table" | b"insert" | b"update" | b"delete" | b"merge");
+        if self.level.clause == VERB && !is_verb && self.is_before(1, &["as"]) {
+            // After AS a column may be named like a clause.
+            self.level.expects_source = false;
+            return;
+        }
         match word {
             b"select" | b"values" => self.verb(),
             b"table"
@@ -243,6 +357,7 @@ impl Outline<'_, '_> {
             // Of a window, an aggregate, a function with words for arguments.
             return self.end_from();
         }
+        self.facts.is_broken |= self.is_open_before();
         let may_repeat = clause == LIMIT || self.level.is_changing;
         if clause < self.level.clause || (clause == self.level.clause && !may_repeat) {
             self.broken();
@@ -274,6 +389,7 @@ impl Outline<'_, '_> {
 
     /// A name: a relation if one is expected, a query of WITH if AS and a bracket follow.
     fn name(&mut self, token: Token) {
+        self.facts.is_broken |= self.is_stray(token);
         self.with_name(token);
         if !self.level.expects_source || self.kind(1) == Some(Kind::Dot) {
             return;
@@ -281,6 +397,11 @@ impl Outline<'_, '_> {
         self.level.expects_source = false;
         if self.kind(1) == Some(Kind::Open) || self.is_rows_from() {
             return;
+        }
+        let is_dot = |back| self.before(back).is_some_and(|before| before.kind == Kind::Dot);
+        if is_dot(1) && is_dot(3) {
+            // Of another database, as far as anybody can tell.
+            self.broken();
         }
         if self.facts.sources.len() == SOURCES_MAX {
             self.facts.any_relation = true;
@@ -416,5 +537,5 @@ pub(crate) fn mention(cursor: &Cursor<'_>, at: usize) -> Option<Mention> {
         true => cursor.tokens.get(at.checked_sub(2)?).and_then(|token| Ident::of(cursor.text, *token)),
         false => None,
     };
-    Some(Mention { name, schema })
+    Some(Mention { name, schema, is_type: false })
 }

@@ -6,7 +6,7 @@
 
 use super::cursor::Cursor;
 use super::facts::{Facts, setting_name};
-use super::sweep::{ANY_NAME, holds};
+use super::sweep::{ANY_NAME, holds, name_temp};
 use super::transaction;
 use crate::decision::{Discard, Set, SetValue, Shape};
 use crate::effects::Effects;
@@ -39,8 +39,7 @@ pub(crate) fn set(mut cursor: Cursor<'_>, facts: &mut Facts) -> Option<Shape> {
     facts.needs_text = true;
     if !local {
         // From here on plain CREATE TABLE may make temporary ones.
-        let names_temp = |token: &Token| holds(token.of(all.text), "pg_temp");
-        if &*name == "search_path" && all.tokens.iter().any(names_temp) {
+        if &*name == "search_path" && name_temp(all.text, all.tokens.iter()) {
             facts.add(Effects::UNKNOWN);
         }
         let is_known = !holds(name.as_bytes(), ANY_NAME);

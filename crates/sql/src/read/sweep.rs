@@ -25,6 +25,8 @@ pub(crate) const ANY_NAME: &str = "tenfold_any_name";
 
 /// Nested WITH clauses told apart; within deeper ones every doubtful name counts as a call.
 const WITHS_MAX: usize = 32;
+/// Bytes of names and values of one statement that are searched for a name; about 2 ns each.
+const SEARCHED_BYTES_MAX: usize = 64 * 1024;
 /// Calls of `set_config` read with their arguments; they may nest, so that each costs its length.
 const SET_CONFIGS_MAX: usize = 16;
 
@@ -73,12 +75,30 @@ impl Sweep<'_, '_> {
                 }
             }
             Kind::Op => {
-                let operator = Ident::exact(token.of(self.cursor.text));
-                self.facts.operators.push(operator);
+                let operator = token.of(self.cursor.text);
+                self.operator(if operator == b"!=" { b"<>" } else { operator });
             }
             kind if kind.is_name() => self.name(token),
             _ => {}
         }
+    }
+
+    fn operator(&mut self, operator: &[u8]) {
+        self.facts.operators.push(Ident::exact(operator));
+    }
+
+    /// Operators that the grammar looks for by their signs where others stand: whatever schema has them.
+    fn implied_operators(&mut self, word: &[u8]) {
+        let implied: &[&str] = match word {
+            b"in" => &["=", "<>"],
+            b"between" => &[">=", "<=", "<", ">"],
+            b"like" => &["~~", "!~~"],
+            b"ilike" => &["~~*", "!~~*"],
+            b"similar" => &["~", "!~"],
+            b"case" | b"distinct" | b"natural" | b"nullif" | b"using" => &["="],
+            _ => return,
+        };
+        implied.iter().for_each(|operator| self.operator(operator.as_bytes()));
     }
 
     fn name(&mut self, token: Token) {
@@ -91,6 +111,7 @@ impl Sweep<'_, '_> {
         let category = if ident.is_plain { category(ident.as_bytes()) } else { None };
         if category.is_some() && !is_qualified {
             self.keyword(&ident);
+            self.implied_operators(ident.as_bytes());
         }
         if category == Some(Category::Reserved) && !is_qualified {
             return;
@@ -100,13 +121,29 @@ impl Sweep<'_, '_> {
             self.facts.add(Effects::TEMP);
         }
         let schema = self.qualifier(is_qualified);
-        self.facts.mentions.push(Mention { name: ident, schema });
+        let is_type = self.may_be_type(is_qualified);
+        self.facts.mentions.push(Mention { name: ident, schema, is_type });
         match self.kind_after(1) {
             Some(Kind::Open) => self.called(ident, category, schema, is_qualified),
             Some(Kind::Dot) => {}
             _ if is_qualified => self.facts.call(ident, Form::Attribute),
             _ => {}
         }
+    }
+
+    /// Whether the name here may be a type's: after a cast's sign or AS, before a literal, or after a column's name.
+    fn may_be_type(&self, is_qualified: bool) -> bool {
+        let back = if is_qualified { self.chain_start() } else { 1 };
+        let is_before = self.before(back).is_some_and(|before| match before.kind {
+            Kind::Typecast | Kind::Quoted | Kind::QuotedUnicode => true,
+            Kind::Word => {
+                let word = before.of(self.cursor.text).to_ascii_lowercase();
+                word == b"as"
+                    || !matches!(category(&word), Some(Category::Reserved | Category::TypeOrFunction))
+            }
+            _ => false,
+        });
+        is_before || self.kind_after(1).is_some_and(Kind::is_value)
     }
 
     /// The name before the dot before this one.
@@ -123,6 +160,8 @@ impl Sweep<'_, '_> {
             }
             b"update" if self.is_before(1, "for") || self.is_before(1, "key") => self.facts.locks = true,
             b"share" if self.is_before(1, "for") || self.is_before(1, "key") => self.facts.locks = true,
+            // Of a query string it is the first word, or a name.
+            b"truncate" if self.mode == Mode::Query && self.at > 0 => {}
             b"insert" | b"update" | b"delete" | b"merge" | b"truncate" => self.facts.writes = true,
             b"into" => self.into(),
             b"with" => self.with(),
@@ -183,7 +222,12 @@ impl Sweep<'_, '_> {
         if self.is_before(back, "into") {
             return;
         }
-        let is_keyword = category == Some(Category::Unreserved) && !is_qualified;
+        // `LEFT JOIN (SELECT …)` calls nothing named join, unless there is one; nor does `NOT ILIKE (…)`.
+        let is_joined =
+            name.is_word("join") && self.before(1).is_some_and(|before| before.kind == Kind::Word);
+        let is_syntax = (is_joined && !self.is_before(1, "select"))
+            || (name.is_word("ilike") && self.is_before(1, "not"));
+        let is_keyword = (category == Some(Category::Unreserved) || is_syntax) && !is_qualified;
         let is_certain = self.mode == Mode::Query && !is_keyword && self.call_may_follow(back);
         let form = if is_certain { Form::Certain } else { Form::Perhaps };
         self.facts.calls.push(Call { name, schema, form });
@@ -263,8 +307,7 @@ impl Sweep<'_, '_> {
         };
         let name = name.and_then(|name| setting_name(&name));
         let is_path = name.as_deref() == Some("search_path");
-        let names_temp = |token: &Token| holds(token.of(text), "pg_temp");
-        if is_path && value.tokens.iter().any(names_temp) {
+        if is_path && name_temp(text, value.tokens.iter()) {
             self.facts.add(Effects::UNKNOWN);
         }
         self.facts.setting(name);
@@ -283,4 +326,17 @@ fn is_true(text: &[u8], token: Token) -> bool {
 /// Whether `needle`, in lower case, stands anywhere in `hay`, in any case.
 pub(crate) fn holds(hay: &[u8], needle: &str) -> bool {
     hay.windows(needle.len()).any(|window| window.eq_ignore_ascii_case(needle.as_bytes()))
+}
+
+/// Whether the schema of temporary objects stands in any of these tokens, or may, where they are too long to search.
+pub(crate) fn name_temp<'t>(text: &[u8], tokens: impl Iterator<Item = &'t Token>) -> bool {
+    let mut left = SEARCHED_BYTES_MAX;
+    for token in tokens {
+        let token = token.of(text);
+        if token.len() > left || holds(token, "pg_temp") {
+            return true;
+        }
+        left -= token.len();
+    }
+    false
 }

@@ -5,6 +5,7 @@ mod fingerprints;
 mod hidden;
 mod hostile;
 mod lexer;
+mod malice;
 mod oracle;
 mod plans;
 mod routes;
