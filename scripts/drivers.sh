@@ -1,4 +1,4 @@
-# Fetches the foreign drivers that tests/drivers runs, somewhere under target/, and runs them.
+# Fetches the foreign drivers that tests/drivers runs, somewhere under target/, and runs them; plays a shop's workload.
 #
 # Sourced by ./test after scripts/need.sh, from the repository's root. Versions are pinned by requirements.txt and
 # package-lock.json; they are fetched only when one of these has changed, and anew after an interruption.
@@ -34,4 +34,14 @@ run_drivers() {
     cargo run --locked --quiet --package tenfold-testkit --example with_postgres -- \
     --scram drivers --set max_prepared_transactions=20 --set wal_level=logical \
     "$folder/venv/bin/python" "$DRIVERS_SOURCE/run.py" --tenfold "$program" --listed docs/guide/pooler-differences.md "$@"
+}
+
+# play_workload FOLDER PROGRAM SHOP [OPTION…]: the recorded afternoon in a shop, directly and through PROGRAM with reads on
+# two replicas; SHOP is a copy of the shop with its libraries. What was found is printed as JSON; then the same two lines.
+play_workload() {
+  local folder=$1 program=$2 shop=$3
+  shift 3
+  NODE_PATH="$folder/node/node_modules" PYTHONDONTWRITEBYTECODE=1 \
+    cargo run --locked --quiet --package tenfold-testkit --example with_postgres -- --scram drivers --replicas 2 \
+    "$folder/venv/bin/python" "$DRIVERS_SOURCE/workload.py" --tenfold "$program" --shop "$shop" "$@"
 }

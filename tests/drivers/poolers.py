@@ -6,6 +6,7 @@ takes connections. Both log in to the server as the client's user, by passwords 
 Failure. A pooler that exits or stays deaf is an error with what it printed. `close` ends it and removes its folder.
 """
 
+import json
 import os
 import shutil
 import socket
@@ -58,7 +59,7 @@ def free_port():
 class Pooler:
     """A running pooler."""
 
-    def __init__(self, template, file, command, server, mode, replica=None):
+    def __init__(self, template, file, command, server, mode, replicas=""):
         self.folder = tempfile.mkdtemp(prefix="drivers-")
         self.port = free_port()
         os.chmod(self.folder, 0o755)
@@ -68,7 +69,7 @@ class Pooler:
                 template.format(
                     host=server.host, server_port=server.port, port=self.port, admin=free_port(), mode=mode,
                     size=POOL_SIZE, folder=self.folder, workers=os.environ.get("WORKERS", "1"),
-                    replicas=f'replicas = ["{replica[0]}:{replica[1]}"]' if replica else "",
+                    replicas=replicas,
                 )
             )
         with open(os.path.join(self.folder, "users.txt"), "w", encoding="utf-8") as users:
@@ -109,9 +110,16 @@ class Pooler:
 
 def tenfold(program, server, mode):
     """Tenfold's own program; in the mode `split` by transaction, with reads on the server's replica."""
-    replica = server.replica if mode == "split" else None
-    mode = "transaction" if mode == "split" else mode
-    return Pooler(TENFOLD, "tenfold.toml", [program, "run", "-c"], server, mode, replica)
+    if mode == "split":
+        return splitting(program, server, [server.replica], "own_writes")
+    return Pooler(TENFOLD, "tenfold.toml", [program, "run", "-c"], server, mode)
+
+
+def splitting(program, server, replicas, consistency):
+    """Tenfold by transaction, with reads on these replicas (host, port)."""
+    listed = json.dumps([f"{host}:{port}" for host, port in replicas])
+    lines = f'replicas = {listed}\nreads = {{ consistency = "{consistency}" }}'
+    return Pooler(TENFOLD, "tenfold.toml", [program, "run", "-c"], server, "transaction", lines)
 
 
 def pgbouncer(program, server, mode):
@@ -120,4 +128,4 @@ def pgbouncer(program, server, mode):
     return Pooler(PGBOUNCER, "pgbouncer.ini", [*command], server, mode)
 
 
-__all__ = ["DATABASE", "pgbouncer", "tenfold"]
+__all__ = ["DATABASE", "pgbouncer", "splitting", "tenfold"]

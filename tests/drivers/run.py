@@ -1,6 +1,6 @@
 """Runs every behaviour in every seat and prints, as JSON, where a pooled seat differs from PostgreSQL itself.
 
-    run.py --server URL --tenfold PROGRAM          starts the pooler in both modes itself; `--mode split`: with reads on --replica
+    run.py --server URL --tenfold PROGRAM          starts the pooler in its modes itself; `split`, if there is a --replica
     run.py --server URL --pgbouncer PROGRAM        the same with PgBouncer
     run.py --server URL --seat session=HOST:PORT --seat transaction=HOST:PORT
            [--mode MODE] [--listed FILE] [--only PATTERN] [--details]
@@ -90,7 +90,7 @@ def options():
     parser.add_argument("--tenfold")
     parser.add_argument("--pgbouncer")
     parser.add_argument("--seat", action="append", default=[], metavar="NAME=HOST:PORT")
-    parser.add_argument("--mode", action="append", choices=MODES, help="of the pooler started; session and transaction")
+    parser.add_argument("--mode", action="append", choices=MODES, help="of the pooler started; all that can be")
     parser.add_argument("--listed", help="the page whose table is the written list")
     parser.add_argument("--only", action="append", help="behaviours by name, with * and ?")
     parser.add_argument("--details", action="store_true", help="what was seen, not only where it differs")
@@ -105,7 +105,7 @@ def seats(chosen, server, stack):
     addresses = dict(seat.split("=", 1) for seat in chosen.seat)
     for name, start in (("tenfold", poolers.tenfold), ("pgbouncer", poolers.pgbouncer)):
         if program := getattr(chosen, name):
-            for mode in chosen.mode or MODES[:2]:
+            for mode in chosen.mode or (MODES if name == "tenfold" and server.replica else MODES[:2]):
                 pooler = start(program, server, mode)
                 stack.append(pooler)
                 addresses[mode] = f"127.0.0.1:{pooler.port}"

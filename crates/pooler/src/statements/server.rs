@@ -4,7 +4,8 @@
 //! lately, and the one not used for longest makes room.
 //!
 //! **Mechanism.** A map from id to a place in a doubly linked list inside a vector: using, adding and dropping one are
-//! each a few stores.
+//! each a few stores. What was prepared behind other messages of its series is in doubt until the server says so, since
+//! an error of theirs would have it dropped.
 //!
 //! **Failure.** None. What is evicted must be closed at the server by the caller, in the same write as what replaces it.
 
@@ -25,11 +26,19 @@ pub struct ServerStatements {
     newest: Option<usize>,
     oldest: Option<usize>,
     capacity: usize,
+    /// How many are in doubt: hardly ever any.
+    doubted: usize,
+    /// Which of the connection's series this is.
+    pub(crate) series: u64,
+    /// The client's next message waits for the end of a series before it.
+    pub(crate) awaits_end: bool,
 }
 
 #[derive(Debug)]
 struct Entry {
     statement: Option<Arc<Statement>>,
+    /// The series of the connection whose error would keep it from being prepared; `None` once it is.
+    doubted_in: Option<u64>,
     newer: Option<usize>,
     older: Option<usize>,
 }
@@ -45,6 +54,9 @@ impl ServerStatements {
             newest: None,
             oldest: None,
             capacity: capacity.max(1),
+            doubted: 0,
+            series: 0,
+            awaits_end: false,
         }
     }
 
@@ -77,7 +89,8 @@ impl ServerStatements {
             return None;
         }
         let evicted = if self.places.len() >= self.capacity { self.remove_oldest() } else { None };
-        let entry = Entry { statement: Some(Arc::clone(statement)), newer: None, older: None };
+        let entry =
+            Entry { statement: Some(Arc::clone(statement)), doubted_in: None, newer: None, older: None };
         let place = match self.free.pop() {
             Some(place) => {
                 self.entries[place] = entry;
@@ -93,8 +106,37 @@ impl ServerStatements {
         evicted
     }
 
+    /// The server will have this statement unless something before it in this series fails.
+    pub fn doubt(&mut self, id: u64, series: u64) {
+        if let Some(entry) = self.entry_mut(id) {
+            let before = entry.doubted_in.replace(series);
+            self.doubted += usize::from(before.is_none());
+        }
+    }
+
+    /// The server has said that it has this statement.
+    pub fn confirm(&mut self, id: u64) {
+        if self.doubted > 0
+            && let Some(entry) = self.entry_mut(id)
+        {
+            let before = entry.doubted_in.take();
+            self.doubted -= usize::from(before.is_some());
+        }
+    }
+
+    /// Whether it takes the end of another series than this one to know that the server has this statement.
+    #[must_use]
+    pub fn is_doubted_outside(&self, id: u64, series: u64) -> bool {
+        if self.doubted == 0 {
+            return false;
+        }
+        let entry = self.places.get(&id).and_then(|place| self.entries.get(*place));
+        entry.and_then(|entry| entry.doubted_in).is_some_and(|doubted_in| doubted_in != series)
+    }
+
     /// The server no longer has this statement.
     pub fn remove(&mut self, id: u64) -> Option<Arc<Statement>> {
+        self.confirm(id);
         let place = self.places.remove(&id)?;
         self.unlink(place);
         self.free.push(place);
@@ -103,7 +145,7 @@ impl ServerStatements {
 
     /// The server has none any more, as after DEALLOCATE ALL or DISCARD ALL.
     pub fn clear(&mut self) {
-        *self = Self::new(self.capacity);
+        *self = Self { series: self.series, awaits_end: self.awaits_end, ..Self::new(self.capacity) };
     }
 
     /// Of all that the server has.
@@ -121,6 +163,10 @@ impl ServerStatements {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.places.is_empty()
+    }
+
+    fn entry_mut(&mut self, id: u64) -> Option<&mut Entry> {
+        self.entries.get_mut(*self.places.get(&id)?)
     }
 
     fn remove_oldest(&mut self) -> Option<u64> {
@@ -198,6 +244,26 @@ mod tests {
             server.clear();
             prop_assert!(server.is_empty() && !server.contains(all[0].id));
         }
+    }
+
+    #[test]
+    fn what_is_in_doubt_is_so_for_other_series_until_the_server_has_said() {
+        let statements = Statements::new();
+        let mut server = ServerStatements::new(2);
+        let (first, second) = (statement(&statements, "SELECT 1"), statement(&statements, "SELECT 2"));
+        for statement in [&first, &second] {
+            assert_eq!(server.insert(statement), None);
+            server.doubt(statement.id, 7);
+            assert!(
+                server.is_doubted_outside(statement.id, 8) && !server.is_doubted_outside(statement.id, 7)
+            );
+        }
+        server.confirm(first.id);
+        assert!(!server.is_doubted_outside(first.id, 8) && server.is_doubted_outside(second.id, 8));
+        server.remove(second.id);
+        assert_eq!(server.insert(&second), None);
+        assert!(!server.is_doubted_outside(second.id, 8));
+        assert_eq!(server.doubted, 0);
     }
 
     #[test]

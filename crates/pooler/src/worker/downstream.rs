@@ -427,6 +427,7 @@ impl Worker {
 
     /// A ReadyForQuery of the client's.
     fn exchange_ended(&mut self, key: Key, batch: &mut Batch<'_>) {
+        self.end_awaited(key);
         if self.rerun_refused(key) {
             batch.clear();
             return;
@@ -578,10 +579,12 @@ fn parsed(server: &mut Server) -> Fate {
         }
         Some(Due::ParseNamed(named)) => {
             named.statement.prove();
+            server.statements.confirm(named.statement.id);
             server.due.pop_front();
             Fate::Pass
         }
-        Some(Due::OurParse { .. }) => {
+        Some(Due::OurParse { id }) => {
+            server.statements.confirm(*id);
             server.due.pop_front();
             Fate::Swallow
         }

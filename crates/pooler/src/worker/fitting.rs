@@ -54,13 +54,17 @@ pub(super) fn is_misfit(report: &backend::Report<'_>) -> bool {
 }
 
 impl Worker {
-    /// Whether a statement may be bound here at once. If not, the server is asked for its rows.
+    /// Whether a statement may be bound here at once. If not, the server is asked for its rows, or a series before this
+    /// one has to end first.
     pub(super) fn fits(
         &mut self,
         server_key: Key,
         statement: &Arc<Statement>,
         batch: &mut Batch<'_>,
     ) -> bool {
+        if self.awaits_end(server_key, statement) {
+            return false;
+        }
         let Some(server) = self.servers.get_mut(server_key) else { return true };
         let definitions = server.pool.database.definitions.state();
         let may_have_changed = statement.definitions() != definitions || server.has_changed_definitions();

@@ -54,6 +54,9 @@ impl Worker {
         };
         let read = decision.take().unwrap_or_else(|| self.classify(key, parse.sql));
         let statement = self.intern(key, Some(server_key), &parse, &read);
+        if self.awaits_end(server_key, &statement) {
+            return Step::Wait;
+        }
         self.alias(key, server_key, &read, parse.sql, batch);
         let Some(client) = self.clients.get_mut(key) else { return Step::Gone };
         let Some(server) = self.servers.get_mut(server_key) else { return Step::Wait };
@@ -176,11 +179,35 @@ impl Worker {
     /// Notes a statement as prepared at the server; the least used goes if there are too many.
     pub(super) fn make_room(&mut self, server_key: Key, statement: &Arc<Statement>, batch: &mut Batch<'_>) {
         let Some(server) = self.servers.get_mut(server_key) else { return };
+        let may_be_dropped = server.is_behind_others();
         if let Some(evicted) = server.statements.insert(statement) {
             let mut name = statements::NameBuffer::default();
             let name = statements::server_name(evicted, &mut name);
             write::close(batch.stage(), frontend::Target::Statement(name));
             server.due.push_back(Due::OurClose);
+        }
+        if may_be_dropped {
+            server.statements.doubt(statement.id, server.statements.series);
+        }
+    }
+
+    /// Whether it takes the end of an earlier series to know that the server has a statement: an error there would have
+    /// its Parse dropped. The client's message waits for that, a round trip at most for each time it is prepared.
+    pub(super) fn awaits_end(&mut self, server_key: Key, statement: &Statement) -> bool {
+        let Some(server) = self.servers.get_mut(server_key) else { return false };
+        let is_doubted = server.statements.is_doubted_outside(statement.id, server.statements.series);
+        let awaits = is_doubted && server.due.iter().any(|due| matches!(due, Due::Sync));
+        server.statements.awaits_end |= awaits;
+        awaits
+    }
+
+    /// A series has ended: whoever waited for it goes on.
+    pub(super) fn end_awaited(&mut self, server_key: Key) {
+        let Some(server) = self.servers.get_mut(server_key) else { return };
+        if std::mem::take(&mut server.statements.awaits_end)
+            && let Some(client) = server.client
+        {
+            self.resume_soon(client);
         }
     }
 
@@ -338,6 +365,9 @@ impl Worker {
                 let known = self.clients.get(key).and_then(|client| client.statements.get(name).cloned());
                 if let Some(statement) = known {
                     id = statement.id;
+                    if self.awaits_end(server_key, &statement) {
+                        return Step::Wait;
+                    }
                     self.ensure(server_key, &statement, batch);
                     let mut buffer = statements::NameBuffer::default();
                     let name = statements::server_name(statement.id, &mut buffer);
@@ -401,6 +431,14 @@ impl Worker {
         {
             client.statements.remove(name);
         }
+    }
+}
+
+impl Server {
+    /// Whether what is sent now stands behind something else in its series that may fail.
+    fn is_behind_others(&self) -> bool {
+        let last = self.due.iter().rev().find(|due| !matches!(due, Due::OurClose));
+        last.is_some_and(|due| !matches!(due, Due::Sync | Due::Query | Due::Ours(_)))
     }
 }
 

@@ -551,6 +551,7 @@ impl Worker {
                 if !server.copying_in {
                     server.due.push_back(Due::Sync);
                     server.in_series = false;
+                    server.statements.series += 1;
                     server.skipping = false;
                 }
                 batch.pass(range);

@@ -3,6 +3,8 @@
 use std::{io::Read as _, sync::OnceLock};
 
 use tenfold_pgwire::{
+    backend::Report,
+    frame::Frames,
     frontend::{Format, Target},
     write,
 };
@@ -68,6 +70,29 @@ fn columns(answer: &Result<Rows, String>) -> Result<usize, String> {
     answer.as_ref().map(|rows| rows[0].len()).map_err(Clone::clone)
 }
 
+/// The SQLSTATEs, rows and ends of so many series, none of whose answers was read yet.
+fn outcomes(client: &mut Direct, series: usize) -> Vec<String> {
+    let (mut bytes, mut told) = (Vec::new(), Vec::new());
+    while told.iter().filter(|what| *what == "ready").count() < series {
+        let mut buffer = [0; 4_096];
+        let count = client.stream().read(&mut buffer).unwrap();
+        assert!(count > 0, "the connection was closed: {told:?}");
+        bytes.extend_from_slice(&buffer[..count]);
+        told = Frames::new(&bytes)
+            .filter_map(|frame| {
+                let frame = frame.unwrap();
+                match frame.tag {
+                    b'D' => Some("row".to_owned()),
+                    b'E' => Report::parse(frame.body()).unwrap().sqlstate().map(|state| state.to_string()),
+                    b'Z' => Some("ready".to_owned()),
+                    _ => None,
+                }
+            })
+            .collect();
+    }
+    told
+}
+
 /// Has a stranger take the server connection that the client had last.
 fn push_elsewhere(stranger: &mut Direct) {
     stranger.query("BEGIN; SELECT 1").unwrap();
@@ -114,6 +139,28 @@ fn what_should_have_made_room_in_a_series_that_failed_can_be_used_again() {
     for name in ["b", "a", "b"] {
         assert_eq!(columns(&run(&mut client, name)), Ok(1), "{name}");
     }
+}
+
+#[test]
+fn what_an_error_keeps_from_being_prepared_is_there_for_the_series_behind_it() {
+    let pooled = pooled(2);
+    let (mut client, mut stranger) = two(&pooled);
+    prepare(&mut client, "s", "SELECT 'kept'").unwrap();
+    // On another server connection, three series at once: the first has `s` prepared there behind an error.
+    push_elsewhere(&mut stranger);
+    let mut out = Vec::new();
+    write::parse(&mut out, b"", b"SELECT nope", []);
+    bind_and_execute(&mut out, "s", &[]);
+    write::parse(&mut out, b"dropped", b"SELECT 'dropped'", []);
+    write::sync(&mut out);
+    for name in ["s", "dropped"] {
+        bind_and_execute(&mut out, name, &[]);
+        write::sync(&mut out);
+    }
+    client.tell(&out);
+    let expected = ["42703", "ready", "row", "ready", "26000", "ready"];
+    assert_eq!(outcomes(&mut client, 3), expected);
+    stranger.query("COMMIT").unwrap();
 }
 
 #[test]
