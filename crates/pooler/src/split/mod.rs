@@ -195,6 +195,18 @@ impl Split {
         Waiting(Arc::clone(self))
     }
 
+    /// As [`Self::wait`], of somebody to whom this replica's life matters, if it is one: the others are not asked for it.
+    #[must_use]
+    pub fn wait_for(self: &Arc<Self>, life: u32) -> Waiting {
+        let is_own = |replica: &&Arc<Replica>| replica.life() == life && replica.state() == State::Up;
+        let replicas = self.replicas.load();
+        let Some(own) = replicas.iter().find(is_own) else { return self.wait() };
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        self.poke.notify_one();
+        own.poke();
+        Waiting(Arc::clone(self))
+    }
+
     /// The line of history that the primary writes; `None` until it was asked.
     #[must_use]
     pub fn history(&self) -> Option<History> {
@@ -240,10 +252,7 @@ impl Split {
             {
                 return After::At(Position { history, lsn });
             }
-            match &waits {
-                None => waits = Some(self.wait()),
-                Some(_) => self.poke(),
-            }
+            waits.get_or_insert_with(|| self.wait());
             sampled.await;
         }
     }
@@ -270,7 +279,7 @@ impl Split {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// Whether somebody waits for positions, to be told of each. Whoever still waits then pokes again.
+    /// Whether somebody waits for positions: sample as often as may be, and wake the workers after each.
     #[must_use]
     pub fn is_waited_for(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) > 0

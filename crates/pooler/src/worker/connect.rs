@@ -402,7 +402,8 @@ impl Worker {
             self.opening_failed(key, &why, None);
             return true;
         }
-        let waits = server.pool.database.split.wait();
+        let life = server.pool.replica.as_ref().map_or(0, |replica| replica.life());
+        let waits = server.pool.database.split.wait_for(life);
         server.unconfirmed =
             Some(Box::new(Unconfirmed { instance: facts.instance, since_us, _waits: waits }));
         facts.is_standby
@@ -414,10 +415,7 @@ impl Worker {
             let Some(server) = self.servers.get(key) else { continue };
             let (Some(waits), Some(replica)) = (&server.unconfirmed, &server.pool.replica) else { continue };
             match replica.confirms(waits.instance, waits.since_us) {
-                None => {
-                    server.pool.database.split.poke();
-                    self.unconfirmed.push(key);
-                }
+                None => self.unconfirmed.push(key),
                 Some(true) => self.confirmed(key),
                 Some(false) => {
                     let why = "it is another server than the one that is watched under this name; list each by itself";

@@ -46,6 +46,8 @@ pub(super) const IDENTITY_SETTING: &str = "tenfold.identity";
 const SERIES_MAX: usize = 64;
 /// Bytes of a statement's text that the top list shows.
 const SHOWN_BYTES_MAX: usize = 200;
+/// How long a client waits for its own replica alone.
+const OWN_WAIT_MAX: Duration = Duration::from_millis(4);
 /// How late it is noticed at most that a replica lags too far to be used.
 const SEEN_LATE_MAX: Duration = Duration::from_secs(2);
 
@@ -614,7 +616,12 @@ impl Worker {
                         part.split.routes.waits += 1;
                     }
                 }
-                client.state = State::Behind(database.split.wait());
+                // Most often its own replica has what it needs in a moment; if not, any that has.
+                let waiting = match waited {
+                    Some(waited) if waited > OWN_WAIT_MAX => database.split.wait(),
+                    _ => database.split.wait_for(client.follower.own),
+                };
+                client.state = State::Behind(waiting);
                 self.behind.push(key);
                 (Place::Wait, REPLICA)
             }

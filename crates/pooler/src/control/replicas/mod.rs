@@ -181,20 +181,17 @@ fn share(watched: &dyn Watched) {
     }
 }
 
-/// Until the next question, after one that was asked then. Who wakes it too late, since that question answered him as
-/// well, wakes it for nothing: `is_wanted` says whether anybody waits still.
+/// Until the next question: `is_wanted` says whether anybody waits still. Whoever poked while the last one was under way
+/// may have been served by it, and so have poked for nothing.
 async fn rest<F: Future<Output = ()>>(
     watched: &dyn Watched,
-    asked_us: u64,
     poked: impl Fn() -> F,
     is_wanted: impl Fn() -> bool,
 ) {
+    // Those who were told of the last answer are gone by then.
+    sleep(GAP).await;
     let interval = if watched.is_used() { INTERVAL } else { UNUSED_INTERVAL };
-    while timeout(interval, poked()).await.is_ok() && !is_wanted() {}
-    let since = Duration::from_micros(watched.now_us().saturating_sub(asked_us));
-    if since < GAP {
-        sleep(GAP - since).await;
-    }
+    while !is_wanted() && timeout(interval, poked()).await.is_ok() {}
 }
 
 #[cfg(test)]

@@ -100,7 +100,7 @@ impl Sampler {
             }
             share(&*self.watched);
             let split = &*split;
-            rest(&*self.watched, asked_us, || split.poked(), || split.is_waited_for()).await;
+            rest(&*self.watched, || split.poked(), || split.is_waited_for()).await;
         }
     }
 

@@ -132,7 +132,7 @@ impl Watcher {
             seen = Some(known);
             let (watched, replica) = (&*self.watched, &*self.replica);
             let is_wanted = || watched.split().is_waited_for() || replica.state() != State::Up;
-            rest(watched, asked_us, || replica.poked(), is_wanted).await;
+            rest(watched, || replica.poked(), is_wanted).await;
         }
     }
 
