@@ -38,7 +38,7 @@ use crate::pooler_files;
 const BEYOND_CLIENTS_MAX: usize = 1_024;
 
 /// How long an answer to a client is held up, at most, until it is known where the database is.
-const POSITION_WITHIN: Duration = Duration::from_millis(5);
+const POSITION_WITHIN: Duration = Duration::from_millis(20);
 
 /// Orders of the console that wait for the process at once.
 const ASKS_MAX: usize = 16;
