@@ -83,7 +83,7 @@ pub(crate) enum Order {
     /// A client of this process's predecessor.
     Adopt { client: Box<Handed>, accepted: Box<Accepted> },
     /// What a client of the predecessor missed of its channels; from here on it is a listener of this process.
-    CatchUp { client: ClientKey, missed: CaughtUp },
+    CatchUp { client: ClientKey, caught_up: CaughtUp },
     /// From here on it is counted what clients are told that listen to these channels alone.
     Cut { database: Arc<Database>, round: u64, channels: Arc<BTreeSet<Arc<str>>> },
     /// Look for clients that can go to the successor now.

@@ -311,7 +311,7 @@ impl Outlet<ClientKey> for Entry {
             return self.shared.desk_listens(worker, &self.database);
         }
         match self.shared.handover.joined(&self.database, worker, client) {
-            Some(Ok(missed)) => self.shared.tell(worker, Order::CatchUp { client, missed }),
+            Some(Ok(caught_up)) => self.shared.tell(worker, Order::CatchUp { client, caught_up }),
             Some(Err(())) => return self.shared.tell(worker, Order::NotListening { client }),
             None => {}
         }

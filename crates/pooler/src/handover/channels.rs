@@ -9,7 +9,8 @@
 //! wait ([`HEAR`](super::HEAR)). The successor's hub listens to all of them and sends the notification. Where the old
 //! process hears it, its workers count from there on what each such client is told; where the new one does, it begins to
 //! write down what comes. A client then goes with the round's number and its count, and is given what was written down
-//! for its channels since, less so many, at the moment when the new hub knows it as a listener.
+//! for its channels since, less so many, at the moment when the new hub knows it as a listener. If the old hub was the
+//! faster one, and told it more than was written down by then, it is not told the rest as that comes.
 //!
 //! A hub takes part through *desks*: workers of its that are not there, whose notifications come here.
 //!
@@ -90,8 +91,14 @@ struct Joining {
     channels: BTreeSet<Arc<str>>,
 }
 
-/// What a client is to be told that came.
-pub(crate) type CaughtUp = Vec<(Arc<str>, Arc<[u8]>)>;
+/// How a client that came stands to the hub here.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct CaughtUp {
+    /// What it has not been told yet: channels and whole messages.
+    pub(crate) missed: Vec<(Arc<str>, Arc<[u8]>)>,
+    /// How many it was told by the predecessor that the hub here has yet to hear: it is told none of these again.
+    pub(crate) ahead: u64,
+}
 
 impl Handover {
     /// A client at rest listens, and can only go by a round.
@@ -174,14 +181,23 @@ impl Handover {
         let Some(log) = log.filter(|log| log.number == joining.round && log.began_ms.is_some()) else {
             return Some(Err(()));
         };
-        let is_its = |(channel, _): &&(Arc<str>, Arc<[u8]>)| joining.channels.contains(channel);
-        let told = usize::try_from(joining.told).unwrap_or(usize::MAX);
-        Some(Ok(log.heard.iter().filter(is_its).skip(told).cloned().collect()))
+        Some(Ok(log.caught_up(&joining)))
     }
 
     /// A client that was to be joined cannot be.
     pub(crate) fn not_joined(&self, worker: usize, client: ClientKey) {
         lock(&self.channels).joining.remove(&(worker, client));
+    }
+}
+
+impl Log {
+    /// How somebody stands to it who was told so many of its channels' notifications since the marker.
+    fn caught_up(&self, joining: &Joining) -> CaughtUp {
+        let is_its = |(channel, _): &&(Arc<str>, Arc<[u8]>)| joining.channels.contains(channel);
+        let its = self.heard.iter().filter(is_its);
+        let heard = u64::try_from(its.clone().count()).unwrap_or(u64::MAX);
+        let told = usize::try_from(joining.told).unwrap_or(usize::MAX);
+        CaughtUp { missed: its.skip(told).cloned().collect(), ahead: joining.told.saturating_sub(heard) }
     }
 }
 
@@ -311,6 +327,26 @@ impl Shared {
         drop(books);
         for database in names.iter().filter_map(|name| self.database(name)) {
             self.leave_desk(desk, &database);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_was_told_more_than_was_heard_here_is_ahead() {
+        let heard = |names: &str| {
+            let one = |name: char| (Arc::from(name.to_string()), Arc::from(name.to_string().into_bytes()));
+            names.chars().map(one).collect::<Vec<_>>()
+        };
+        let log = Log { number: 1, marker: "m".into(), began_ms: Some(0), heard: heard("abba"), bytes: 4 };
+        let joining = |told| Joining { round: 1, told, channels: BTreeSet::from(["a".into()]) };
+        for (told, missed, ahead) in
+            [(0, "aa", 0), (1, "a", 0), (2, "", 0), (3, "", 1), (u64::MAX, "", u64::MAX - 2)]
+        {
+            assert_eq!(log.caught_up(&joining(told)), CaughtUp { missed: heard(missed), ahead }, "{told}");
         }
     }
 }

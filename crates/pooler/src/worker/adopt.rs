@@ -117,6 +117,7 @@ impl Worker {
             connected: self.now.checked_sub(age).unwrap_or(self.now),
             connected_unix_ms: handed.connected_unix_ms,
             round: None,
+            ahead: 0,
             identity_text: handed.identity.as_deref().map(Into::into),
             known_as: Some(self.shared.handover.keep_key(
                 handed.process_id,
@@ -167,16 +168,14 @@ impl Worker {
     }
 
     /// The hub knows a client that came, and what it has missed.
-    pub(super) fn catch_up(&mut self, key: Key, missed: &CaughtUp) {
-        let listens =
-            self.clients.get(key).and_then(|client| client.seat.as_ref()).is_some_and(|seat| seat.listens);
-        if !listens {
-            return;
-        }
+    pub(super) fn catch_up(&mut self, key: Key, caught_up: &CaughtUp) {
+        let seat = self.clients.get_mut(key).and_then(|client| client.seat.as_mut());
+        let Some(seat) = seat.filter(|seat| seat.listens) else { return };
+        seat.ahead = caught_up.ahead;
         if !self.listeners.contains(&key) {
             self.listeners.push(key);
         }
-        for (channel, message) in missed {
+        for (channel, message) in &caught_up.missed {
             self.notify_one(key, channel, message);
         }
     }

@@ -122,6 +122,8 @@ pub(crate) struct Seat {
     pub(crate) connected_unix_ms: u64,
     /// In a handover: since which round what it is told of its channels is counted, and how much that was.
     pub(crate) round: Option<(u64, u64)>,
+    /// Notifications that it was told before it came, and that come here yet.
+    pub(crate) ahead: u64,
     /// What [`Client::identity`] stands for.
     pub(crate) identity_text: Option<Box<[u8]>>,
     /// The key that cancels its statements, where it is another than its place's: it came from a predecessor.

@@ -359,7 +359,7 @@ impl Worker {
             Order::Suspend { on } => self.suspend(on),
             Order::Reloaded => self.reloaded(),
             Order::Adopt { client, accepted } => self.adopt(&client, *accepted),
-            Order::CatchUp { client, missed } => self.catch_up(client.0, &missed),
+            Order::CatchUp { client, caught_up } => self.catch_up(client.0, &caught_up),
             Order::Cut { database, round, channels } => self.cut(&database, round, &channels),
             Order::Depart => self.depart_again(),
             Order::HandOver { on } => self.hand_clients_over(on),

@@ -64,12 +64,18 @@ impl Worker {
             return;
         }
         let is_between = !client.wire.is_blocked() && self.is_between_messages(client);
-        if let Some(client) = self.clients.get_mut(key)
-            && let Some((_, told)) = client.seat.as_mut().and_then(|seat| seat.round.as_mut())
-        {
-            *told += 1;
+        if let Some(seat) = self.clients.get_mut(key).and_then(|client| client.seat.as_mut()) {
+            if let Some((_, told)) = &mut seat.round {
+                *told += 1;
+            }
+            if seat.ahead > 0 {
+                seat.ahead -= 1;
+                return;
+            }
         }
         if is_between {
+            // Others may have come in the middle of something that is over by now.
+            self.tell_late(key);
             self.send_client(key, message);
         } else if let Some(client) = self.clients.get_mut(key)
             && client.notifications.len() + message.len() <= super::NOTIFICATIONS_BYTES_MAX

@@ -86,6 +86,7 @@ impl Worker {
             connected: self.now,
             connected_unix_ms: self.shared.clock.unix_ms_at(self.now),
             round: None,
+            ahead: 0,
             identity_text: None,
             known_as: None,
             _counted: counted,

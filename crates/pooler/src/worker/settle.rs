@@ -267,7 +267,7 @@ impl Worker {
         let Some(client) = self.clients.get_mut(client_key) else { return };
         let Some(seat) = client.seat.as_mut() else { return };
         seat.listens = false;
-        seat.round = None;
+        (seat.round, seat.ahead) = (None, 0);
         let database = Arc::clone(&seat.pool.database);
         self.shared.ask(Ask::Unlisten { worker: self.index, client: ClientKey(client_key), database });
     }
@@ -278,7 +278,7 @@ impl Worker {
         let Some(server) = self.servers.get_mut(key) else { return };
         if let Some(seat) = client.seat.as_mut() {
             seat.listens = !channels.is_empty();
-            seat.round = None;
+            (seat.round, seat.ahead) = (None, 0);
         }
         self.listeners.retain(|listener| *listener != client_key);
         if !channels.is_empty() {

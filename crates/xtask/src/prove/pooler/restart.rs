@@ -23,6 +23,8 @@ use super::session::{Answer, Lost, Session};
 
 const RESTARTS: usize = 5;
 const POOL: usize = 10;
+/// Notifications that were not heard once, shown at most.
+const SHOWN_MAX: usize = 10;
 const STATEFUL: usize = 16;
 const HTTP: usize = 16;
 const LIMIT: Duration = Duration::from_secs(60);
@@ -32,6 +34,8 @@ struct Stage {
     pooler: SocketAddr,
     server: SocketAddr,
     stop: AtomicBool,
+    /// Somebody listens for notifications.
+    listens: AtomicBool,
     /// Server connections that worked for somebody, at most.
     connections: AtomicUsize,
 }
@@ -45,6 +49,7 @@ pub(crate) fn prove(scratch: &Scratch, short: bool) -> Result<Verdicts> {
         pooler: free_address()?,
         server: SocketAddr::from(([127, 0, 0, 1], cluster.primary().port())),
         stop: AtomicBool::new(false),
+        listens: AtomicBool::new(false),
         connections: AtomicUsize::new(0),
     };
     pgbench(stage.server, &["-i", "-q"])?;
@@ -83,7 +88,7 @@ pub(crate) fn prove(scratch: &Scratch, short: bool) -> Result<Verdicts> {
             notifier.join().map_err(|_| anyhow!("a thread panicked"))?.map_err(|error| anyhow!(error))?;
         let heard = listener.join().map_err(|_| anyhow!("a thread panicked"))?;
         let is_all = heard.as_ref().is_ok_and(|heard| heard.iter().copied().eq(0..sent));
-        let heard = heard.map_or_else(|error| error, |heard| format!("{} of {sent}", heard.len()));
+        let heard = heard.map_or_else(|error| error, |heard| in_words(&heard, sent));
         verdicts.bar("notifications heard by a client that listens", heard, "each once, in order", is_all);
         watcher.join().map_err(|_| anyhow!("a thread panicked"))?.map_err(|error| anyhow!(error))?;
         restarted
@@ -206,7 +211,7 @@ fn remember(stage: &Stage, index: usize) -> Result<(u64, Duration), String> {
 fn listen(stage: &Stage) -> Result<Vec<u64>, String> {
     let mut session = connect(stage.pooler)?;
     ask(&mut session, "LISTEN prove")?;
-    stage.connections.fetch_max(1, Ordering::Relaxed);
+    stage.listens.store(true, Ordering::Relaxed);
     // The last ones may be on their way when nobody sends any more.
     let mut rounds_after = 50;
     while rounds_after > 0 {
@@ -217,11 +222,28 @@ fn listen(stage: &Stage) -> Result<Vec<u64>, String> {
     session.heard.iter().map(|text| text.parse().map_err(|_| format!("heard {text:?}"))).collect()
 }
 
+/// Which of the numbers below `sent` were not heard once.
+fn in_words(heard: &[u64], sent: u64) -> String {
+    let mut times = vec![0_u32; usize::try_from(sent).unwrap_or(0)];
+    for number in heard.iter().filter_map(|&number| usize::try_from(number).ok()) {
+        if let Some(times) = times.get_mut(number) {
+            *times += 1;
+        }
+    }
+    let of = |is: fn(u32) -> bool| {
+        let all: Vec<_> = (0..times.len()).filter(|&number| is(times[number])).collect();
+        format!("{} {:?}", all.len(), &all[..all.len().min(SHOWN_MAX)])
+    };
+    let unordered = heard.windows(2).filter(|pair| pair[1] < pair[0]).count();
+    let (never, often) = (of(|times| times == 0), of(|times| times > 1));
+    format!("{} of {sent}; never {never}, more than once {often}, out of order {unordered}", heard.len())
+}
+
 /// Sends numbers from the moment when somebody listens; how many.
 fn notify(stage: &Stage) -> Result<u64, String> {
     // Without the name by which the pooler's connections are known.
     let mut session = Session::connect(stage.server).map_err(|lost| format!("connect: {lost:?}"))?;
-    while stage.connections.load(Ordering::Relaxed) == 0 {
+    while !stage.listens.load(Ordering::Relaxed) {
         pause(Duration::from_millis(5));
     }
     let mut sent = 0;
@@ -260,4 +282,15 @@ fn open_to(port: u16) -> std::io::Result<BTreeSet<u16>> {
         port_of(own).filter(|_| state == ESTABLISHED && port_of(other) == Some(port))
     };
     Ok(table.lines().filter_map(ours).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_heard_once_is_named() {
+        let words = in_words(&[0, 3, 1, 3], 5);
+        assert_eq!(words, "4 of 5; never 2 [2, 4], more than once 1 [3], out of order 1");
+    }
 }
