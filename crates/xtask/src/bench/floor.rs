@@ -7,11 +7,12 @@
 //! **Mechanism.** One thread, level-triggered readiness, one read for each request. Each answer lies ready in one piece,
 //! head and body together, and goes out with one `write` (the copying floor) or, from a file in memory, with one
 //! `sendfile`, which hands pages over instead of copying them. Where the socket takes less than all, the rest follows
-//! once it takes more. For the row of many keys it holds a copy of the small answer for each key, at the place that the
-//! key's number says: no index, no lock, no freshness, but memory that is in no cache of the processor.
+//! once it takes more. For the row of many keys it holds a copy of the small answer for each key, which it finds by a
+//! hash of the path: the least that a cache of so many keys does, without a lock, freshness, variants or eviction.
 //!
 //! **Failure.** It knows `wrk` and our own checks and no one else: a request must come in one piece and one at a time.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write as _};
 use std::ops::Range;
@@ -25,9 +26,11 @@ use nix::sys::sendfile::sendfile;
 
 use super::Options;
 use super::event_loop::{self, Serve};
+use super::hits::key_path;
 use super::rows::{KEY_REQUEST, Size};
 
 const REQUEST_BYTES_MAX: usize = 4096;
+const METHOD: &[u8] = b"GET ";
 
 /// How the bytes go out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +70,8 @@ struct Answer {
     file: File,
     /// How many answers stand in `bytes`, one behind the other.
     copies: usize,
+    /// Where the answer to a path begins, if there are several.
+    places: HashMap<Box<[u8]>, usize>,
 }
 
 impl Answer {
@@ -74,7 +79,9 @@ impl Answer {
     fn of_keys() -> Result<Self> {
         let copies = Options::FULL.keys as usize;
         let one = Self::new(Size::SMALL)?;
-        Ok(Self { request: KEY_REQUEST.to_vec(), bytes: one.bytes.repeat(copies), copies, ..one })
+        let paths = (0..Options::FULL.keys).map(|key| key_path(key).into_bytes().into());
+        let places = paths.zip((0..copies).map(|number| number * one.bytes.len())).collect();
+        Ok(Self { request: KEY_REQUEST.to_vec(), bytes: one.bytes.repeat(copies), copies, places, ..one })
     }
 
     fn len(&self) -> usize {
@@ -83,14 +90,11 @@ impl Answer {
 
     /// The place of the answer that is asked for, if it is one of these.
     fn place(&self, request: &[u8]) -> Option<usize> {
-        let rest = request.strip_prefix(&self.request[..])?;
         if self.copies == 1 {
-            return Some(0);
+            return request.starts_with(&self.request).then_some(0);
         }
-        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit());
-        let number =
-            digits.fold(0, |number: usize, digit| number.wrapping_mul(10) + usize::from(digit - b'0'));
-        (number < self.copies).then(|| number * self.len())
+        let path = request.strip_prefix(METHOD)?.split(|byte| *byte == b' ').next()?;
+        self.places.get(path).copied()
     }
 
     fn new(size: Size) -> Result<Self> {
@@ -104,7 +108,13 @@ impl Answer {
         bytes.extend_from_slice(body.as_bytes());
         let mut file = File::from(memfd_create(c"answer", MFdFlags::empty()).context("a file in memory")?);
         file.write_all(&bytes)?;
-        Ok(Self { request: format!("GET {} ", size.path()).into_bytes(), bytes, file, copies: 1 })
+        Ok(Self {
+            request: format!("GET {} ", size.path()).into_bytes(),
+            bytes,
+            file,
+            copies: 1,
+            places: HashMap::new(),
+        })
     }
 }
 

@@ -69,7 +69,8 @@ fn hits(server: &Server) -> Result<f64> {
     server.metric("tenfold_edge_cache_total", "cache=\"hit\"")
 }
 
-fn key_path(key: u32) -> String {
+/// The path of a key.
+pub(super) fn key_path(key: u32) -> String {
     format!("/key-{key:07}")
 }
 
